@@ -1,0 +1,178 @@
+"""From overrides to a checked config through Hydra, with every mistake named at once.
+
+Hydra stops at the first override it cannot apply; here each refused override is tried alone on
+the chosen groups, so that one answer lists them all. No TensorFlow is imported.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from finetune.config import GROUPS, Config, read, wrong_type
+from finetune.errors import ConfigError, unknown_name
+
+PHASES = "schedule.phases."
+
+
+def config_dir() -> Path:
+    """Returns the directory of the Hydra groups: beside the package, or inside an installed one."""
+    package = Path(__file__).parent
+    for candidate in (package / "configs", package.parent / "configs"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(f"no configs directory in or beside {package}")
+
+
+def register_schema() -> None:
+    """Makes the typed config known to Hydra under the name that config.yaml starts from."""
+    ConfigStore.instance().store("schema", Config)
+
+
+def normalise(overrides: Sequence[str]) -> list[str]:
+    """Lets a key of a phase be set whether or not the schedule's file lists it.
+
+    ``schedule.phases.head.patience=3`` becomes ``++schedule.phases.head.patience=3``; what is not
+    a key of a phase is refused when the config is read.
+    """
+    return [
+        f"++{each}"
+        if each.startswith(PHASES) and each.partition("=")[0].count(".") >= 3
+        else each
+        for each in overrides
+    ]
+
+
+def compose_config(overrides: Sequence[str], search: Path | None = None) -> DictConfig:
+    """Composes and checks the config of one run.
+
+    Args:
+        overrides: Hydra overrides as typed on the command line.
+        search: one more directory of configs (Hydra's ``--config-dir``), or None.
+
+    Returns:
+        The composed config with the ``hydra`` node.
+
+    Raises:
+        ConfigError: with every override and value that is wrong.
+    """
+    extra = [] if search is None else [f"hydra.searchpath=[file://{search.absolute()}]"]
+    register_schema()
+    with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="finetune"):
+        try:
+            _require_known_phases(overrides, extra)
+            composed = _compose([*extra, *normalise(overrides)])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explain(overrides, extra, error)) from error
+    read(composed)
+    return composed
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    return compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def _require_known_phases(overrides: Sequence[str], extra: list[str]) -> None:
+    """Refuses ``schedule.phases.NAME.key=…`` for a phase that nothing has made."""
+    mine = [each for each in overrides if each.startswith(PHASES)]
+    if not mine:
+        return
+    rest = [each for each in overrides if each not in mine and not each.startswith("~" + PHASES)]
+    try:
+        phases = list(_compose([*extra, *rest]).schedule.phases)
+    except (HydraException, OmegaConfBaseException):
+        return  # the full composition names what is wrong
+    added = [each.lstrip("+")[len(PHASES) :] for each in rest if each.startswith("+")]
+    valid = {*phases, *(each.partition("=")[0].partition(".")[0] for each in added)}
+    problems = []
+    for each in mine:
+        name = each[len(PHASES) :].partition("=")[0].partition(".")[0]
+        if name not in valid:
+            problem = unknown_name(f"{PHASES}{name}", "a phase of the schedule", name, sorted(valid))
+            problems.append(f"{problem} To add a phase, write +{PHASES}{name}={{…}}.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _explain(overrides: Sequence[str], extra: list[str], error: Exception) -> list[str]:
+    """Returns a message for every override that Hydra refuses, and for every wrong value."""
+    groups = [each for each in overrides if each.lstrip("+~").partition("=")[0] in GROUPS]
+    problems: list[str] = []
+    chosen: list[str] = []
+    accepted: list[str] = []
+    for each in [*groups, *(each for each in overrides if each not in groups)]:
+        try:
+            _compose([*extra, *chosen, *normalise([each])])
+        except (HydraException, OmegaConfBaseException) as refused:
+            problems.append(_describe(refused, each, [*extra, *chosen]))
+        else:
+            (chosen if each in groups else accepted).append(each)
+    try:
+        read(_compose([*extra, *chosen, *normalise(accepted)]))
+    except ConfigError as wrong:
+        problems += wrong.problems
+    except (HydraException, OmegaConfBaseException):
+        pass  # the same refusal once more
+    return problems or [_describe(error, " ".join(overrides), extra)]
+
+
+def _describe(error: Exception, override: str, base: list[str]) -> str:
+    path, _, value = override.lstrip("+~").partition("=")
+    if isinstance(error, OverrideParseException):
+        return (
+            f"Arguments must be KEY=VALUE, +KEY=VALUE or ~KEY. Received: {override} "
+            f"({error.message.splitlines()[1] if chr(10) in error.message else error.message}). "
+            "Quote values that hold spaces, commas or brackets."
+        )
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = (error.missing_cfg_file or value).rpartition("/")
+        return unknown_name(group or path, f"a config of the group {group}", name, error.options)
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(path, base)
+    if isinstance(cause, OmegaConfBaseException):
+        return wrong_type(path, value, cause)
+    if "does not exist" in str(error):
+        return _unknown_key(path, base)
+    return f"{override} cannot be applied. {' '.join(str(error).split())}"
+
+
+def _unknown_key(path: str, base: list[str]) -> str:
+    """Names the first part of `path` that does not exist, and the valid keys in its place."""
+    node: Any = _compose(base)
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, DictConfig) or part not in node:
+            keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+            if depth == 0:
+                keys = sorted({*keys, *GROUPS} - {"hydra"})
+            return unknown_name(path, "a key of the config", part, keys)
+        node = node[part]
+    return f"{path} cannot be overridden."
+
+
+def run_directory(composed: DictConfig) -> Path:
+    """Returns the run directory that the composed config names, without making it."""
+    return Path(OmegaConf.select(composed, "hydra.run.dir"))
+
+
+def refuse_occupied(directory: Path, overrides: Sequence[str]) -> None:
+    """Refuses to write a run where another run is.
+
+    Raises:
+        ConfigError: if `directory`, or a folder directly in it, holds a record.
+    """
+    for record in (directory / "run.json", *directory.glob("*/run.json")):
+        if record.exists():
+            mine = [each for each in overrides if each.startswith(("hydra.run", "hydra.sweep"))]
+            raise ConfigError(
+                f"{mine[0].partition('=')[0] if mine else 'hydra.run.dir'} must be a directory "
+                f"without a run. Received: {directory} (it holds {os.path.relpath(record)}). "
+                "Choose another directory, or move that run away."
+            )

@@ -1,0 +1,59 @@
+"""The one error family: every failure that a user can mend says what, where and how.
+
+Message form: ``<path> must be <expected>. Received: <value>. <How to fix>.``
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class FinetuneError(Exception):
+    """Base of every error this package raises on purpose; ``exit_code`` is the command's."""
+
+    exit_code = 1
+
+
+class ConfigError(FinetuneError):
+    """The user's input is wrong; carries every problem that was found, not only the first.
+
+    Args:
+        problems: one message, or several that are reported together.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__("\n".join(self.problems))
+
+
+class FrozenWeightsError(FinetuneError):
+    """A weight that a phase holds still has changed: the run's promise is broken."""
+
+
+class TrainingError(FinetuneError):
+    """Training itself failed, for example on a loss that is not finite."""
+
+
+def nearest(name: str, valid: Sequence[str]) -> str | None:
+    """Returns the valid name most like `name`, or None where none is close."""
+    found = get_close_matches(name, valid, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def unknown_name(where: str, kind: str, name: str, valid: Iterable[str]) -> str:
+    """Returns the message for a name that is not in a closed list.
+
+    Args:
+        where: the config path or argument that holds the name, e.g. ``freeze.policy``.
+        kind: what the name should be, with its article, e.g. ``a policy``.
+        name: what was received.
+        valid: every valid name; listed in full up to 30, then counted.
+    """
+    names = list(valid)
+    close = nearest(name, names)
+    shown = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")
+    hint = f" Did you mean {close}?" if close is not None else ""
+    return f"{where} must be {kind}. Received: {name}. Valid: {shown or 'none'}.{hint}"
