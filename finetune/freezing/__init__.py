@@ -1,0 +1,1 @@
+"""What trains, what is held fixed, and the proof that it stayed fixed."""

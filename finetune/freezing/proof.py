@@ -1,0 +1,43 @@
+"""Proof that what a phase holds still did not move: a digest of each weight, before and after."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from finetune.errors import FrozenWeightsError
+from finetune.freezing.inventory import to_numpy
+
+
+def digests(variables: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
+    """Returns the sha256 of the bytes, shape and dtype of each named weight."""
+    result = {}
+    for path in paths:
+        value = np.ascontiguousarray(to_numpy(variables[path]))
+        digest = hashlib.sha256(f"{value.dtype}{value.shape}".encode())
+        digest.update(value.view(np.uint8).data if value.ndim else value.tobytes())
+        result[path] = digest.hexdigest()
+    return result
+
+
+def combine(each: Mapping[str, str]) -> str:
+    """Returns one sha256 over all paths and their digests, in path order."""
+    lines = "".join(f"{path} {each[path]}\n" for path in sorted(each))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def require_unchanged(phase: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Fails where a weight that had to hold still has moved.
+
+    Raises:
+        FrozenWeightsError: naming the weights.
+    """
+    changed = [path for path in before if before[path] != after[path]]
+    if changed:
+        shown = ", ".join(changed[:10]) + (" …" if len(changed) > 10 else "")
+        raise FrozenWeightsError(
+            f"phase {phase} must hold its {len(before)} frozen weights still. Received: "
+            f"{len(changed)} changed ({shown}). Something outside the optimizer wrote to them; "
+            "the model of this phase is not saved."
+        )

@@ -1,0 +1,245 @@
+"""From a checked config to a finished run: what `train`, `check` and `inspect` have in common."""
+
+import logging
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+# The environment must be set before TensorFlow is imported.
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetune.backbones import heads
+from finetune.backbones import loading as backbone_loading
+from finetune.backbones.stages import stages as find_stages
+from finetune.config import Config
+from finetune.datasets import loading as dataset_loading
+from finetune.datasets import pipeline
+from finetune.datasets.loading import Dataset
+from finetune.freezing.apply import apply
+from finetune.freezing.counts import WeightCounts, count
+from finetune.freezing.inventory import HEAD, Inventory, take_inventory, thaw
+from finetune.freezing.plan import FreezePlan, make_plan
+from finetune.freezing.schedule import Phase, as_config, expand
+from finetune.record import (
+    BackboneRecord,
+    DatasetRecord,
+    Listeners,
+    RecordListener,
+    RunDirectory,
+    RunRecord,
+)
+from finetune.reporting.console import (
+    Console,
+    ConsoleListener,
+    make_console,
+    show_check,
+    show_plan,
+)
+from finetune.training.device import Device, prepare
+from finetune.training.optimizers import OptimizerSettings
+from finetune.training.trainer import Data, Trainer, phase_record
+
+log = logging.getLogger(__name__)
+PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything built, nothing trained."""
+
+    device: Device
+    dataset: Dataset
+    loaded: backbone_loading.LoadedBackbone
+    inventory: Inventory
+    phases: tuple[Phase, ...]
+    plans: tuple[FreezePlan, ...]
+
+
+def build(config: Config) -> Run:
+    """Builds dataset, backbone, task model, schedule and the plan of every phase.
+
+    Raises:
+        ConfigError: for whatever the config asks that this model or dataset cannot give.
+    """
+    runtime = config.runtime
+    device = prepare(runtime.device, runtime.precision, runtime.deterministic, config.seed)
+    settings = asdict(config.dataset)
+    for key in ("batch_size", "image_size"):
+        settings.pop(key)
+    backbone = config.backbone
+    loaded = backbone_loading.load(
+        preset=backbone.preset,
+        path=None if backbone.path is None else Path(backbone.path),
+        name=backbone.name,
+        load_weights=backbone.load_weights,
+        image_size=config.dataset.image_size,
+    )
+    dataset = dataset_loading.load(**settings, seed=config.seed)
+    task = heads.build_task(
+        loaded,
+        len(dataset.classes),
+        pooling=config.head.pooling,
+        dropout=config.head.dropout,
+        seed=config.seed,
+    )
+    inventory = take_inventory(task, find_stages(loaded.backbone))
+    phases = expand(config.schedule, inventory.stage_names)
+    plans = tuple(make_plan(phase, inventory.infos, inventory.stage_names) for phase in phases)
+    return Run(device, dataset, loaded, inventory, phases, plans)
+
+
+def train(config: Config, directory: Path, overrides: Sequence[str], started: float) -> RunRecord:
+    """Trains and writes the run directory.
+
+    Args:
+        config: checked.
+        directory: the run directory; Hydra has made it.
+        overrides: as typed, for the record.
+        started: clock time (`time.time`) of the command's start.
+    """
+    from finetune.reporting.tensorboard import TensorBoardListener
+
+    console = make_console()
+    run = _build_aloud(config, console)
+    record = _record(run, config, overrides)
+    folder = RunDirectory(directory)
+    folder.write_schedule(yaml.safe_dump(as_config(run.phases), sort_keys=False))
+    data = _data(run, config)
+    listeners = Listeners(
+        [
+            RecordListener(folder),
+            TensorBoardListener(directory / "tensorboard"),
+            ConsoleListener(console, directory, data.num_steps * sum(p.epochs for p in run.phases)),
+        ]
+    )
+    Trainer(
+        run.inventory,
+        run.phases,
+        run.plans,
+        data,
+        OptimizerSettings(**asdict(config.optimizer)),
+        record=record,
+        listener=listeners,
+        finish=lambda: _save_model(run, directory / "model"),
+        checkpoint_dir=directory / "checkpoints",
+        steps_per_execution=config.runtime.steps_per_execution,
+        started=started,
+    ).run()
+    return record
+
+
+def check(config: Config) -> None:
+    """Runs one real step of each phase, validation and test batch included; writes nothing."""
+    console = make_console()
+    started = time.time()
+    run = _build_aloud(config, console)
+    data = _data(run, config)
+    one = Data(
+        training=lambda first, last: data.training(first, last).take(1),
+        validation=data.validation.take(1),
+        test=data.test.take(1),
+        num_steps=1,
+    )
+    phases = tuple(replace(phase, epochs=1) for phase in run.phases)
+    record = _record(run, config, ())
+    Trainer(
+        run.inventory,
+        phases,
+        run.plans,
+        one,
+        OptimizerSettings(**asdict(config.optimizer)),
+        record=record,
+        listener=Listeners([]),
+        started=started,
+    ).run()
+    show_check(console, record)
+
+
+def inspect(config: Config) -> None:
+    """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
+    console = make_console()
+    run = _build_aloud(config, console)
+    counts: list[WeightCounts] = []
+    for plan in run.plans:
+        apply(plan, run.inventory)
+        counts.append(count(plan, run.inventory))
+    record = _record(run, config, ())
+    record.phases = [
+        phase_record(index, phase, each, run.inventory.stage_names, plan)
+        for index, (phase, each, plan) in enumerate(
+            zip(run.phases, counts, run.plans, strict=True)
+        )
+    ]
+    show_plan(console, record)
+
+
+def _build_aloud(config: Config, console: Console) -> Run:
+    with console.status("loading data and backbone"):
+        return build(config)
+
+
+def _save_model(run: Run, directory: Path) -> None:
+    thaw(run.inventory.model)
+    heads.save_task(run.inventory.model, directory, run.dataset.classes)
+
+
+def _data(run: Run, config: Config) -> Data:
+    batch_size = config.dataset.batch_size
+    splits = run.dataset.splits
+    shared = {"image_size": run.loaded.image_size, "prepare": run.loaded.image_converter}
+
+    def training(first: int, last: int) -> Any:
+        return pipeline.training_batches(
+            splits["train"],
+            batch_size=batch_size,
+            seed=config.seed,
+            first_epoch=first,
+            last_epoch=last,
+            **shared,
+        )
+
+    return Data(
+        training=training,
+        validation=pipeline.evaluation_batches(
+            splits["validation"], batch_size=batch_size, **shared
+        ),
+        test=pipeline.evaluation_batches(splits["test"], batch_size=batch_size, **shared),
+        num_steps=pipeline.num_steps(splits["train"], batch_size),
+    )
+
+
+def _record(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
+    stages = {name: {"weights": 0, "parameters": 0} for name in run.inventory.stage_names}
+    for info in run.inventory.infos:
+        stages[info.stage]["weights"] += 1
+        stages[info.stage]["parameters"] += info.parameters
+    dataset = run.dataset
+    return RunRecord(
+        config=asdict(config),
+        overrides=list(overrides),
+        seed=config.seed,
+        versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        device=run.device.as_record(),
+        backbone=BackboneRecord(
+            name=run.loaded.name,
+            source=run.loaded.source,
+            weights_sha256=run.loaded.weights_sha256,
+            stages=[{"name": n, **c} for n, c in stages.items() if n != HEAD],
+        ),
+        dataset=DatasetRecord(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            num_classes=len(dataset.classes),
+            classes=list(dataset.classes),
+            splits={name: split.num_examples for name, split in dataset.splits.items()},
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The phase loop and what it needs: device, optimizers, checkpoints."""

@@ -1,0 +1,84 @@
+"""Device, precision, determinism and seeds: the process-wide state of a run, set in one place."""
+
+import gc
+import logging
+from dataclasses import asdict, dataclass
+
+import keras
+import tensorflow as tf
+
+from finetune.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the run computes on.
+
+    Args:
+        kind: ``cpu`` or ``gpu``.
+        names: one for each GPU, or ``cpu``.
+        precision: the Keras dtype policy.
+        deterministic: whether TensorFlow uses deterministic ops only.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    precision: str
+    deterministic: bool
+
+    def as_record(self) -> dict[str, object]:
+        """Returns the entry of run.json."""
+        return {**asdict(self), "names": list(self.names)}
+
+
+def prepare(device: str, precision: str, deterministic: bool, seed: int) -> Device:
+    """Sets the process up for one run and forgets the one before.
+
+    Sets the global dtype policy, the seeds of Python, NumPy and Keras, op determinism and memory
+    growth; clears Keras' global state, so that jobs of a sweep do not leak into each other.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``gpu``.
+        precision: ``auto`` (``mixed_float16`` on a GPU, else ``float32``) or a policy's name.
+        deterministic: use deterministic ops.
+        seed: 0..2**32 - 1.
+
+    Raises:
+        ConfigError: if a GPU is asked for and there is none, or the process already computed on
+            another kind of device.
+    """
+    keras.backend.clear_session()
+    gc.collect()
+    gpus = [] if device == "cpu" else tf.config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise ConfigError(
+            "runtime.device must be auto or cpu on this machine: TensorFlow sees no GPU. "
+            "Received: gpu. Install the [gpu] extra and a driver, or use runtime.device=auto."
+        )
+    _show_only(gpus)
+    kind = "gpu" if gpus else "cpu"
+    policy = precision
+    if precision == "auto":
+        policy = "mixed_float16" if gpus else "float32"
+    keras.config.set_dtype_policy(policy)
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    names = tuple(gpu.name for gpu in gpus) or ("cpu",)
+    log.info("device %s %s, precision %s, deterministic %s", kind, names, policy, deterministic)
+    return Device(kind, names, policy, deterministic)
+
+
+def _show_only(gpus: list) -> None:
+    try:
+        tf.config.set_visible_devices(gpus, "GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:  # TensorFlow refuses once a device has been used
+        if tf.config.get_visible_devices("GPU") != gpus:
+            raise ConfigError(
+                "runtime.device must be the same for all jobs of one sweep. Received: another kind "
+                f"of device than the jobs before ({error}). Run one sweep for each device."
+            ) from error

@@ -1,0 +1,324 @@
+"""Letters drawn from open fonts: the data that `pretrain_letters.py` trains on.
+
+Every glyph becomes a signed distance field. One random warp of that field gives rotation, shear, scale, shift and
+elastic distortion at once, and the threshold on it sets the width of the stroke, so that light and bold fonts end up
+with the same range of widths. Most glyphs are then averaged down to a coarse grid and interpolated back to 32 x 32,
+which is what an 8 x 8 scan of a handwritten character looks like after resizing.
+"""
+
+from __future__ import annotations
+
+import string
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFont
+from scipy import ndimage
+
+LETTERS = string.ascii_uppercase + string.ascii_lowercase
+IMAGE_SIZE = 32
+FIELD_SIZE = 64  # side of the distance field, in pixels
+GLYPH_SIZE = 48  # longer side of the glyph inside the field, in pixels
+
+OFL = "SIL OFL 1.1"
+# Debian font packages and the licence of the fonts in each (from its copyright file).
+FONT_PACKAGES: dict[str, str] = {
+    "fonts-3270": "BSD-3-Clause or SIL OFL 1.1",
+    "fonts-adf-accanthis": "GPL-2+ with font exception",
+    "fonts-adf-universalis": "GPL-2+ with font exception",
+    "fonts-anonymous-pro": OFL,
+    "fonts-averia-gwf": OFL,
+    "fonts-averia-sans-gwf": OFL,
+    "fonts-averia-serif-gwf": OFL,
+    "fonts-breip": "SIL OFL 1.0",
+    "fonts-cabin": OFL,
+    "fonts-cantarell": OFL,
+    "fonts-comfortaa": OFL,
+    "fonts-comic-neue": OFL,
+    "fonts-crosextra-caladea": "Apache-2.0 or SIL OFL 1.1",
+    "fonts-crosextra-carlito": OFL,
+    "fonts-dancingscript": OFL,
+    "fonts-dejavu-core": "Bitstream Vera",
+    "fonts-dejavu-extra": "Bitstream Vera",
+    "fonts-dkg-handwriting": OFL,
+    "fonts-dosis": OFL,
+    "fonts-ebgaramond": OFL,
+    "fonts-ecolier-court": OFL,
+    "fonts-firacode": OFL,
+    "fonts-freefont-ttf": "GPL-3+ with font exception",
+    "fonts-go": "BSD-3-Clause",
+    "fonts-goudybookletter": "public domain",
+    "fonts-hack": "MIT and Bitstream Vera",
+    "fonts-humor-sans": OFL,
+    "fonts-inconsolata": "SIL OFL 1.0",
+    "fonts-inter": OFL,
+    "fonts-isabella": "LGPL-2+",
+    "fonts-jetbrains-mono": "Apache-2.0",
+    "fonts-junicode": OFL,
+    "fonts-jura": OFL,
+    "fonts-klaudia-berenika": OFL,
+    "fonts-kristi": OFL,
+    "fonts-lato": OFL,
+    "fonts-league-spartan": OFL,
+    "fonts-levien-typoscript": "SIL OFL 1.0",
+    "fonts-liberation2": OFL,
+    "fonts-linuxlibertine": OFL,
+    "fonts-lobster": OFL,
+    "fonts-lobstertwo": OFL,
+    "fonts-nanum": OFL,
+    "fonts-noto-core": OFL,
+    "fonts-noto-mono": OFL,
+    "fonts-ocr-b": "public domain",
+    "fonts-okolaks": OFL,
+    "fonts-oldstandard": "SIL OFL 1.0",
+    "fonts-open-sans": "Apache-2.0",
+    "fonts-paratype": "ParaType Free Font Licence",
+    "fonts-play": OFL,
+    "fonts-quicksand": OFL,
+    "fonts-radisnoir": OFL,
+    "fonts-roboto-slab": "Apache-2.0",
+    "fonts-roboto-unhinted": "Apache-2.0",
+    "fonts-rufscript": "GPL-3+ with font exception",
+    "fonts-sil-andika": OFL,
+    "fonts-sil-gentium": OFL,
+    "fonts-sjfonts": "GPL-2+ with font exception",
+    "fonts-sora": OFL,
+    "fonts-staypuft": "LGPL-2+",
+    "fonts-summersby": "GPL-2+",
+    "fonts-texgyre": "GUST Font Licence",
+    "fonts-tomsontalks": OFL,
+    "fonts-tuffy": "public domain",
+    "fonts-urw-base35": "AGPL-3 with font exception",
+    "fonts-vollkorn": OFL,
+    "fonts-yanone-kaffeesatz": OFL,
+}
+# Drawn by hand or with a pen-like stroke: closest to handwriting, so they count several times.
+HANDWRITING_PACKAGES = frozenset(
+    "fonts-breip fonts-comic-neue fonts-dancingscript fonts-dkg-handwriting fonts-ecolier-court fonts-humor-sans "
+    "fonts-isabella fonts-kristi fonts-nanum fonts-radisnoir fonts-rufscript fonts-sil-andika fonts-sjfonts "
+    "fonts-summersby fonts-tomsontalks fonts-levien-typoscript".split()
+)
+HANDWRITING_WEIGHT = 3
+
+
+@dataclass(frozen=True)
+class FontFile:
+    """One usable font file, with the family that decides its split."""
+
+    path: str
+    package: str
+
+    @property
+    def family(self) -> str:
+        """File name up to the style: `Lato-Bold.ttf` and `Lato-Light.ttf` are one family."""
+        return Path(self.path).stem.split("-")[0].lower()
+
+    @property
+    def weight(self) -> int:
+        """How many times a glyph of this font is drawn, relative to a printed font."""
+        return HANDWRITING_WEIGHT if self.package in HANDWRITING_PACKAGES else 1
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """A letter as a signed distance field (negative inside) with the half extent of its ink, in pixels."""
+
+    field: np.ndarray
+    half_height: float
+    half_width: float
+    half_stroke: float
+
+
+def draw_glyph(font: ImageFont.FreeTypeFont, letter: str) -> Glyph | None:
+    """Draws a letter as large as the field allows.
+
+    Args:
+        font: a Pillow font; its size sets the precision, 64 is enough.
+        letter: one character.
+
+    Returns:
+        The glyph, or None where the font draws nothing.
+    """
+    mask = font.getmask(letter, mode="L")
+    if 0 in mask.size:
+        return None
+    ink = np.asarray(mask, dtype=np.uint8).reshape(mask.size[1], mask.size[0])
+    rows, columns = np.flatnonzero(ink.max(axis=1) > 127), np.flatnonzero(ink.max(axis=0) > 127)
+    if not rows.size:
+        return None
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = GLYPH_SIZE / max(ink.shape)
+    height, width = (max(1, round(side * scale)) for side in ink.shape)
+    resized = Image.fromarray(ink).resize((width, height), Image.Resampling.BILINEAR)
+    canvas = np.zeros((FIELD_SIZE, FIELD_SIZE), bool)
+    top, left = (FIELD_SIZE - height) // 2, (FIELD_SIZE - width) // 2
+    canvas[top : top + height, left : left + width] = np.asarray(resized) > 127
+    if not canvas.any():
+        return None
+    inside = ndimage.distance_transform_edt(canvas)
+    field = (ndimage.distance_transform_edt(~canvas) - inside).astype(np.float32)
+    ridge = inside[canvas & (inside == ndimage.maximum_filter(inside, 3))]
+    return Glyph(field, height / 2, width / 2, float(np.median(ridge)))
+
+
+@cache
+def upsampling(source: int) -> np.ndarray:
+    """Matrix (32, source) of bilinear interpolation with half-pixel centres, as `keras.layers.Resizing` does it."""
+    at = (np.arange(IMAGE_SIZE) + 0.5) * source / IMAGE_SIZE - 0.5
+    distance = np.abs(np.clip(at, 0, source - 1)[:, None] - np.arange(source)[None])
+    return np.clip(1 - distance, 0, 1)
+
+
+@cache
+def averaging(target: int) -> np.ndarray:
+    """Matrix (target, 32) of area averages: row i is the mean over the i-th of `target` equal intervals."""
+    edges = np.arange(target + 1) * IMAGE_SIZE / target
+    pixels = np.arange(IMAGE_SIZE)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(overlap, 0, None) * target / IMAGE_SIZE
+
+
+@cache
+def smooth_basis(knots: int) -> np.ndarray:
+    """Matrix (32, knots) of cubic interpolation: `basis @ values @ basis.T` is a smooth random field."""
+    return ndimage.zoom(np.eye(knots), (IMAGE_SIZE / knots, 1), order=3, mode="nearest")
+
+
+def augment(glyph: Glyph, rng: np.random.Generator) -> np.ndarray:
+    """Draws one random view of a glyph: white on black, mostly at low resolution.
+
+    Args:
+        glyph: the distance field to warp.
+        rng: source of all randomness; the same state gives the same image.
+
+    Returns:
+        Image: (32, 32) uint8.
+    """
+    grid = np.arange(IMAGE_SIZE) - (IMAGE_SIZE - 1) / 2
+    y, x = np.meshgrid(grid - rng.normal(0, 0.8), grid - rng.normal(0, 0.8), indexing="ij")
+    basis = smooth_basis(5)
+    strength = rng.uniform(0.2, 2.2)
+    y = y + basis @ rng.normal(0, strength, (5, 5)) @ basis.T
+    x = x + basis @ rng.normal(0, strength, (5, 5)) @ basis.T
+    angle, shear = np.deg2rad(rng.normal(0, 9)), rng.normal(0.05, 0.22)
+    y, x = np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
+    x = x + shear * y
+
+    half_height = rng.uniform(12.0, 16.2)
+    half_width = half_height * glyph.half_width / glyph.half_height * np.exp(rng.normal(0, 0.18))
+    if half_width > 12.0:  # handwriting in a square box is narrower than print
+        half_width = rng.uniform(9.0, 13.5)
+    scale_y, scale_x = glyph.half_height / half_height, glyph.half_width / half_width
+    centre = (FIELD_SIZE - 1) / 2
+    at = np.stack([y * scale_y + centre, x * scale_x + centre])
+    scale = float(np.sqrt(scale_y * scale_x))
+    distance = ndimage.map_coordinates(glyph.field, at, order=1, mode="nearest") / scale
+
+    stroke = glyph.half_stroke / scale
+    grow = max(rng.uniform(1.3, 3.3) - stroke, -0.45 * stroke)  # more erosion would cut hairlines
+    basis = smooth_basis(4)
+    grow = grow + basis @ rng.normal(0, 0.25, (4, 4)) @ basis.T
+    return finish(np.clip(0.5 + grow - distance, 0, 1), rng)
+
+
+def finish(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lowers resolution and contrast of a drawn letter.
+
+    Args:
+        image: (32, 32) floats in [0, 1].
+        rng: source of all randomness.
+
+    Returns:
+        Image: (32, 32) uint8.
+    """
+    kind = rng.random()
+    if kind < 0.65:  # the grid and the 17 grey levels of an 8 x 8 scan
+        coarse = np.round(averaging(8) @ (image > 0.5) @ averaging(8).T * 16) / 16
+        image = upsampling(8) @ coarse @ upsampling(8).T
+    elif kind < 0.88:
+        size = int(rng.integers(7, 21))
+        image = upsampling(size) @ (averaging(size) @ image @ averaging(size).T) @ upsampling(size).T
+    elif kind < 0.96:
+        image = ndimage.gaussian_filter(image, rng.uniform(0.4, 1.6))
+    if rng.random() < 0.25:
+        image = image * rng.uniform(0.65, 1.0)
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def draw_font(path: str, copies: int, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Draws every letter of one font `copies` times.
+
+    Args:
+        path: font file.
+        copies: views of each letter.
+        seed: seeds all randomness, together with nothing else.
+
+    Returns:
+        Images (n, 32, 32) uint8 and labels (n,) uint8, the positions in `LETTERS`.
+    """
+    rng = np.random.default_rng(seed)
+    font = ImageFont.truetype(path, FIELD_SIZE)
+    images, labels = [], []
+    for label, letter in enumerate(LETTERS):
+        glyph = draw_glyph(font, letter)
+        if glyph is not None:
+            images += [augment(glyph, rng) for _ in range(copies)]
+            labels += [label] * copies
+    return np.stack(images), np.array(labels, np.uint8)
+
+
+def fingerprint(path: str) -> bytes | None:
+    """Identifies the Latin letters of a font, or returns None where it does not draw all of them distinctly."""
+    try:
+        font = ImageFont.truetype(path, FIELD_SIZE)
+        missing = bytes(font.getmask("\uffff"))
+        masks = [bytes(font.getmask(letter)) for letter in LETTERS]
+    except OSError:
+        return None
+    if any(not any(mask) or mask == missing for mask in masks) or len(set(masks[:26])) < 26:
+        return None
+    glyphs = [draw_glyph(font, letter) for letter in "AGRQagek"]
+    return b"".join((glyph.field < 0)[::2, ::2].tobytes() for glyph in glyphs if glyph is not None)
+
+
+def find_fonts(packages: Iterable[str] = tuple(FONT_PACKAGES)) -> list[FontFile]:
+    """Lists the usable font files of installed Debian packages, each design once.
+
+    Args:
+        packages: names of Debian font packages.
+
+    Returns:
+        Fonts in a fixed order.
+
+    Raises:
+        SystemExit: packages are missing; the message holds the command that installs them.
+    """
+    packages = sorted(packages)
+    listed = {name: _package_files(name) for name in packages}
+    absent = [name for name, files in listed.items() if not files]
+    if absent:
+        raise SystemExit(
+            f"Debian font packages must be installed. Missing: {len(absent)} of {len(packages)}. Run:\n"
+            f"  apt-get update && apt-get install -y --no-install-recommends {' '.join(absent)}"
+        )
+    fonts = [FontFile(path, name) for name in packages for path in sorted(listed[name])]
+    with get_context("spawn").Pool(2) as pool:
+        prints = pool.map(fingerprint, [font.path for font in fonts], chunksize=16)
+    unique: dict[bytes, FontFile] = {}
+    for font, mark in zip(fonts, prints, strict=True):
+        if mark is not None:
+            unique.setdefault(mark, font)
+    return list(unique.values())
+
+
+def _package_files(name: str) -> list[str]:
+    try:
+        run = subprocess.run(["dpkg", "-L", name], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise SystemExit("The fonts come from Debian packages, and `dpkg` must exist. Run this on Debian.") from None
+    return [line for line in run.stdout.splitlines() if line.lower().endswith((".ttf", ".otf"))]
