@@ -1,0 +1,1 @@
+"""Pretrained networks: what is bundled, how they load, their stages and their heads."""

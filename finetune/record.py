@@ -1,0 +1,250 @@
+"""What a run writes down: the record of run.json, the rows of metrics.csv, and who listens.
+
+Writers are atomic: a file is either as it was or as it should be, whenever the process dies.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+SCHEMA = 1
+Count = dict[str, int]
+
+
+@dataclass
+class FrozenProof:
+    """How many weights a phase held still, and their combined digest before and after."""
+
+    weights_checked: int
+    weights_changed: int
+    sha256_before: str
+    sha256_after: str
+
+
+@dataclass
+class BackboneRecord:
+    """Which pretrained network, by the digest of its weights, and its stages."""
+
+    name: str
+    source: str
+    weights_sha256: str
+    stages: list[dict[str, Any]]
+
+
+@dataclass
+class DatasetRecord:
+    """Which data, by fingerprint, and how many samples each split has."""
+
+    name: str
+    fingerprint: str
+    num_classes: int
+    classes: list[str]
+    splits: dict[str, int]
+
+
+@dataclass
+class PhaseRecord:
+    """One phase: what was planned, what trained, what was proved, what came out."""
+
+    index: int
+    name: str
+    policy: str
+    batch_norm: str
+    epochs_planned: int
+    learning_rates: dict[str, float]
+    weight_counts: dict[str, Count]
+    stages: list[dict[str, Any]]
+    random_seeds: int = 0
+    epochs_run: int = 0
+    stopped_by: str | None = None
+    best_epoch: int | None = None
+    seconds: float = 0.0
+    frozen_proof: FrozenProof | None = None
+    features: dict[str, Any] = field(default_factory=lambda: {"cached": False})
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass
+class RunRecord:
+    """The whole of run.json; `seconds` has total, startup, training, evaluation."""
+
+    config: dict[str, Any]
+    overrides: list[str]
+    seed: int
+    versions: dict[str, str]
+    device: dict[str, Any]
+    backbone: BackboneRecord
+    dataset: DatasetRecord
+    schema: int = SCHEMA
+    status: str = "running"
+    phases: list[PhaseRecord] = field(default_factory=list)
+    test: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One line of metrics.csv; `epoch` counts in the phase, `global_epoch` in the run, from 0."""
+
+    phase: int
+    phase_name: str
+    epoch: int
+    global_epoch: int
+    split: str
+    learning_rate: float
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+class Listener(Protocol):
+    """What hears of a run as it goes."""
+
+    def run_started(self, record: RunRecord) -> None:
+        """Called before the first phase."""
+
+    def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Called once the plan is applied and counted."""
+
+    def step(
+        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
+    ) -> None:
+        """Called after each optimizer update; `epoch` is global, `step` counts in the epoch."""
+
+    def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
+        """Called with the rows of the training and the validation split."""
+
+    def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Called once the proof holds."""
+
+    def run_ended(self, record: RunRecord) -> None:
+        """Called however the run ended; `record.status` says how."""
+
+
+class Listeners:
+    """Passes every event on to several listeners, in order."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = list(listeners)
+
+    def run_started(self, record: RunRecord) -> None:
+        """See `Listener`."""
+        for each in self._listeners:
+            each.run_started(record)
+
+    def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """See `Listener`."""
+        for each in self._listeners:
+            each.phase_started(record, phase)
+
+    def step(
+        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
+    ) -> None:
+        """See `Listener`."""
+        for each in self._listeners:
+            each.step(phase, epoch, step, num_steps, logs)
+
+    def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
+        """See `Listener`."""
+        for each in self._listeners:
+            each.epoch_ended(record, phase, rows)
+
+    def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """See `Listener`."""
+        for each in self._listeners:
+            each.phase_ended(record, phase)
+
+    def run_ended(self, record: RunRecord) -> None:
+        """See `Listener`."""
+        for each in self._listeners:
+            each.run_ended(record)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces `path` with `text`: written beside it, flushed to disk, then renamed."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def to_json(record: RunRecord) -> str:
+    """Returns strict JSON; numbers that are not finite become null."""
+    return json.dumps(_strict(asdict(record)), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class RecordListener:
+    """Keeps run.json and metrics.csv of a run directory true at every event.
+
+    Args:
+        directory: the run directory; made if it is not there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._rows: list[MetricRow] = []
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def run_started(self, record: RunRecord) -> None:
+        """Writes the record before anything is spent."""
+        self._write(record)
+
+    def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Writes the record with the phase's counts."""
+        self._write(record)
+
+    def step(
+        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
+    ) -> None:
+        """Writes nothing."""
+
+    def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
+        """Writes the record and the rows so far."""
+        self._rows += rows
+        write_atomically(self._directory / "metrics.csv", to_csv(self._rows))
+        self._write(record)
+
+    def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Writes the record with the phase's proof."""
+        self._write(record)
+
+    def run_ended(self, record: RunRecord) -> None:
+        """Writes the record with its last status."""
+        self._write(record)
+
+    def _write(self, record: RunRecord) -> None:
+        write_atomically(self._directory / "run.json", to_json(record))
+
+
+def to_csv(rows: Iterable[MetricRow]) -> str:
+    """Returns metrics.csv with its header; floats keep every digit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(MetricRow.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()

@@ -1,0 +1,176 @@
+import json
+import shutil
+import socket
+import time
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+
+from finetune.backbones import network
+from finetune.backbones.catalog import BUNDLED_BACKBONES
+from finetune.backbones.loading import load, weights_sha256
+from finetune.errors import ConfigError
+
+
+def test_directory(preset):
+    loaded = load(path=preset)
+    assert (loaded.name, loaded.source, loaded.image_size) == ("tiny", "directory", (16, 16))
+    assert loaded.backbone.input_shape == (None, 16, 16, 3)
+    assert loaded.image_converter.scale == 1 / 128
+    assert loaded.weights_sha256 == load(path=preset, name="other").weights_sha256
+    image = np.full((20, 20, 3), 64, "uint8")
+    assert np.array(loaded.image_converter(image)).shape == (16, 16, 3)
+
+
+def test_digest_sees_a_changed_weight(preset):
+    backbone = load(path=preset).backbone
+    before = weights_sha256(backbone)
+    backbone.weights[0].assign_add(keras.ops.ones_like(backbone.weights[0]))
+    assert weights_sha256(backbone) != before
+
+
+def test_image_size_rebuilds_with_the_same_weights(preset):
+    loaded = load(path=preset, image_size=24)
+    assert loaded.backbone.input_shape == (None, 24, 24, 3)
+    assert loaded.image_converter.image_size == loaded.image_size == (24, 24)
+    assert loaded.weights_sha256 == load(path=preset).weights_sha256
+
+
+def test_random_weights_follow_the_seed(preset):
+    digests = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        digests.append(load(path=preset, load_weights=False).weights_sha256)
+    assert digests[0] == digests[1] != digests[2]
+    assert load(path=preset).weights_sha256 not in digests
+
+
+def test_refused_image_size(tmp_path):
+    vit = keras_hub.models.ViTBackbone((16, 16, 3), 8, 1, 2, 8, 8)
+    vit.save_to_preset(str(tmp_path))
+    loaded = load(path=tmp_path)
+    assert loaded.image_size == (16, 16)
+    assert loaded.image_converter.scale == 1 / 255  # the preset has none of its own
+    with pytest.raises(ConfigError, match=r"^dataset.image_size must be .* Received: 17×17"):
+        load(path=tmp_path, image_size=17)
+
+
+def test_efficientnet_takes_an_image_size(tmp_path):
+    arguments = {
+        f"stackwise_{key}": [value]
+        for key, value in {
+            "width_coefficients": 1.0,
+            "depth_coefficients": 1.0,
+            "kernel_sizes": 3,
+            "num_repeats": 1,
+            "input_filters": 8,
+            "output_filters": 8,
+            "expansion_ratios": 1,
+            "squeeze_and_excite_ratios": 0.25,
+            "strides": 1,
+            "block_types": "v1",
+        }.items()
+    }
+    keras_hub.models.EfficientNetBackbone(**arguments).save_to_preset(str(tmp_path))
+    assert load(path=tmp_path).image_size == (224, 224)
+    assert load(path=tmp_path, image_size=40).backbone.input_shape == (None, 40, 40, 3)
+
+
+def test_missing_files(preset, tmp_path):
+    with pytest.raises(ConfigError, match=r"backbone.path must be .*\(no such directory\)"):
+        load(path=tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"without config.json, model.weights.h5\."):
+        load(path=tmp_path)
+    shutil.copy(preset / "config.json", tmp_path)
+    with pytest.raises(ConfigError, match=r"without model.weights.h5\."):
+        load(path=tmp_path)
+    assert load(path=tmp_path, load_weights=False).source == "directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{", "is not JSON"),
+        ('{"model_type": "vit"}', "not KerasHub's"),
+        ("[]", "not KerasHub's"),
+        ('{"registered_name": "keras_hub>BertBackbone"}', "images only in this version"),
+        ('{"registered_name": "Functional"}', "images only in this version"),
+    ],
+)
+def test_foreign_config(tmp_path, text, match):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=match):
+        load(path=tmp_path, load_weights=False)
+
+
+def test_foreign_converter(preset, tmp_path):
+    shutil.copytree(preset, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "image_converter.json").write_text(json.dumps({"registered_name": "Lambda"}))
+    with pytest.raises(ConfigError, match="image_converter.json of ResNetImageConverter.*Lambda"):
+        load(path=tmp_path)
+
+
+def test_damaged_weights(preset, tmp_path):
+    shutil.copytree(preset, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.weights.h5").write_bytes(b"\0" * 100)
+    with pytest.raises(ConfigError, match="Check that its files are complete"):
+        load(path=tmp_path)
+
+
+def test_unknown_and_text_presets():
+    with pytest.raises(ConfigError, match="Did you mean resnet_18_imagenet?"):
+        load("resnet_18_imagenets")
+    with pytest.raises(ConfigError, match="images only in this version"):
+        load("bert_base_en")
+    with pytest.raises(ConfigError, match="a bundled or KerasHub preset"):
+        load("hf://someone/model")
+    with pytest.raises(ConfigError, match="exactly one of preset and path"):
+        load()
+
+
+def test_no_network(monkeypatch, tmp_path):
+    def slow(*_, **__):
+        time.sleep(2)
+        raise OSError
+
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "create_connection", slow)
+    monkeypatch.setattr(network, "_TIMEOUT_SECONDS", 0.1)
+    with pytest.raises(ConfigError, match="^backbone.preset .*network at first use.*resnet_mini"):
+        load("resnet_18_imagenet")
+
+
+def test_download_that_breaks(monkeypatch):
+    import requests
+
+    def broken(*_, **__):
+        raise requests.exceptions.ConnectionError("reset by peer")
+
+    monkeypatch.setattr(network, "_reachable", lambda: True)
+    monkeypatch.setattr(keras_hub.layers.ResNetImageConverter, "from_preset", broken)
+    with pytest.raises(ConfigError, match="network at first use.*reset by peer"):
+        load("resnet_18_imagenet")
+
+
+def test_cached_preset_needs_no_network(monkeypatch, tmp_path):
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(network, "_reachable", lambda: False)
+    directory = tmp_path / "models" / "keras" / "a" / "keras" / "b" / "1"
+    directory.mkdir(parents=True)
+    for name in ("config.json", "model.weights.h5"):
+        with pytest.raises(ConfigError):
+            network.require("kaggle://keras/a/keras/b/1", "b")
+        (directory / name).touch()
+    network.require("kaggle://keras/a/keras/b/1", "b")
+
+
+def test_bundled():
+    entry = BUNDLED_BACKBONES["resnet_mini"]
+    if not entry.path.is_dir():
+        pytest.skip("the preset is not built yet")
+    loaded = load("resnet_mini")
+    assert (loaded.name, loaded.source) == ("resnet_mini", "bundled")
+    assert loaded.image_size == entry.image_size
+    assert loaded.backbone.count_params() == entry.parameters

@@ -1,0 +1,233 @@
+"""The command line driven as a user would, on the bundled backbone and digits."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHORT = [
+    "experiment=resnet_freeze",
+    "dataset.train_per_class=8",
+    "schedule.phases.head.epochs=2",
+    "schedule.epochs_per_phase=1",
+]
+
+
+def finetune(*arguments, cwd, timeout=300):
+    return subprocess.run(
+        [sys.executable, "-m", "finetune", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs of the same command; the second proves that a seed repeats bit for bit."""
+    folder = tmp_path_factory.mktemp("runs")
+    result = finetune(*SHORT, f"hydra.run.dir={folder}/a", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    again = finetune(*SHORT, f"hydra.run.dir={folder}/b", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    return folder, result
+
+
+def record_of(directory):
+    return json.loads((Path(directory) / "run.json").read_text())
+
+
+def test_the_run_directory_holds_what_the_design_says(runs):
+    folder, result = runs
+    record = record_of(folder / "a")
+    assert record["schema"] == 1
+    assert record["status"] == "completed"
+    names = [phase["name"] for phase in record["phases"]]
+    assert names == ["head", "stage3", "stage2", "stage1", "stem"]
+    for path in ("metrics.csv", ".hydra/config.yaml", "model/config.json", "schedule.yaml"):
+        assert (folder / "a" / path).is_file(), path
+    assert list((folder / "a" / "tensorboard").glob("events*"))
+    log = (folder / "a" / "finetune.log").read_text()
+    assert "trainable 2 weights / 2570 parameters" in log
+    assert "Traceback" not in result.stderr
+
+
+def test_counts_are_those_of_the_architecture_by_hand(runs):
+    folder, _ = runs
+    phases = record_of(folder / "a")["phases"]
+    head = 256 * 10 + 10
+    # basic blocks: two 3x3 convolutions; a 1x1 projection where the width changes; no biases;
+    # every convolution is followed by a BatchNorm: gamma and beta here, two statistics apart
+    stem = 7 * 7 * 3 * 64 + 2 * 64
+    stage1 = 2 * 9 * 64 * 64 + 2 * 2 * 64
+    stage2 = 9 * 64 * 128 + 9 * 128 * 128 + 64 * 128 + 3 * 2 * 128
+    stage3 = 9 * 128 * 256 + 9 * 256 * 256 + 128 * 256 + 3 * 2 * 256
+    if record_of(folder / "a")["backbone"]["stages"][0]["parameters"] != stem + 2 * 64:
+        stem = 3 * 3 * 3 * 64 + 2 * 64  # a 3x3 stem convolution
+    statistics = 2 * (64 + 2 * 64 + 3 * 128 + 3 * 256)
+    trainable = head
+    for phase, stage in zip(phases, (0, stage3, stage2, stage1, stem), strict=True):
+        trainable += stage
+        counts = phase["weight_counts"]
+        assert counts["trainable"]["parameters"] == trainable
+        assert counts["untrainable"]["parameters"] == statistics
+        total = head + stage3 + stage2 + stage1 + stem + statistics
+        assert counts["total"]["parameters"] == total
+        assert counts["non_trainable"]["parameters"] == total - trainable
+
+
+def test_every_phase_is_proved_and_epochs_run_on(runs):
+    folder, _ = runs
+    record = record_of(folder / "a")
+    for phase in record["phases"]:
+        proof = phase["frozen_proof"]
+        assert proof["weights_changed"] == 0
+        assert proof["weights_checked"] >= 18  # at least the BatchNorm statistics
+        assert proof["sha256_before"] == proof["sha256_after"]
+    rows = list(csv.DictReader((folder / "a" / "metrics.csv").open()))
+    train = [row for row in rows if row["split"] == "train"]
+    assert [int(row["global_epoch"]) for row in train] == list(range(6))
+    assert {row["split"] for row in rows} == {"train", "validation"}
+
+
+def test_the_same_seed_repeats_bit_for_bit(runs):
+    folder, _ = runs
+    left, right = (np.load(folder / n / "checkpoints/last/weights.npz") for n in "ab")
+    assert left.files == right.files
+    for name in left.files:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+    assert record_of(folder / "a")["test"] == record_of(folder / "b")["test"]
+
+
+def test_the_model_loads_with_kerashub_alone_and_predicts_the_same(runs):
+    folder, _ = runs
+    script = (
+        "import sys, json, numpy as np, keras, keras_hub\n"
+        "from sklearn.datasets import load_digits\n"
+        "from sklearn.model_selection import train_test_split\n"
+        "d = load_digits(); i = np.arange(1797)\n"
+        "_, test = train_test_split(i, test_size=797, stratify=d.target, random_state=0)\n"
+        "x = np.rint(d.images[np.sort(test)] * 255 / 16).astype('uint8')[..., None]\n"
+        "x = np.repeat(x, 3, -1)\n"
+        "model = keras_hub.models.ImageClassifier.from_preset(sys.argv[1])\n"
+        "model.compile()\n"
+        "p = model.predict(x, batch_size=64, verbose=0).argmax(-1)\n"
+        "assert 'finetune' not in sys.modules\n"
+        "print(float((p == d.target[np.sort(test)]).mean()))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(folder / "a" / "model")],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    accuracy = float(result.stdout.split()[-1])
+    assert accuracy == pytest.approx(record_of(folder / "a")["test"]["accuracy"], abs=1e-6)
+
+
+def test_an_occupied_run_directory_is_refused_and_left_alone(runs):
+    folder, _ = runs
+    before = (folder / "a" / "run.json").read_bytes()
+    config = (folder / "a" / ".hydra" / "config.yaml").read_bytes()
+    result = finetune(*SHORT, "seed=5", f"hydra.run.dir={folder}/a", cwd=folder)
+    assert result.returncode == 2
+    assert "must be a directory without a run" in result.stderr
+    assert (folder / "a" / "run.json").read_bytes() == before
+    assert (folder / "a" / ".hydra" / "config.yaml").read_bytes() == config
+
+
+def test_the_saved_config_and_schedule_can_be_used_again(runs):
+    folder, _ = runs
+    (folder / "mine" / "schedule").mkdir(parents=True)
+    saved = (folder / "a" / "schedule.yaml").read_text()
+    (folder / "mine" / "schedule" / "again.yaml").write_text(saved)
+    result = finetune(
+        "inspect", "--config-dir", str(folder / "mine"), "schedule=again", cwd=folder
+    )
+    assert result.returncode == 0, result.stderr
+    assert "stage1" in result.stdout
+
+
+def test_check_runs_a_step_of_each_phase_and_writes_nothing(tmp_path):
+    result = finetune("check", *SHORT, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for name in ("head", "stage3", "stage2", "stage1", "stem"):
+        assert name in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedule.phases.head.freeze.unfreeze_depth=9"], "must be 0..4"),
+        (["schedule=custom", "+schedule.phases.a={epochs: 1, learning_rate: 1e-3, "
+          "freeze: {policy: stages, stages: [stge3]}}"], "Did you mean stage3"),
+        (["schedule=custom", "+schedule.phases.a={epochs: 1, learning_rate: 1e-3, "
+          "freeze: {policy: patterns, freeze: ['.*']}}"], "something to train"),
+        (["runtime.device=gpu"], "TensorFlow sees no GPU"),
+        (["backbone.preset=resnet_51_imagenet"], "resnet_50_imagenet"),
+        (["dataset=tfds", "dataset.name=oxford_flowers103"], "oxford_flowers102"),
+    ],
+)  # fmt: skip
+def test_what_needs_a_model_is_refused_before_training(tmp_path, overrides, message):
+    if "gpu" in overrides[0]:
+        import tensorflow as tf
+
+        if tf.config.list_physical_devices("GPU"):
+            pytest.skip("there is a GPU")
+    result = finetune(*overrides, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+
+
+def test_ctrl_c_keeps_the_state_and_exits_130(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "finetune", "experiment=resnet_probe",
+         "schedule.phases.head.epochs=500", "hydra.run.dir=run"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.time() + 120
+    while time.time() < deadline and not (metrics.exists() and "train" in metrics.read_text()):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert record_of(tmp_path / "run")["status"] == "interrupted"
+    state = json.loads((tmp_path / "run/checkpoints/last/state.json").read_text())
+    assert state["global_epoch"] >= 1
+    assert "predictions/kernel" in np.load(tmp_path / "run/checkpoints/last/weights.npz").files
+
+
+def test_a_sweep_runs_on_after_a_failed_job_and_jobs_do_not_leak(tmp_path, runs):
+    folder, _ = runs
+    result = finetune(
+        "-m", *SHORT, "seed=7,0", "schedule.phases.head.freeze.unfreeze_depth=9,0",
+        "hydra.sweep.dir=sweep", cwd=tmp_path, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    assert "job 0: error" in result.stderr
+    records = {n: record_of(tmp_path / "sweep" / n) for n in ("1", "3")}
+    assert all(each["status"] == "completed" for each in records.values())
+    assert not (tmp_path / "sweep" / "0" / "model").exists()
+    # job 3 is seed 0 after three others in the same process: the same bits as on its own
+    assert records["3"]["test"] == record_of(folder / "a")["test"]
+    left = np.load(tmp_path / "sweep/3/checkpoints/last/weights.npz")
+    right = np.load(folder / "a/checkpoints/last/weights.npz")
+    for name in left.files:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)

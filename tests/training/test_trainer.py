@@ -1,0 +1,145 @@
+"""The phase loop on the tiny model: faults, patience, best weights, one epoch count."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from finetune.errors import FrozenWeightsError, TrainingError
+from finetune.freezing.inventory import take_inventory, to_numpy
+from finetune.freezing.plan import make_plan
+from finetune.freezing.policies import FreezeRule
+from finetune.freezing.schedule import Phase
+from finetune.record import BackboneRecord, DatasetRecord, Listeners, RunRecord
+from finetune.training.optimizers import OptimizerSettings
+from finetune.training.trainer import Data, Trainer
+from tests.conftest import make_tiny
+
+PROBE = FreezeRule("depth", unfreeze_depth=0)
+ALL = FreezeRule("none")
+
+
+class Spy:
+    """A listener that counts, and can meddle at each step."""
+
+    def __init__(self, on_step=None):
+        self.rows, self.steps, self.status, self.on_step = [], 0, None, on_step
+
+    def run_started(self, record): ...
+
+    def phase_started(self, record, phase): ...
+
+    def step(self, phase, epoch, step, num_steps, logs):
+        self.steps += 1
+        if self.on_step is not None:
+            self.on_step(self)
+
+    def epoch_ended(self, record, phase, rows):
+        self.rows += rows
+
+    def phase_ended(self, record, phase): ...
+
+    def run_ended(self, record):
+        self.status = record.status
+
+
+def train(phases, on_step=None, inventory=None, settings=None, finish=None):
+    inventory = inventory or take_inventory(*make_tiny(dropout=0.2))
+    random = np.random.default_rng(0)
+    images = random.normal(size=(24, 8, 8, 1)).astype("float32")
+    labels = (images.mean((1, 2, 3)) > 0).astype("int32")
+    one = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    data = Data(lambda first, last: one.repeat(last - first), one, one, 3)
+    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
+    record = RunRecord(
+        config={}, overrides=[], seed=0, versions={}, device={},
+        backbone=BackboneRecord(name="tiny", source="test", weights_sha256="", stages=[]),
+        dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[], splits={}),
+    )  # fmt: skip
+    spy = Spy(on_step)
+    trainer = Trainer(
+        inventory, phases, plans, data, settings or OptimizerSettings("sgd"),
+        record=record, listener=Listeners([spy]), finish=finish,
+    )  # fmt: skip
+    return trainer, record, spy, inventory
+
+
+def test_one_epoch_count_and_proof_over_all_phases():
+    phases = [Phase("head", 2, 0.1, PROBE), Phase("full", 3, 0.05, ALL, batch_norm="train")]
+    trainer, record, spy, inventory = train(phases)
+    trainer.run()
+    assert record.status == spy.status == "completed"
+    assert [row.global_epoch for row in spy.rows if row.split == "train"] == [0, 1, 2, 3, 4]
+    assert [row.epoch for row in spy.rows if row.split == "train"] == [0, 1, 0, 1, 2]
+    assert spy.steps == 15
+    assert [p.epochs_run for p in record.phases] == [2, 3]
+    # head: 8 frozen weights and 5 held ones (4 statistics, 1 constant); full: nothing is held
+    assert [p.frozen_proof.weights_checked for p in record.phases] == [13, 0]
+    assert not any("call" in vars(layer) for layer in inventory.layers)
+    assert record.test.keys() == {"loss", "accuracy"}
+
+
+def test_a_frozen_weight_changed_in_mid_phase_fails_the_run_and_is_named():
+    inventory = take_inventory(*make_tiny())
+    kernel = inventory.variables["s2_conv/kernel"]
+
+    def meddle(spy):
+        if spy.steps == 4:
+            kernel.assign_add(keras.ops.ones_like(kernel) * 1e-6)
+
+    finished = []
+    phases = [Phase("head", 3, 0.1, PROBE)]
+    trainer, record, spy, _ = train(phases, meddle, inventory, finish=lambda: finished.append(1))
+    with pytest.raises(FrozenWeightsError, match=r"phase head .*s2_conv/kernel"):
+        trainer.run()
+    assert spy.status == "failed"
+    assert record.phases[0].frozen_proof.weights_changed == 1
+    assert finished == []
+
+
+def test_trap_a_stale_step_would_train_the_old_set():
+    phases = [Phase("a", 1, 0.1, ALL), Phase("b", 1, 0.1, PROBE), Phase("c", 1, 0.1, ALL)]
+    seen = []
+    inventory = take_inventory(*make_tiny())
+    trainer, _, _, _ = train(
+        phases, lambda spy: seen.append(to_numpy(inventory.variables["s1_conv/kernel"])), inventory
+    )
+    trainer.run()
+    assert not np.array_equal(seen[0], seen[2])  # a trains it
+    np.testing.assert_array_equal(seen[3], seen[5])  # b holds it still
+    assert not np.array_equal(seen[5], seen[8])  # c trains it again
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where():
+    trainer, _, spy, _ = train(
+        [Phase("hot", 30, 1e30, ALL)], settings=OptimizerSettings("sgd")
+    )
+    with pytest.raises(TrainingError, match=r"phase hot, epoch \d+.*learning rate 1e\+30"):
+        trainer.run()
+    assert spy.status == "failed"
+
+
+def test_patience_ends_a_phase_and_the_best_weights_come_back():
+    phases = [Phase("hot", 20, 3.0, ALL, patience=2, restore_best=True)]
+    trainer, record, spy, _ = train(phases)
+    trainer.run()
+    phase = record.phases[0]
+    assert phase.stopped_by == "patience"
+    assert phase.epochs_run < 20
+    losses = [row.loss for row in spy.rows if row.split == "validation"]
+    assert phase.metrics["validation"]["loss"] == pytest.approx(min(losses), rel=1e-4)
+    assert phase.best_epoch == int(np.argmin(losses))
+    assert record.test["loss"] == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_an_interrupt_is_recorded():
+    def interrupt(spy):
+        if spy.steps == 4:
+            raise KeyboardInterrupt
+
+    trainer, record, spy, inventory = train([Phase("head", 3, 0.1, PROBE)], interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert spy.status == "interrupted"
+    assert record.phases[0].epochs_run == 1
+    assert not any("call" in vars(layer) for layer in inventory.layers)
