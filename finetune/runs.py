@@ -34,8 +34,8 @@ from finetune.record import (
     DatasetRecord,
     Listeners,
     RecordListener,
-    RunDirectory,
     RunRecord,
+    write_atomically,
 )
 from finetune.reporting.console import (
     Console,
@@ -111,12 +111,13 @@ def train(config: Config, directory: Path, overrides: Sequence[str], started: fl
     console = make_console()
     run = _build_aloud(config, console)
     record = _record(run, config, overrides)
-    folder = RunDirectory(directory)
-    folder.write_schedule(yaml.safe_dump(as_config(run.phases), sort_keys=False))
+    write_atomically(
+        directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
+    )
     data = _data(run, config)
     listeners = Listeners(
         [
-            RecordListener(folder),
+            RecordListener(directory),
             TensorBoardListener(directory / "tensorboard"),
             ConsoleListener(console, directory, data.num_steps * sum(p.epochs for p in run.phases)),
         ]

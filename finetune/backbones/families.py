@@ -2,20 +2,21 @@
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import keras_hub
 
 
-def image_classifiers() -> dict[type, type]:
+def image_classifiers() -> dict[Any, Any]:
     """Returns {backbone class: its ImageClassifier subclass} for every family KerasHub has."""
-    found: dict[type, type] = {}
+    found: dict[Any, Any] = {}
     for cls in _subclasses(keras_hub.models.ImageClassifier):
         if cls.backbone_cls is not None and cls.preprocessor_cls is not None:
             found.setdefault(cls.backbone_cls, cls)
     return found
 
 
-def size_argument(family: type, with_default: bool = False) -> str | None:
+def size_argument(family: Any, with_default: bool = False) -> str | None:
     """Returns the constructor argument that sets the input shape (EfficientNet differs).
 
     Args:
@@ -31,7 +32,7 @@ def size_argument(family: type, with_default: bool = False) -> str | None:
     return name
 
 
-def _subclasses(cls: type) -> Iterator[type]:
+def _subclasses(cls: Any) -> Iterator[Any]:
     for each in cls.__subclasses__():
         yield each
         yield from _subclasses(each)

@@ -5,7 +5,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,7 @@ def build_task(
         )
     options = _head_options(cls, pooling, dropout)
     preprocessor = cls.preprocessor_cls(image_converter=loaded.image_converter)
-    # Keras draws the seeds of unseeded initializers and dropout from Python's `random`.
-    state = random.getstate()
-    random.seed(seed)
-    try:
+    with _seeded(seed):
         return cls(
             backbone=loaded.backbone,
             num_classes=num_classes,
@@ -58,6 +56,15 @@ def build_task(
             compile=False,
             **options,
         )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Fixes what Keras draws from Python's `random` (seeds of initializers), then restores it."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
     finally:
         random.setstate(state)
 
@@ -92,7 +99,8 @@ def save_task(
 ) -> None:
     """Writes the task as a KerasHub preset with its label names, whole or not at all.
 
-    What is on disk does not say what was frozen in training. An existing directory is replaced.
+    What is on disk holds no optimizer state and does not say what was frozen in training; `task`
+    is left as it is. An existing directory is replaced.
 
     Args:
         task: what `build_task` made, trained.
@@ -114,16 +122,28 @@ def save_task(
     for each in (written, replaced):
         shutil.rmtree(each, ignore_errors=True)
     try:
-        task.save_to_preset(str(written))
-        for file in sorted(written.glob("*.json")):
-            _write_json(file, _thawed(json.loads(file.read_text(encoding="utf-8"))))
-        _write_json(written / LABELS_FILE, {"classes": list(classes)})
+        _untrained_copy(task).save_to_preset(str(written))
+        labels = json.dumps({"classes": list(classes)}, indent=2, ensure_ascii=False)
+        (written / LABELS_FILE).write_text(labels + "\n", encoding="utf-8")
         if target.exists():
             target.rename(replaced)
         written.rename(target)
     finally:
         shutil.rmtree(written, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _untrained_copy(task: Any) -> Any:
+    """Returns the task with its weights, but as new: compiled by default, nothing frozen.
+
+    KerasHub writes the optimizer into the task's weights, and warns at loading if it is not the
+    default one.
+    """
+    with _seeded(0):
+        copy = type(task).from_config(_thawed(task.get_config()))
+    for new, old in zip(copy.weights, task.weights, strict=True):
+        new.assign(old)
+    return copy
 
 
 def _thawed(value: Any) -> Any:
@@ -133,7 +153,3 @@ def _thawed(value: Any) -> Any:
     if isinstance(value, list):
         return [_thawed(each) for each in value]
     return value
-
-
-def _write_json(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -83,7 +83,9 @@ def load(
         return _assemble(called, source, str(directory), family, load_weights, size, built_at)
 
 
-def _from_kerashub(preset: str, load_weights: bool, size: Size | None, name: str | None):
+def _from_kerashub(
+    preset: str, load_weights: bool, size: Size | None, name: str | None
+) -> LoadedBackbone:
     """Loads one of KerasHub's own presets, downloading it where it is not on disk."""
     where = "backbone.preset"
     families = image_classifiers()
@@ -106,7 +108,7 @@ def _assemble(
     name: str,
     source: str,
     preset: str,
-    family: type,
+    family: Any,
     load_weights: bool,
     size: Size | None,
     built_at: Size | None,
@@ -136,7 +138,7 @@ def _assemble(
     )
 
 
-def _load_converter(preset: str, family: type) -> keras_hub.layers.ImageConverter:
+def _load_converter(preset: str, family: Any) -> keras_hub.layers.ImageConverter:
     """Returns the preset's image converter, or the family's own with scale 1/255."""
     cls = image_classifiers()[family].preprocessor_cls.image_converter_cls
     local = Path(preset) / "image_converter.json"
@@ -153,12 +155,12 @@ def _load_converter(preset: str, family: type) -> keras_hub.layers.ImageConverte
         return cls(scale=1 / 255, dtype="float32")
 
 
-def _size_is_optional(family: type) -> bool:
+def _size_is_optional(family: Any) -> bool:
     """True for backbones that are built at any size (CNNs), False where a preset fixes it."""
     return size_argument(family, with_default=True) is not None
 
 
-def _families_by_registered_name() -> dict[str, type]:
+def _families_by_registered_name() -> dict[str, Any]:
     return {keras.saving.get_registered_name(each): each for each in image_classifiers()}
 
 
@@ -178,7 +180,8 @@ def _read_directory(directory: Path, where: str, load_weights: bool) -> dict[str
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(
-            f"{expected}. Received: {directory} with a config.json that is not JSON ({error}). {fix}"
+            f"{expected}. Received: {directory} with a config.json that is not JSON ({error}). "
+            f"{fix}"
         ) from error
     registered = config.get("registered_name") if isinstance(config, dict) else None
     if registered is None:
@@ -203,7 +206,7 @@ def weights_sha256(backbone: keras.Model) -> str:
     """
     digest = hashlib.sha256()
     for weight in backbone.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
         path = re.sub(r"_\d+(?=/|$)", "", weight.path)
         digest.update(f"{path} {tuple(weight.shape)} {value.dtype}\n".encode())
         digest.update(value.tobytes())

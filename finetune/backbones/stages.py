@@ -158,6 +158,6 @@ def _check_total(backbone: keras.Model, found: list[Stage]) -> None:
     if wrong:
         raise FinetuneError(
             f"backbone must have every weight in exactly one stage. Received: {backbone.name} with "
-            f"{len(wrong)} weights in none or several ({', '.join(wrong[:5])}). Give it layers that "
-            "own their weights alone."
+            f"{len(wrong)} weights in none or several ({', '.join(wrong[:5])}). Give it layers "
+            "that own their weights alone."
         )

@@ -200,6 +200,7 @@ class Trainer:
             initial_epoch=first,
             epochs=last,
             steps_per_epoch=self._data.num_steps,
+            shuffle=False,  # the data come shuffled
             callbacks=[StepReporter(phase, on_step, on_epoch), best],
             verbose=0,
         )

@@ -21,7 +21,7 @@ def test_resnet_v1():
 
 
 def test_resnet_v2_final_norm_joins_the_last_stage():
-    # Stem 1 (no norm); a block is norm 4, conv 1, norm 4, conv 1; stage2 + shortcut 1 + post norm 4.
+    # Stem 1; a block is norm 4, conv 1, norm 4, conv 1; stage2 + shortcut 1, post norm 4.
     assert counts(make_resnet(pre_activation=True)) == {"stem": 1, "stage1": 10, "stage2": 15}
 
 

@@ -1,0 +1,121 @@
+"""`catalog`: what there is to choose from. Reads files only; no TensorFlow, no Hydra."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from finetune.backbones.catalog import BUNDLED_BACKBONES
+from finetune.composition import config_dir
+from finetune.config import POLICIES
+from finetune.datasets.catalog import BUNDLED_DATASETS
+from finetune.errors import ConfigError, unknown_name
+
+
+def show(arguments: Sequence[str]) -> None:
+    """Prints the catalogs named in `arguments`, or all of them.
+
+    Raises:
+        ConfigError: for a catalog that does not exist.
+    """
+    for name in arguments:
+        if name not in CATALOGS:
+            raise ConfigError(unknown_name("catalog", "a catalog", name, CATALOGS))
+    console = Console(highlight=False)
+    for number, name in enumerate(arguments or CATALOGS):
+        if number:
+            console.print()
+        console.print(CATALOGS[name]())
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _described(group: str) -> list[tuple[str, str, dict]]:
+    """Returns (name, first comment, content) of each config of a group."""
+    rows = []
+    for path in sorted((config_dir() / group).glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        comments = [line[2:].strip() for line in text.splitlines() if line.startswith("# ")]
+        comments = [line for line in comments if not line.startswith("@package")]
+        rows.append((path.stem, comments[0] if comments else "", yaml.safe_load(text) or {}))
+    return rows
+
+
+def _backbones() -> Table:
+    table = _table("backbones", "backbone=", "parameters", "on disk", "what")
+    for name, description, content in _described("backbone"):
+        entry = BUNDLED_BACKBONES.get(content.get("preset"))
+        parameters = "" if entry is None else f"{entry.parameters:,}"
+        table.add_row(name, parameters, _backbone_on_disk(content.get("preset")), Text(description))
+    table.caption = "Any KerasHub image preset: backbone.preset=NAME (keras.io/keras_hub/presets)"
+    table.caption_justify = "left"
+    return table
+
+
+def _backbone_on_disk(preset: str | None) -> str:
+    if preset is None:
+        return "–"
+    if preset in BUNDLED_BACKBONES:
+        path = BUNDLED_BACKBONES[preset].path
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return f"{size / 1e6:.1f} MB"
+    cache = Path(os.environ.get("KAGGLEHUB_CACHE", Path.home() / ".cache" / "kagglehub"))
+    return "yes" if any(cache.glob(f"models/keras/*/keras/{preset}/*")) else "no"
+
+
+def _datasets() -> Table:
+    table = _table("datasets", "dataset=", "samples", "classes", "on disk", "what")
+    root = Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
+    for name, description, _ in _described("dataset"):
+        entry = BUNDLED_DATASETS.get(name)
+        if entry is None:
+            table.add_row(name, "", "", "–", Text(description))
+            continue
+        prepared = "prepared" if any(root.glob(f"{name}/*/dataset_info.json")) else "at first use"
+        samples, classes = f"{entry.num_examples:,}", str(entry.num_classes)
+        table.add_row(name, samples, classes, prepared, Text(description))
+    table.caption = "Any TFDS image classification set: dataset=tfds dataset.name=NAME"
+    table.caption_justify = "left"
+    return table
+
+
+def _schedules() -> Table:
+    table = _table("schedules", "schedule=", "phases", "what")
+    for name, description, content in _described("schedule"):
+        phases = list(content.get("phases") or {})
+        if content.get("from_depth") is not None:
+            phases.append(f"depth {content['from_depth']} …")
+        table.add_row(name, ", ".join(phases) or "–", Text(description))
+    return table
+
+
+def _experiments() -> Table:
+    table = _table("experiments", "experiment=", "command")
+    for name, description, _ in _described("experiment"):
+        table.add_row(name, Text(description))
+    return table
+
+
+def _policies() -> Table:
+    table = _table("freeze policies", "policy", "what")
+    for name, description in POLICIES.items():
+        table.add_row(name, Text(description))
+    return table
+
+
+CATALOGS: dict[str, Callable[[], Table]] = {
+    "backbones": _backbones,
+    "datasets": _datasets,
+    "schedules": _schedules,
+    "experiments": _experiments,
+    "policies": _policies,
+}

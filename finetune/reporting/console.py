@@ -1,0 +1,156 @@
+"""The terminal: phase headers with counts, one progress bar for the run, one line an epoch.
+
+Where output is no terminal there is no bar, only the lines. `NO_COLOR` is honoured by rich.
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.reporting.tables import counts_table, phases_table, plan_table, results_table
+
+__all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_plan"]
+
+
+def make_console() -> Console:
+    """Returns a console on stdout."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+class ConsoleListener:
+    """Prints a run as it goes.
+
+    Args:
+        console: where to.
+        directory: the run directory, named at the end.
+        total_steps: optimizer updates of the whole schedule.
+    """
+
+    def __init__(self, console: Console, directory: Path, total_steps: int) -> None:
+        self._console = console
+        self._directory = directory
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._total_steps = total_steps
+        self._planned_steps = 0
+        self._num_steps = 0
+        self._task: TaskID | None = None
+
+    def run_started(self, record: RunRecord) -> None:
+        """Prints backbone, dataset and device; starts the bar."""
+        splits = ", ".join(f"{name} {number}" for name, number in record.dataset.splits.items())
+        device = record.device
+        names = ", ".join(device["names"])
+        self._print(
+            f"[bold]{escape(record.backbone.name)}[/] ({escape(record.backbone.source)}) on "
+            f"[bold]{escape(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
+            f"{splits}; {escape(names)}, {device['precision']}, seed {record.seed}"
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("", total=self._total_steps, rate="")
+
+    def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Prints the phase's header and its weight counts (weights / parameters)."""
+        self._print(
+            f"\n[bold]phase {phase.index + 1}: {escape(phase.name)}[/]  "
+            f"{escape(phase.policy)}, {phase.epochs_planned} epochs, BatchNorm {phase.batch_norm}"
+        )
+        self._console.print(counts_table(phase))
+
+    def step(
+        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
+    ) -> None:
+        """Moves the bar on."""
+        self._num_steps = num_steps
+        if self._task is None or self._progress.disable:
+            return
+        self._progress.update(
+            self._task,
+            completed=self._planned_steps + phase.epochs_run * num_steps + step + 1,
+            description=f"{escape(phase.name)} epoch {phase.epochs_run + 1}/{phase.epochs_planned}",
+            rate=f"loss {logs.get('loss', float('nan')):.4f}",
+        )
+
+    def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
+        """Prints one line."""
+        cells = "  ".join(
+            f"{row.split} loss {row.loss:.4f} accuracy {row.accuracy:.2%}" for row in rows
+        )
+        seconds = sum(row.seconds for row in rows)
+        self._print(
+            f"  epoch {rows[0].epoch + 1:>3}/{phase.epochs_planned}  {cells}  {seconds:.1f} s"
+        )
+
+    def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Prints the proof."""
+        self._planned_steps += self._num_steps * phase.epochs_planned
+        proof = phase.frozen_proof
+        if proof is not None:
+            self._print(
+                f"  {proof.weights_checked} weights held still: {proof.weights_changed} changed"
+                + (f"; stopped by {phase.stopped_by}" if phase.stopped_by == "patience" else "")
+            )
+
+    def run_ended(self, record: RunRecord) -> None:
+        """Prints the results, and where everything is."""
+        self._progress.stop()
+        self._console.print()
+        if record.phases:
+            self._console.print(results_table(record))
+        where = escape(str(self._directory))
+        if record.status == "completed":
+            self._print(
+                f"\n[bold green]test accuracy {record.test['accuracy']:.2%}[/], "
+                f"loss {record.test['loss']:.4f}; {record.seconds['total']:.1f} s in all, first "
+                f"training step after {record.seconds.get('startup', 0.0):.1f} s"
+            )
+            self._print(f"record  {where}/run.json\nmodel   {where}/model  (KerasHub preset)")
+            self._print(f"next    tensorboard --logdir {where}/tensorboard")
+        else:
+            self._print(f"\n[bold red]{record.status}[/]; what there is: {where}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+def show_plan(console: Console, record: RunRecord) -> None:
+    """Prints the phases, stages × phases, and the weight counts of each phase.
+
+    Args:
+        console: where to.
+        record: its phases counted, none of them run.
+    """
+    name, source = escape(record.backbone.name), escape(record.backbone.source)
+    console.print(f"[bold]{name}[/] ({source}), {record.dataset.num_classes} classes\n")
+    console.print(phases_table(record))
+    console.print("\n[bold]parameters that train[/] (● all, ◐ some, ○ none of the stage)\n")
+    console.print(plan_table(record))
+    for phase in record.phases:
+        console.print(
+            f"\n[bold]phase {phase.index + 1}: {escape(phase.name)}[/]  weights / parameters"
+        )
+        console.print(counts_table(phase))
+
+
+def show_check(console: Console, record: RunRecord) -> None:
+    """Prints what one step of each phase gave."""
+    console.print(results_table(record))
+    console.print("\n[bold green]check passed[/]: one step of each phase; nothing was written")
