@@ -496,7 +496,7 @@ class Progress:
         elif words[0] == "Downloading" and len(words) > 2 and not words[1].endswith(".metadata"):
             self._activity = f"downloading {words[1].split('-')[0]} {' '.join(words[2:])}"
         elif line.startswith("Installing collected packages"):
-            self._activity = f"unpacking {line.count(',') + 1} packages"
+            self._activity = f"unpacking packages ({line.count(',') + 1})"
             self._print()
         elif "Retrying" in line:
             self._activity = f"the package index does not answer; trying again: {line[:120]}"

@@ -82,10 +82,10 @@ def load(
     """
     directory = None if data_dir is None else os.path.expanduser(data_dir)
     builder = _builder(name, version, config, directory)
+    image, label = _keys(builder, name)  # before a download that would be in vain
     if not builder.is_prepared():
         _prepare(builder, name)
         builder = _builder(name, version, config, directory)  # reads what is on disk now
-    image, label = _keys(builder, name)
     _check_splits(builder, splits)
     classes = tuple(builder.info.features[label].names)
     if len(classes) < 2:
@@ -178,7 +178,7 @@ def _quiet_stdout() -> Iterator[None]:
 
 def _download_url(builder: Any) -> str | None:
     """Returns a URL to try before a download, or None for a builder that downloads nothing."""
-    for url in builder.url_infos:
+    for url in builder.url_infos or ():
         if urlsplit(url).scheme in ("http", "https"):
             return url
     return _TFDS_HOST if type(builder).__module__.startswith("tensorflow_datasets") else None
@@ -248,7 +248,7 @@ def _check_splits(builder: Any, splits: dict[str, str]) -> None:
                 )
             )
             continue
-        if count == 0:
+        if count <= 0:  # TFDS counts train[5:2] as -3
             problems.append(_empty(part, expression))
     if problems:
         raise ConfigError(problems)

@@ -1,4 +1,7 @@
-"""TensorBoard scalars: metrics by global epoch, weight counts by phase."""
+"""TensorBoard scalars: metrics by global epoch, weight counts by phase.
+
+Written with TensorFlow alone; only to look at them needs the tensorboard package.
+"""
 
 from pathlib import Path
 
@@ -15,7 +18,10 @@ class TensorBoardListener:
     def __init__(self, directory: Path) -> None:
         import tensorflow as tf
 
-        self._summary = tf.summary
+        self._write = tf.summary.write
+        self._metadata = tf.compat.v1.SummaryMetadata()
+        self._metadata.plugin_data.plugin_name = "scalars"
+        self._metadata.data_class = 1  # DATA_CLASS_SCALAR
         self._writer = tf.summary.create_file_writer(str(directory))
         self._epoch = 0
 
@@ -27,9 +33,9 @@ class TensorBoardListener:
         with self._writer.as_default(step=self._epoch):
             for state, count in phase.weight_counts.items():
                 for unit, number in count.items():
-                    self._summary.scalar(f"counts/{state}_{unit}", number)
+                    self._scalar(f"counts/{state}_{unit}", number)
             for stage, rate in phase.learning_rates.items():
-                self._summary.scalar(f"learning_rate/{stage}", rate)
+                self._scalar(f"learning_rate/{stage}", rate)
 
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
@@ -40,8 +46,8 @@ class TensorBoardListener:
         """Writes ``loss/SPLIT`` and ``accuracy/SPLIT``."""
         for row in rows:
             with self._writer.as_default(step=row.global_epoch):
-                self._summary.scalar(f"loss/{row.split}", row.loss)
-                self._summary.scalar(f"accuracy/{row.split}", row.accuracy)
+                self._scalar(f"loss/{row.split}", row.loss)
+                self._scalar(f"accuracy/{row.split}", row.accuracy)
             self._epoch = row.global_epoch + 1
         self._writer.flush()
 
@@ -52,5 +58,8 @@ class TensorBoardListener:
         """Writes the test metrics and closes the file."""
         with self._writer.as_default(step=self._epoch):
             for name, value in record.test.items():
-                self._summary.scalar(f"{name}/test", value)
+                self._scalar(f"{name}/test", value)
         self._writer.close()
+
+    def _scalar(self, name: str, value: float) -> None:
+        self._write(name, float(value), metadata=self._metadata)

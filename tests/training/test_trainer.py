@@ -120,8 +120,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where():
 
 
 def test_patience_ends_a_phase_and_the_best_weights_come_back():
-    phases = [Phase("hot", 20, 3.0, ALL, patience=2, restore_best=True)]
-    trainer, record, spy, _ = train(phases)
+    phases = [Phase("hot", 20, 0.3, ALL, patience=2, restore_best=True)]
+    trainer, record, spy, _ = train(phases, settings=OptimizerSettings("adam"))
     trainer.run()
     phase = record.phases[0]
     assert phase.stopped_by == "patience"
