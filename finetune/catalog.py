@@ -53,7 +53,7 @@ def _described(group: str) -> list[tuple[str, str, dict]]:
 def _backbones() -> Table:
     table = _table("backbones", "backbone=", "parameters", "on disk", "what")
     for name, description, content in _described("backbone"):
-        entry = BUNDLED_BACKBONES.get(content.get("preset"))
+        entry = BUNDLED_BACKBONES.get(content.get("preset") or "")
         parameters = "" if entry is None else f"{entry.parameters:,}"
         table.add_row(name, parameters, _backbone_on_disk(content.get("preset")), Text(description))
     table.caption = "Any KerasHub image preset: backbone.preset=NAME (keras.io/keras_hub/presets)"

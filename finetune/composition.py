@@ -42,9 +42,7 @@ def normalise(overrides: Sequence[str]) -> list[str]:
     a key of a phase is refused when the config is read.
     """
     return [
-        f"++{each}"
-        if each.startswith(PHASES) and each.partition("=")[0].count(".") >= 3
-        else each
+        f"++{each}" if each.startswith(PHASES) and each.partition("=")[0].count(".") >= 3 else each
         for each in overrides
     ]
 
@@ -94,7 +92,9 @@ def _require_known_phases(overrides: Sequence[str], extra: list[str]) -> None:
     for each in mine:
         name = each[len(PHASES) :].partition("=")[0].partition(".")[0]
         if name not in valid:
-            problem = unknown_name(f"{PHASES}{name}", "a phase of the schedule", name, sorted(valid))
+            problem = unknown_name(
+                f"{PHASES}{name}", "a phase of the schedule", name, sorted(valid)
+            )
             problems.append(f"{problem} To add a phase, write +{PHASES}{name}={{…}}.")
     if problems:
         raise ConfigError(problems)

@@ -214,7 +214,7 @@ def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
         elif not OmegaConf.is_missing(node, key) and path != "schedule.phases":
             try:
                 merged = OmegaConf.merge(OmegaConf.structured(schema), {str(key): node[key]})
-                value = merged[str(key)]
+                value = merged[str(key)]  # type: ignore[index] - a DictConfig
                 plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
                 setattr(result, str(key), plain)
             except OmegaConfBaseException as error:
@@ -270,8 +270,9 @@ def _check_seed(seed: int) -> Iterator[str]:
 def _check_backbone(backbone: BackboneConfig) -> Iterator[str]:
     if (backbone.preset is None) == (backbone.path is None):
         received = (
-            "neither" if backbone.preset is None else f"preset={backbone.preset} and "
-            f"path={backbone.path}"
+            "neither"
+            if backbone.preset is None
+            else f"preset={backbone.preset} and path={backbone.path}"
         )
         yield (
             f"backbone must have exactly one of preset and path. Received: {received}. "

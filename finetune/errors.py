@@ -50,10 +50,13 @@ def unknown_name(where: str, kind: str, name: str, valid: Iterable[str]) -> str:
         where: the config path or argument that holds the name, e.g. ``freeze.policy``.
         kind: what the name should be, with its article, e.g. ``a policy``.
         name: what was received.
-        valid: every valid name; listed in full up to 30, then counted.
+        valid: every valid name; listed in full up to 30, else the most similar.
     """
     names = list(valid)
     close = nearest(name, names)
-    shown = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")
+    shown = ", ".join(names)
+    if len(names) > 30:
+        similar = get_close_matches(name, names, n=8, cutoff=0.3)
+        shown = f"{len(names)} names, among them {', '.join(similar or names[:8])}"
     hint = f" Did you mean {close}?" if close is not None else ""
     return f"{where} must be {kind}. Received: {name}. Valid: {shown or 'none'}.{hint}"

@@ -1,12 +1,6 @@
 """From a checked config to a finished run: what `train`, `check` and `inspect` have in common."""
 
 import logging
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-
-# The environment must be set before TensorFlow is imported.
 import platform
 import time
 from collections.abc import Sequence
@@ -176,9 +170,7 @@ def inspect(config: Config) -> None:
     record = _record(run, config, ())
     record.phases = [
         phase_record(index, phase, each, run.inventory.stage_names, plan)
-        for index, (phase, each, plan) in enumerate(
-            zip(run.phases, counts, run.plans, strict=True)
-        )
+        for index, (phase, each, plan) in enumerate(zip(run.phases, counts, run.plans, strict=True))
     ]
     show_plan(console, record)
 

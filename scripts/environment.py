@@ -4,7 +4,7 @@
     scripts/environment.py [EXTRA ...]      extras: dev, gpu, text
 
 `scripts/run` and `scripts/test` call this first. It needs only a `python3` and the standard
-library, and no type hint or call here is newer than Python 3.8, so that an old interpreter reaches
+library, and no type hint or call here is newer than Python 3.6, so that an old interpreter reaches
 the message that says which ones will do.
 
 `.venv/environment.json` says how far the environment is: `installing` from before the first file is
@@ -48,7 +48,9 @@ def digest_of(root: Path, version: str) -> str:
         try:
             content = (root / name).read_bytes()
         except OSError as error:
-            raise EnvironmentFailure(f"{root / name} must be readable: {error.strerror}.") from error
+            raise EnvironmentFailure(
+                f"{root / name} must be readable: {error.strerror}."
+            ) from error
         digest.update(b"\0" + name.encode() + b"\0" + content)
     return digest.hexdigest()
 
@@ -144,7 +146,7 @@ class Lock:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another command is making .venv; waiting for it to end")
+            say("another command, or what is left of a killed one, is at .venv; waiting for it")
             fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         return self
 
@@ -222,7 +224,7 @@ def remove_discarded(root: Path) -> None:
 
 
 def is_supported(version: "tuple[int, ...]") -> bool:
-    """Tells whether a Python version, as in `sys.version_info`, is one that this project runs on."""
+    """Tells whether this project runs on a Python version, given as in `sys.version_info`."""
     return OLDEST <= tuple(version[:2]) <= NEWEST
 
 
@@ -285,7 +287,9 @@ def create_venv(installer: "Installer", base: str) -> None:
         installer.run("adding pip", [*target, "install", *constraint_arguments(), "pip"])
         return
     virtualenv = (
-        [base, "-m", "virtualenv"] if has_module(base, "virtualenv") else [shutil.which("virtualenv")]
+        [base, "-m", "virtualenv"]
+        if has_module(base, "virtualenv")
+        else [shutil.which("virtualenv")]
     )
     if virtualenv[0]:
         installer.run("creating the environment", [*virtualenv, "--python", base, venv])
@@ -342,7 +346,9 @@ def install(installer: "Installer", extras: "set[str]") -> None:
     pinned = [*pip, *constraint_arguments(), "--build-constraint", "constraints.txt"]
     target = f".[{','.join(sorted(extras))}]" if extras else "."
     installer.run("installing packages", [*pinned, "--editable", target])
-    for package in [name for extra in sorted(extras) for name in WITHOUT_DEPENDENCIES.get(extra, [])]:
+    for package in [
+        name for extra in sorted(extras) for name in WITHOUT_DEPENDENCIES.get(extra, [])
+    ]:
         installer.run(f"installing {package}", [*pinned, "--no-deps", package])
 
 
@@ -383,7 +389,7 @@ class Installer:
 
     def __enter__(self) -> "Installer":
         """Opens the log."""
-        self._log = self._log_path.open("ab")
+        self._log = self._log_path.open("ab", buffering=0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -403,7 +409,6 @@ class Installer:
         import subprocess
 
         self._log.write(f"\n$ {' '.join(command)}\n".encode())
-        self._log.flush()
         with Progress(activity) as progress:
             try:
                 process = subprocess.Popen(
@@ -536,7 +541,9 @@ def main(arguments: "list[str]") -> int:
     unknown = [name for name in arguments if name not in EXTRAS]
     if unknown:
         helps = {"-h", "--help"} & set(unknown)
-        print(__doc__ if helps else f"extras must be among {', '.join(EXTRAS)}. Received: {unknown}.")
+        print(
+            __doc__ if helps else f"extras must be among {', '.join(EXTRAS)}. Received: {unknown}."
+        )
         return 0 if helps else 2
     print(prepare(set(arguments)))
     return 0

@@ -220,7 +220,7 @@ def augment(glyph: Glyph, rng: np.random.Generator) -> np.ndarray:
     distance = ndimage.map_coordinates(glyph.field, at, order=1, mode="nearest") / scale
 
     stroke = glyph.half_stroke / scale
-    grow = max(rng.uniform(1.3, 3.3) - stroke, -0.45 * stroke)  # more erosion would cut hairlines
+    grow = max(rng.uniform(1.5, 3.7) - stroke, -0.45 * stroke)  # more erosion would cut hairlines
     basis = smooth_basis(4)
     grow = grow + basis @ rng.normal(0, 0.25, (4, 4)) @ basis.T
     return finish(np.clip(0.5 + grow - distance, 0, 1), rng)
@@ -242,7 +242,9 @@ def finish(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = upsampling(8) @ coarse @ upsampling(8).T
     elif kind < 0.88:
         size = int(rng.integers(7, 21))
-        image = upsampling(size) @ (averaging(size) @ image @ averaging(size).T) @ upsampling(size).T
+        image = (
+            upsampling(size) @ (averaging(size) @ image @ averaging(size).T) @ upsampling(size).T
+        )
     elif kind < 0.96:
         image = ndimage.gaussian_filter(image, rng.uniform(0.4, 1.6))
     if rng.random() < 0.25:
@@ -320,5 +322,7 @@ def _package_files(name: str) -> list[str]:
     try:
         run = subprocess.run(["dpkg", "-L", name], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise SystemExit("The fonts come from Debian packages, and `dpkg` must exist. Run this on Debian.") from None
+        raise SystemExit(
+            "The fonts come from Debian packages, and `dpkg` must exist. Run this on Debian."
+        ) from None
     return [line for line in run.stdout.splitlines() if line.lower().endswith((".ttf", ".otf"))]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # twice as fast where it is not the default
 
 import letters
 import numpy as np
@@ -79,7 +80,7 @@ def build_backbone() -> Any:
 
     return keras_hub.models.ResNetBackbone(
         input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
+        input_conv_kernel_sizes=[3],
         stackwise_num_filters=[64, 128, 256],
         stackwise_num_blocks=[1, 1, 1],
         stackwise_num_strides=[1, 2, 2],
@@ -87,6 +88,48 @@ def build_backbone() -> Any:
         image_shape=(letters.IMAGE_SIZE, letters.IMAGE_SIZE, 3),
         name="resnet_mini",
     )
+
+
+def fast_twin(backbone: Any) -> Any:
+    """Copies a backbone with its 3 x 3 convolutions of 128 filters or more written as matrix products.
+
+    TensorFlow's gradient of a convolution with respect to its input is slow on CPU where the image
+    is as small as here (4 x 4 and 2 x 2): this trains about three times faster, to the same result.
+
+    Args:
+        backbone: a `ResNetBackbone` of fixed image size.
+
+    Returns:
+        A functional model with the same weights in the same order; hand them back with `set_weights`.
+    """
+    import keras
+    from keras import ops
+
+    class PatchConv2D(keras.layers.Conv2D):
+        def call(self, inputs: Any) -> Any:
+            (size, _), (stride, _) = self.kernel_size, self.strides
+            if self.padding == "same":
+                inputs = ops.pad(inputs, [[0, 0], [size // 2] * 2, [size // 2] * 2, [0, 0]])
+            span = (inputs.shape[1] - size) // stride * stride + 1
+            taps = [
+                inputs[:, top : top + span : stride, left : left + span : stride]
+                for top in range(size)
+                for left in range(size)
+            ]
+            kernel = ops.reshape(self.kernel, (-1, self.filters))
+            return ops.matmul(ops.concatenate(taps, axis=-1), kernel)
+
+    def copy(layer: Any) -> Any:
+        wide = (
+            type(layer) is keras.layers.Conv2D
+            and layer.kernel_size == (3, 3)
+            and layer.filters > 64
+        )
+        return (PatchConv2D if wide else type(layer)).from_config(layer.get_config())
+
+    twin = keras.models.clone_model(backbone, clone_function=copy)
+    twin.set_weights(backbone.get_weights())
+    return twin
 
 
 def train(backbone: Any, images: np.ndarray, labels: np.ndarray, args: argparse.Namespace) -> Any:
@@ -105,18 +148,25 @@ def train(backbone: Any, images: np.ndarray, labels: np.ndarray, args: argparse.
     import tensorflow as tf
 
     num_classes = len(letters.LETTERS)
-    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    twin = fast_twin(backbone)
+    x = keras.layers.GlobalAveragePooling2D()(twin.output)
     x = keras.layers.Dropout(0.2, seed=SEED)(x)
-    model = keras.Model(backbone.input, keras.layers.Dense(num_classes)(x))
+    model = keras.Model(twin.input, keras.layers.Dense(num_classes)(x))
     steps = len(images) // args.batch_size
     rate = keras.optimizers.schedules.CosineDecay(
-        0.0, (args.epochs - 1) * steps, warmup_target=args.learning_rate, warmup_steps=steps, alpha=0.0
+        0.0,
+        (args.epochs - 1) * steps,
+        warmup_target=args.learning_rate,
+        warmup_steps=steps,
+        alpha=0.0,
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=args.weight_decay, clipnorm=1.0)
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.ndim < 2])
     model.compile(
         optimizer,
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=args.label_smoothing),
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=args.label_smoothing
+        ),
         metrics=["accuracy"],
     )
 
@@ -127,10 +177,14 @@ def train(backbone: Any, images: np.ndarray, labels: np.ndarray, args: argparse.
     data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images), seed=SEED)
     data = data.batch(args.batch_size, drop_remainder=True).map(prepare).prefetch(4)
     model.fit(data, epochs=args.epochs, verbose=2)
+    reestimate_batch_norm(model, images)
+    backbone.set_weights(twin.get_weights())
     return model
 
 
-def reestimate_batch_norm(model: Any, images: np.ndarray, num_batches: int = 40, batch_size: int = 512) -> None:
+def reestimate_batch_norm(
+    model: Any, images: np.ndarray, num_batches: int = 40, batch_size: int = 512
+) -> None:
     """Replaces the moving statistics of BatchNorm, noisy at momentum 0.9, by means over many batches.
 
     Args:
@@ -141,7 +195,11 @@ def reestimate_batch_norm(model: Any, images: np.ndarray, num_batches: int = 40,
     """
     import keras
 
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     momenta = [layer.momentum for layer in norms]
     rng = np.random.default_rng(SEED)
     for batch in range(num_batches):
@@ -166,7 +224,9 @@ def save_preset(backbone: Any, directory: Path) -> None:
     )
     directory.mkdir(parents=True, exist_ok=True)
     backbone.save_to_preset(str(directory))
-    keras_hub.models.ResNetImageClassifierPreprocessor(image_converter=converter).save_to_preset(str(directory))
+    keras_hub.models.ResNetImageClassifierPreprocessor(image_converter=converter).save_to_preset(
+        str(directory)
+    )
 
 
 def digit_splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -186,8 +246,12 @@ def digit_splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def probe(
-    features: dict[str, np.ndarray], data: dict[str, tuple[np.ndarray, np.ndarray]], split: str, seed: int,
-    learning_rate: float = 1e-2, epochs: int = 60,
+    features: dict[str, np.ndarray],
+    data: dict[str, tuple[np.ndarray, np.ndarray]],
+    split: str,
+    seed: int,
+    learning_rate: float = 1e-2,
+    epochs: int = 60,
 ) -> tuple[float, Any]:
     """Trains dropout and a dense layer on pooled features; returns test accuracy and the head."""
     import keras
@@ -222,9 +286,10 @@ def with_head(backbone: Any, head: Any | None) -> Any:
     """Puts global average pooling and a head on a backbone; `None` makes a new head."""
     import keras
 
-    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    twin = fast_twin(backbone)
+    x = keras.layers.GlobalAveragePooling2D()(twin.output)
     head = head or keras.Sequential([keras.layers.Dropout(0.2), keras.layers.Dense(10)])
-    return keras.Model(backbone.input, head(x))
+    return keras.Model(twin.input, head(x))
 
 
 def evaluate(directory: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, float]:
@@ -245,15 +310,18 @@ def evaluate(directory: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, f
     inputs = {name: np.asarray(converter(images)) for name, (images, _) in data.items()}
 
     def pooled(backbone: Any) -> dict[str, np.ndarray]:
-        return {k: backbone.predict(x, batch_size=256, verbose=0).mean((1, 2)) for k, x in inputs.items()}
+        return {
+            k: backbone.predict(x, batch_size=256, verbose=0).mean((1, 2))
+            for k, x in inputs.items()
+        }
 
     def unfrozen(seed: int) -> float:
         backbone = keras_hub.models.ResNetBackbone.from_preset(str(directory))
         _, head = probe(pretrained, data, "train", seed)
-        for layer in backbone._flatten_layers():
+        model = with_head(backbone, head)
+        for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
-        model = with_head(backbone, head)
         fit(model, inputs["train"], data["train"][1], learning_rate=3e-4, epochs=20)
         return accuracy(model, inputs["test"], data["test"][1])
 
@@ -276,24 +344,35 @@ def evaluate(directory: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, f
         "unfrozen_100": unfrozen,
         "scratch_100": partial(scratch, "train", 40),
     }
-    print(f"pooled features: mean {pretrained['test'].mean():.3f}, deviation {pretrained['test'].std():.3f}")
+    print(
+        f"pooled features: mean {pretrained['test'].mean():.3f}, deviation {pretrained['test'].std():.3f}"
+    )
     figures = {}
     for name, run in runs.items():
         started = time.perf_counter()
         values = [run(seed) for seed in seeds]
         figures[name] = round(float(np.mean(values)), 2)
         seconds = time.perf_counter() - started
-        print(f"{name}: {figures[name]:.2f} %  ({', '.join(f'{v:.2f}' for v in values)}; {seconds:.0f} s)", flush=True)
+        print(
+            f"{name}: {figures[name]:.2f} %  ({', '.join(f'{v:.2f}' for v in values)}; {seconds:.0f} s)",
+            flush=True,
+        )
     return figures
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parses arguments, then trains and evaluates, or only evaluates."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--evaluate", action="store_true", help="only evaluate the preset in --output")
-    parser.add_argument("--output", type=Path, default=PRESET, help="preset directory to write or evaluate")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--copies", type=int, default=6, help="views of each letter of each font")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--evaluate", action="store_true", help="only evaluate the preset in --output"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=PRESET, help="preset directory to write or evaluate"
+    )
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--copies", type=int, default=3, help="views of each letter of each font")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=2e-2)
@@ -313,15 +392,18 @@ def pretrain(args: argparse.Namespace) -> None:
     fonts, held_out = split_fonts(letters.find_fonts())
     images, labels = draw_letters(fonts, args.copies, stream=0)
     test_images, test_labels = draw_letters(held_out, 4, stream=1)
-    print(f"{len(images)} letters from {len(fonts)} fonts, {len(test_images)} from {len(held_out)} held-out fonts")
+    print(
+        f"{len(images)} letters from {len(fonts)} fonts, {len(test_images)} from {len(held_out)} held-out fonts"
+    )
     print(f"drawn in {time.perf_counter() - started:.0f} s", flush=True)
     backbone = build_backbone()
     model = train(backbone, images, labels, args)
-    reestimate_batch_norm(model, images)
     save_preset(backbone, args.output)
     guesses = model.predict(to_input(test_images), batch_size=512, verbose=0).argmax(-1)
     either_case = np.mean(guesses % 26 == test_labels % 26)
-    print(f"held-out letters: {np.mean(guesses == test_labels):.2%}, ignoring case {either_case:.2%}")
+    print(
+        f"held-out letters: {np.mean(guesses == test_labels):.2%}, ignoring case {either_case:.2%}"
+    )
     print(f"total {time.perf_counter() - started:.0f} s", flush=True)
 
 

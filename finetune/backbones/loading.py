@@ -90,7 +90,7 @@ def _from_kerashub(
     where = "backbone.preset"
     families = image_classifiers()
     family = next((each for each in families if preset in each.presets), None)
-    if family is None and preset in keras_hub.models.Backbone.presets:
+    if family is None and preset in dict(keras_hub.models.Backbone.presets):  # type: ignore[call-overload]
         raise ConfigError(
             f"{where} must be an image backbone that KerasHub has a classifier for (images only "
             f"in this version). Received: {preset}. Use resnet_18_imagenet, for example."
@@ -120,7 +120,7 @@ def _assemble(
     target = size or built_at or (converter.image_size if optional else None)
     if target is None and optional:
         target = (_DEFAULT_SIZE, _DEFAULT_SIZE)
-    if target is not None and target != built_at:
+    if target is not None and target != built_at and argument is not None:
         arguments[argument] = (*target, 3)
     try:
         backbone = family.from_preset(preset, load_weights=load_weights, **arguments)

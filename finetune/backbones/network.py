@@ -57,7 +57,7 @@ def _reachable() -> bool:
     """Tries one connection, through the proxy where one is set; resolving names counts too."""
     proxy = getproxies().get("https")
     split = urlsplit(proxy if proxy is None or "://" in proxy else f"//{proxy}")
-    target = (split.hostname, split.port or 80) if proxy and split.hostname else _HOST
+    target = (str(split.hostname), split.port or 80) if proxy and split.hostname else _HOST
     answered = threading.Event()
 
     def connect() -> None:

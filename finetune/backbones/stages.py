@@ -118,7 +118,7 @@ def _channels_first(backbone: keras.Model) -> bool:
 def _area(layer: keras.Layer, channels_first: bool) -> int | None:
     """Returns height × width of the layer's output, or None where it has no known ones."""
     try:
-        shape = layer.output.shape
+        shape = layer.output.shape  # type: ignore[union-attr] - a list has none, see below
     except (AttributeError, ValueError):  # never called, called twice, or several outputs
         return None
     if len(shape) != 4:

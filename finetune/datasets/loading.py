@@ -121,7 +121,7 @@ def _builder(name: str, version: str | None, config: str | None, data_dir: str |
             return _BUILDERS[name](**arguments)
         # Asked first: for an unknown name TFDS goes to the network for community datasets.
         valid = [*BUNDLED_DATASETS, *tfds.list_builders(with_community_datasets=False)]
-        root = Path(data_dir or tfds.core.constants.DATA_DIR)
+        root = Path(data_dir or tfds.core.constants.DATA_DIR)  # type: ignore[attr-defined]
         if name not in valid and not (name.isidentifier() and (root / name).is_dir()):
             raise ConfigError(unknown_name("dataset.name", "a TFDS dataset", name, valid))
         given = {key: value for key, value in arguments.items() if value is not None}

@@ -46,7 +46,7 @@ def training_batches(
     """
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.random.experimental.stateless_shuffle(
+        rows = tf.random.experimental.stateless_shuffle(  # type: ignore[attr-defined]
             tf.range(split.num_examples, dtype=tf.int64),
             seed=tf.stack([tf.constant(seed, tf.int64), epoch]),
         )

@@ -57,9 +57,7 @@ def make_plan(
         info.layer
         for info in infos
         if info.is_norm
-        and (
-            info.layer not in awake or (phase.batch_norm == "inference" and info.stage != HEAD)
-        )
+        and (info.layer not in awake or (phase.batch_norm == "inference" and info.stage != HEAD))
     )
     still = tuple(
         info.path

@@ -140,9 +140,7 @@ def _patterns(
     return {path for path, key in won.items() if key == "train"}
 
 
-_POLICIES: dict[
-    str, Callable[[FreezeRule, Sequence[WeightInfo], Sequence[str], str], set[str]]
-] = {
+_POLICIES: dict[str, Callable[[FreezeRule, Sequence[WeightInfo], Sequence[str], str], set[str]]] = {
     "depth": _depth,
     "stages": _stages,
     "patterns": _patterns,

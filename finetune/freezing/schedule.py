@@ -109,7 +109,7 @@ def as_config(phases: Sequence[Phase]) -> dict[str, Any]:
     """Returns the expanded schedule as an explicit one, to be saved, edited and used again."""
     result: dict[str, Any] = {}
     for phase in phases:
-        rule = {"policy": phase.rule.policy}
+        rule: dict[str, Any] = {"policy": phase.rule.policy}
         for key in ("unfreeze_depth", "stages", "train", "freeze"):
             value = getattr(phase.rule, key)
             if value not in (None, ()):

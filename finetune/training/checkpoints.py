@@ -29,10 +29,7 @@ def save(
     target, fresh, old = (directory / name for name in ("last", "last.new", "last.old"))
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    weights = {
-        path: to_numpy(variable)
-        for path, variable in inventory.variables.items()
-    }
+    weights = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
     _write(fresh / "weights.npz", weights)
     _write(fresh / "optimizer.npz", optimizers.state())
     (fresh / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")

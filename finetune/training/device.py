@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from finetune.errors import ConfigError
+from finetune.quiet import native_stderr_held
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def prepare(device: str, precision: str, deterministic: bool, seed: int) -> Devi
     """
     keras.backend.clear_session()
     gc.collect()
-    gpus = [] if device == "cpu" else tf.config.list_physical_devices("GPU")
+    with native_stderr_held():
+        gpus = [] if device == "cpu" else tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
         raise ConfigError(
             "runtime.device must be auto or cpu on this machine: TensorFlow sees no GPU. "

@@ -73,9 +73,7 @@ class OptimizerGroups:
                 self._group_of[info.path] = (info.stage, phases)
         self._optimizers: dict[tuple[str, tuple[bool, ...]], keras.optimizers.Optimizer] = {}
 
-    def for_phase(
-        self, plan: FreezePlan, rates: Mapping[str, float]
-    ) -> keras.optimizers.Optimizer:
+    def for_phase(self, plan: FreezePlan, rates: Mapping[str, float]) -> keras.optimizers.Optimizer:
         """Returns the optimizer to compile a phase with.
 
         Args:

@@ -153,9 +153,7 @@ def test_the_saved_config_and_schedule_can_be_used_again(runs):
     (folder / "mine" / "schedule").mkdir(parents=True)
     saved = (folder / "a" / "schedule.yaml").read_text()
     (folder / "mine" / "schedule" / "again.yaml").write_text(saved)
-    result = finetune(
-        "inspect", "--config-dir", str(folder / "mine"), "schedule=again", cwd=folder
-    )
+    result = finetune("inspect", "--config-dir", str(folder / "mine"), "schedule=again", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "stage1" in result.stdout
 

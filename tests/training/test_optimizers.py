@@ -39,10 +39,7 @@ def test_three_phases_equal_a_hand_written_adam():
     )  # fmt: skip
     plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
     groups = OptimizerGroups(OptimizerSettings("adam"), plans, inventory)
-    hand = {
-        path: HandAdam(to_numpy(variable))
-        for path, variable in inventory.variables.items()
-    }
+    hand = {path: HandAdam(to_numpy(variable)) for path, variable in inventory.variables.items()}
     random = np.random.default_rng(0)
     for number, plan in enumerate(plans):
         rates = {"stage1": 0.02, "stage2": 0.03, "head": 0.1 / (number + 1)}

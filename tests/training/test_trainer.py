@@ -111,9 +111,7 @@ def test_trap_a_stale_step_would_train_the_old_set():
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where():
-    trainer, _, spy, _ = train(
-        [Phase("hot", 30, 1e30, ALL)], settings=OptimizerSettings("sgd")
-    )
+    trainer, _, spy, _ = train([Phase("hot", 30, 1e30, ALL)], settings=OptimizerSettings("sgd"))
     with pytest.raises(TrainingError, match=r"phase hot, epoch \d+.*learning rate 1e\+30"):
         trainer.run()
     assert spy.status == "failed"
