@@ -108,7 +108,7 @@ def _with_config(action: str) -> Callable[[list[str]], int]:
 
     def verb(arguments: list[str]) -> int:
         from finetune.composition import compose_config
-        from finetune.config import read
+        from finetune.reading import read
 
         overrides, search, flags = _split(arguments)
         if flags:
@@ -194,7 +194,7 @@ def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
     def job(composed) -> None:  # noqa: ANN001 - an OmegaConf node
         from hydra.core.hydra_config import HydraConfig
 
-        from finetune.config import read
+        from finetune.reading import read
 
         hydra = HydraConfig.get()
         label = f"job {hydra.job.num}: " if sweeping else ""

@@ -15,8 +15,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from finetune.config import GROUPS, Config, read, wrong_type
+from finetune.config import GROUPS, Config
 from finetune.errors import ConfigError, unknown_name
+from finetune.reading import read, wrong_type
 
 PHASES = "schedule.phases."
 

@@ -1,0 +1,242 @@
+"""All checks of a config that need nothing but its values: no file, no model, no TensorFlow."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import MISSING
+
+from finetune.config import (
+    BATCH_NORM_MODES,
+    DEVICES,
+    MONITORS,
+    OPTIMIZER_KEYS,
+    OPTIMIZERS,
+    POLICIES,
+    POLICY_KEYS,
+    POOLINGS,
+    PRECISIONS,
+    BackboneConfig,
+    Config,
+    DatasetConfig,
+    FreezeConfig,
+    HeadConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+)
+from finetune.errors import unknown_name
+
+
+def check(config: Config) -> list[str]:
+    """Returns every problem that can be seen in the config alone; an empty list where none is."""
+    return [
+        *_check_seed(config.seed),
+        *_check_backbone(config.backbone),
+        *_check_head(config.head),
+        *_check_dataset(config.dataset),
+        *_check_schedule(config.schedule),
+        *_check_optimizer(config.optimizer),
+        *_check_runtime(config.runtime),
+    ]
+
+
+def _number(
+    where: str,
+    value: float | None,
+    expected: str,
+    ok: bool,
+    fix: str,
+) -> Iterator[str]:
+    if value is not None and not (math.isfinite(value) and ok):
+        yield f"{where} must be {expected}. Received: {value}. {fix}"
+
+
+def _positive(where: str, value: float | None, fix: str) -> Iterator[str]:
+    kind = "a whole number of at least 1" if isinstance(value, int) else "a finite number above 0"
+    yield from _number(where, value, kind, value is not None and value > 0, fix)
+
+
+def _choice(where: str, kind: str, value: str, valid: Any) -> Iterator[str]:
+    if value not in valid:
+        yield unknown_name(where, kind, value, valid)
+
+
+def _check_seed(seed: int) -> Iterator[str]:
+    ok = 0 <= seed < 2**32
+    yield from _number("seed", seed, "0..4294967295", ok, "Choose a seed in this range.")
+
+
+def _check_backbone(backbone: BackboneConfig) -> Iterator[str]:
+    if (backbone.preset is None) == (backbone.path is None):
+        received = (
+            "neither"
+            if backbone.preset is None
+            else f"preset={backbone.preset} and path={backbone.path}"
+        )
+        yield (
+            f"backbone must have exactly one of preset and path. Received: {received}. "
+            "Set backbone.preset=NAME for a KerasHub preset, or "
+            "backbone=local backbone.path=DIR for a directory."
+        )
+
+
+def _check_head(head: HeadConfig) -> Iterator[str]:
+    yield from _choice("head.pooling", "a pooling", head.pooling, POOLINGS)
+    ok = 0 <= head.dropout < 1
+    yield from _number("head.dropout", head.dropout, "in [0, 1)", ok, "0 turns dropout off.")
+
+
+def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
+    if dataset.name == MISSING:
+        yield (
+            "dataset.name must be the name of a TFDS dataset. Received: nothing. "
+            "Add dataset.name=NAME."
+        )
+    yield from _positive("dataset.batch_size", dataset.batch_size, "32 is a usual start.")
+    fix = "Leave it out (null) for no limit."
+    yield from _positive("dataset.image_size", dataset.image_size, "null is the backbone's own.")
+    yield from _positive("dataset.max_samples", dataset.max_samples, fix)
+    yield from _positive("dataset.train_per_class", dataset.train_per_class, fix)
+
+
+def _check_schedule(schedule: ScheduleConfig) -> Iterator[str]:
+    if not schedule.phases and schedule.from_depth is None:
+        yield (
+            "schedule must have at least one phase. Received: none. Choose schedule=linear_probe, "
+            "progressive or full, or add one: "
+            "+schedule.phases.head={epochs: 10, learning_rate: 1e-3, "
+            "freeze: {policy: depth, unfreeze_depth: 0}}"
+        )
+    for name, phase in schedule.phases.items():
+        yield from _check_phase(f"schedule.phases.{name}", phase)
+    if schedule.from_depth is not None:
+        yield from _check_range(schedule)
+
+
+def _check_range(schedule: ScheduleConfig) -> Iterator[str]:
+    first, last = schedule.from_depth, schedule.to_depth
+    fix = "Depths count backbone stages from the head; 0 is a linear probe."
+    yield from _number("schedule.from_depth", first, "at least 0", (first or 0) >= 0, fix)
+    yield from _number("schedule.to_depth", last, "at least 0", (last or 0) >= 0, fix)
+    if first is not None and last is not None and 0 <= last < first:
+        yield (
+            f"schedule.to_depth must be at least schedule.from_depth ({first}). Received: {last}. "
+            "Progressive unfreezing grows; swap the two."
+        )
+    yield from _positive("schedule.epochs_per_phase", schedule.epochs_per_phase, "2 is usual.")
+    yield from _check_shared("schedule", schedule)
+
+
+def _check_shared(where: str, phase: PhaseConfig | ScheduleConfig) -> Iterator[str]:
+    if phase.learning_rate == MISSING:
+        yield (
+            f"{where}.learning_rate must be a finite number above 0. Received: nothing. "
+            f"Add {where}.learning_rate=1e-3."
+        )
+    else:
+        fix = "1e-3 suits a new head, 1e-4 pretrained weights."
+        yield from _positive(f"{where}.learning_rate", float(phase.learning_rate), fix)
+    decay = phase.stage_lr_decay
+    ok = 0 < decay <= 1
+    fix = "1 gives every stage the same rate, 0.5 halves it stage by stage below the head."
+    yield from _number(f"{where}.stage_lr_decay", decay, "in (0, 1]", ok, fix)
+    yield from _choice(
+        f"{where}.batch_norm", "a BatchNorm mode", phase.batch_norm, BATCH_NORM_MODES
+    )
+    yield from _choice(f"{where}.monitor", "a monitored metric", phase.monitor, MONITORS)
+    yield from _positive(f"{where}.patience", phase.patience, "null trains all epochs.")
+
+
+def _check_phase(where: str, phase: PhaseConfig) -> Iterator[str]:
+    if phase.epochs == MISSING:
+        yield (
+            f"{where}.epochs must be a whole number of at least 1. Received: nothing. "
+            f"Add {where}.epochs=5."
+        )
+    else:
+        yield from _positive(
+            f"{where}.epochs", phase.epochs, f"To leave the phase out, say ~{where}."
+        )
+    yield from _check_shared(where, phase)
+    yield from _check_freeze(f"{where}.freeze", phase.freeze)
+
+
+def _check_freeze(where: str, freeze: FreezeConfig) -> Iterator[str]:
+    if freeze.policy not in POLICIES:
+        yield unknown_name(f"{where}.policy", "a freeze policy", freeze.policy, POLICIES)
+        return
+    own = POLICY_KEYS.get(freeze.policy, ())
+    for key in ("unfreeze_depth", "stages", "train", "freeze"):
+        value = getattr(freeze, key)
+        if value is not None and key not in own:
+            owner = next(policy for policy, keys in POLICY_KEYS.items() if key in keys)
+            yield (
+                f"{where}.{key} must be left out: two rules would disagree, policy "
+                f"{freeze.policy} does not use it. Received: {value}. "
+                f"Set {where}.{key}=null, or {where}.policy={owner}."
+            )
+    if own and all(not _given(getattr(freeze, key)) for key in own):
+        keys = " or ".join(own)
+        yield (
+            f"{where} must have {keys} for policy {freeze.policy}. Received: none. "
+            f"Add {where}.{own[0]}=…"
+        )
+    if freeze.policy == "depth" and freeze.unfreeze_depth is not None:
+        depth = freeze.unfreeze_depth
+        fix = "0 is a linear probe; 1 trains the stage below the head too."
+        yield from _number(f"{where}.unfreeze_depth", depth, "at least 0", depth >= 0, fix)
+    if freeze.policy == "patterns":
+        yield from _check_patterns(where, freeze.train or [], freeze.freeze or [])
+
+
+def _given(value: Any) -> bool:
+    return value is not None and value != []
+
+
+def _check_patterns(where: str, train: list[str], freeze: list[str]) -> Iterator[str]:
+    for key, patterns in (("train", train), ("freeze", freeze)):
+        for index, pattern in enumerate(patterns):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield (
+                    f"{where}.{key}[{index}] must be a regular expression. Received: {pattern} "
+                    f"({error}). Escape special characters with a backslash."
+                )
+    for pattern in sorted(set(train) & set(freeze)):
+        yield (
+            f"{where} must not train and freeze the same pattern: two rules disagree. "
+            f"Received: {pattern} in both. Keep it in one list."
+        )
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> Iterator[str]:
+    yield from _choice("optimizer.name", "an optimizer", optimizer.name, OPTIMIZERS)
+    for key in ("beta_1", "beta_2", "momentum"):
+        value = getattr(optimizer, key)
+        ok = value is not None and 0 <= value < 1
+        yield from _number(f"optimizer.{key}", value, "in [0, 1)", ok, "0.9 is usual.")
+    decay = optimizer.weight_decay
+    ok = decay is not None and decay >= 0
+    yield from _number("optimizer.weight_decay", decay, "at least 0", ok, "0 turns it off.")
+    yield from _positive("optimizer.epsilon", optimizer.epsilon, "1e-7 is usual.")
+    yield from _positive("optimizer.clipnorm", optimizer.clipnorm, "null turns clipping off.")
+    taken = OPTIMIZER_KEYS.get(optimizer.name)
+    if taken is None:
+        return
+    for key in ("weight_decay", "momentum", "beta_1", "beta_2", "epsilon"):
+        value = getattr(optimizer, key)
+        if value is not None and key not in taken:
+            yield (
+                f"optimizer.{key} must be null: {optimizer.name} has no such setting. "
+                f"Received: {value}. {optimizer.name} takes {', '.join(taken)}, clipnorm."
+            )
+
+
+def _check_runtime(runtime: RuntimeConfig) -> Iterator[str]:
+    yield from _choice("runtime.device", "a device", runtime.device, DEVICES)
+    yield from _choice("runtime.precision", "a precision", runtime.precision, PRECISIONS)
+    yield from _positive("runtime.steps_per_execution", runtime.steps_per_execution, "1 is usual.")
