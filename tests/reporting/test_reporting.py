@@ -1,0 +1,67 @@
+"""The console and TensorBoard say what the record says."""
+
+import io
+
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from finetune.record import MetricRow
+from finetune.reporting.console import ConsoleListener, show_check, show_plan
+from finetune.reporting.tensorboard import TensorBoardListener
+from tests.test_record import make_record
+
+ROWS = [
+    MetricRow(0, "head", 0, 4, "train", 0.1, 0.75, 0.5, 1.0),
+    MetricRow(0, "head", 0, 4, "validation", 0.1, 0.5, 0.625, 0.5),
+]
+
+
+def play(listener):
+    record = make_record()
+    phase = record.phases[0]
+    listener.run_started(record)
+    listener.phase_started(record, phase)
+    listener.step(phase, 4, 0, 3, {"loss": 0.9})
+    listener.epoch_ended(record, phase, ROWS)
+    listener.phase_ended(record, phase)
+    record.status = "completed"
+    listener.run_ended(record)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_run_reads_as_a_report(tmp_path, terminal):
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=terminal, no_color=True)
+    play(ConsoleListener(console, tmp_path, 3))
+    text = out.getvalue()
+    for words in ("depth(0)", "1 weights held still: 0 changed", "test accuracy 25.00%",
+                  "validation loss 0.5000 accuracy 62.50%", "[bold]d[/]", "run.json"):  # fmt: skip
+        assert words in text.replace("\x1b[1m", "").replace("\x1b[0m", ""), words
+    if not terminal:
+        assert "\x1b" not in text
+
+
+def test_plan_and_check_tables_fit_80_columns():
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    show_plan(console, make_record())
+    show_check(console, make_record())
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert "1 / 2" in out.getvalue()
+
+
+def test_tensorboard_gets_counts_rates_and_metrics(tmp_path):
+    play(TensorBoardListener(tmp_path))
+    (path,) = tmp_path.glob("events*")
+    scalars = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            scalars[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    assert scalars["counts/trainable_parameters", 0] == 2
+    assert scalars["counts/non_trainable_weights", 0] == 1
+    assert scalars["learning_rate/head", 0] == pytest.approx(0.1)
+    assert scalars["loss/train", 4] == 0.75
+    assert scalars["accuracy/validation", 4] == 0.625
+    assert scalars["accuracy/test", 5] == 0.25

@@ -1,0 +1,69 @@
+"""Verbs, exit codes and quick answers, in subprocesses as a user sees them."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from finetune.cli import main
+
+QUICK = {
+    "help": (["--help"], 0),
+    "catalog": (["catalog", "schedules"], 0),
+    "mistake": (["schedule.phases.head.epochs=0"], 2),
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_answers_import_no_tensorflow(name):
+    arguments, code = QUICK[name]
+    script = (
+        "import sys; from finetune.cli import main\n"
+        f"code = main({arguments!r})\n"
+        "heavy = {'tensorflow', 'keras', 'keras_hub', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\nsys.exit(code)\n"
+    )
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - began)
+        assert result.returncode == code, result.stderr
+    assert min(seconds) < 1.5
+
+
+def test_all_catalogs_show_their_entries(capsys):
+    assert main(["catalog"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("resnet_mini", "digits", "linear_probe", "resnet_freeze", "norm_only"):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "Did you mean train?"),
+        (["catalog", "backbone"], "Did you mean backbones?"),
+        (["inspect", "--multirun"], "inspect takes overrides only. Received: --multirun."),
+        (["--config-dir", "nowhere"], "--config-dir must be a directory"),
+    ],
+)
+def test_bad_arguments_exit_2_with_one_block(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_several_problems_are_one_list(capsys):
+    assert main(["schedule.phases.head.epochs=0", "seed=x"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error: 2 problems"
+    assert all(line.startswith("  - ") for line in lines[1:])
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("finetune 0.")
