@@ -68,9 +68,7 @@ def test_a_range_that_shrinks_is_refused():
 
 def test_several_mistakes_are_all_reported():
     found = "\n".join(
-        problems(
-            "optimizer=foo", "dataset.batchsize=3", "seed=x", "schedule.phases.head.epochs=0"
-        )
+        problems("optimizer=foo", "dataset.batchsize=3", "seed=x", "schedule.phases.head.epochs=0")
     )
     for name in ("optimizer", "batch_size", "seed", "schedule.phases.head.epochs"):
         assert name in found
@@ -120,7 +118,9 @@ def test_every_config_composes_and_passes_its_checks(choice):
     assert read(compose_config([choice, *more.get(choice, [])])).dataset.batch_size >= 1
 
 
-@pytest.mark.parametrize("path", sorted(config_dir().glob("experiment/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(config_dir().glob("experiment/*.yaml")), ids=lambda p: p.stem
+)
 def test_every_experiment_opens_with_its_command_and_result(path):
     lines = path.read_text().splitlines()
     assert lines[:2] == ["# @package _global_", f"# python -m finetune experiment={path.stem}"]
@@ -136,7 +136,9 @@ def test_long_lists_show_the_most_similar_names():
 @settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(["epochs", "learning_rate", "patience", "stage_lr_decay", "monitor", "x"]),
-    st.one_of(st.integers(-3, 3), st.floats(), st.text(st.characters(categories=["L", "N"]), max_size=5)),
+    st.one_of(
+        st.integers(-3, 3), st.floats(), st.text(st.characters(categories=["L", "N"]), max_size=5)
+    ),
 )
 def test_any_phase_value_gives_a_config_or_a_config_error(key, value):
     try:

@@ -1,21 +1,13 @@
 """Loads an image classification dataset of TFDS into memory, its images still encoded."""
 
-import contextlib
 import hashlib
 import json
 import os
-import ssl
-import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import filelock
 import numpy as np
 import psutil
 import tensorflow_datasets as tfds
@@ -23,11 +15,10 @@ import tensorflow_datasets as tfds
 from finetune.datasets import splits as selection
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.digits import Digits
+from finetune.datasets.preparing import first_line, prepare
 from finetune.errors import ConfigError, unknown_name
 
 _BUILDERS = {"digits": Digits}
-_CONNECT_SECONDS = 5.0
-_TFDS_HOST = "https://storage.googleapis.com"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +75,7 @@ def load(
     builder = _builder(name, version, config, directory)
     image, label = _keys(builder, name)  # before a download that would be in vain
     if not builder.is_prepared():
-        _prepare(builder, name)
+        prepare(builder, name)
         builder = _builder(name, version, config, directory)  # reads what is on disk now
     _check_splits(builder, splits)
     classes = tuple(builder.info.features[label].names)
@@ -129,86 +120,9 @@ def _builder(name: str, version: str | None, config: str | None, data_dir: str |
     except (AssertionError, ValueError, ImportError, OSError) as error:
         raise ConfigError(
             f"dataset.version, dataset.config and dataset.data_dir must fit dataset {name}. "
-            f"Received: {version}, {config}, {data_dir} ({_first_line(error)}). "
+            f"Received: {version}, {config}, {data_dir} ({first_line(error)}). "
             "null takes the newest version, the default config and TFDS's own directory."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _prepare(builder: Any, name: str) -> None:
-    # TFDS prints and draws on stdout, which belongs to this program's own output.
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    try:
-        root = Path(builder.data_dir_root)
-        root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / f".{builder.name}.lock"), _quiet_stdout():
-            if builder.is_prepared():  # by the process that held the lock
-                return
-            url = _download_url(builder)
-            if url is not None and not reachable(url):
-                raise ConfigError(
-                    f"dataset.name must be a dataset that is on disk or can be downloaded. "
-                    f"Received: {name}, which is not prepared in {root}, and "
-                    f"{urlsplit(url).netloc} cannot be reached. Prepare it where there is a "
-                    f"network (tfds build {name}) and copy it, or set dataset.data_dir to where "
-                    "it is; dataset=digits needs no network."
-                )
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-            )
-    except ConfigError:
-        raise
-    except Exception as error:  # TFDS raises whatever its hundreds of builders raise
-        raise ConfigError(
-            f"dataset.name must be a dataset that can be prepared. Received: {name} "
-            f"({type(error).__name__}: {_first_line(error)}). Prepare it by hand (tfds build "
-            f"{name}), or set dataset.data_dir to where it is prepared or can be written."
-        ) from error
-
-
-@contextlib.contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def _download_url(builder: Any) -> str | None:
-    """Returns a URL to try before a download, or None for a builder that downloads nothing."""
-    for url in builder.url_infos or ():
-        if urlsplit(url).scheme in ("http", "https"):
-            return url
-    return _TFDS_HOST if type(builder).__module__.startswith("tensorflow_datasets") else None
-
-
-def reachable(url: str, timeout_seconds: float = _CONNECT_SECONDS) -> bool:
-    """Returns whether the host of `url` answers, through the proxy where one is set."""
-    parts = urlsplit(url)
-    answered = threading.Event()
-    finished = threading.Event()
-
-    def ask() -> None:
-        request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=timeout_seconds):
-                answered.set()
-        except urllib.error.HTTPError:
-            answered.set()  # it said no, so it is there
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, ssl.SSLCertVerificationError):
-                answered.set()
-        except OSError:
-            pass
-        finally:
-            finished.set()
-
-    # In a thread: resolving a name has no timeout of its own.
-    threading.Thread(target=ask, daemon=True).start()
-    finished.wait(2 * timeout_seconds)
-    return answered.is_set()
 
 
 def _keys(builder: Any, name: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
@@ -78,28 +79,16 @@ def _images(
 ) -> tf.data.Dataset:
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         labels = tf.constant(split.labels.astype(np.int32))
-        encoded = tf.constant(list(split.images), dtype=tf.string)
-
-    def decode(row: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(encoded[row], channels=3, expand_animations=False)
-        image.set_shape((None, None, 3))
-        image = tf.image.resize(image, image_size) if prepare is None else prepare(image)
-        return tf.ensure_shape(tf.cast(image, tf.float32), (*image_size, 3))
-
     options = tf.data.Options()
     options.deterministic = True
     if split.num_examples * image_size[0] * image_size[1] * 3 * 4 <= CACHE_BYTES:
-        every = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
-        stored = np.empty((split.num_examples, *image_size, 3), np.float32)
-        for index, image in enumerate(every.with_options(options).as_numpy_iterator()):
-            stored[index] = image
-        with tf.device("CPU:0"):
-            images = tf.constant(stored)
+        images = _decoded_once(split, image_size, prepare, options)
         batches = rows.map(
             lambda batch: (tf.gather(images, batch), tf.gather(labels, batch)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     else:
+        decode = _decoder(split, image_size, prepare)
 
         def decode_batch(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             signature = tf.TensorSpec((*image_size, 3), tf.float32)
@@ -109,3 +98,40 @@ def _images(
         batches = rows.map(decode_batch, num_parallel_calls=tf.data.AUTOTUNE)
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _decoder(
+    split: Split, image_size: tuple[int, int], prepare: Prepare | None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the function from a row of `split` to its decoded and prepared image."""
+    with tf.device("CPU:0"):
+        encoded = tf.constant(list(split.images), dtype=tf.string)
+
+    def decode(row: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(encoded[row], channels=3, expand_animations=False)
+        image.set_shape((None, None, 3))
+        image = tf.image.resize(image, image_size) if prepare is None else prepare(image)
+        return tf.ensure_shape(tf.cast(image, tf.float32), (*image_size, 3))
+
+    return decode
+
+
+# Decoded images live as long as their split: phases and epochs share them.
+_decoded: WeakKeyDictionary[Split, dict[tuple, tf.Tensor]] = WeakKeyDictionary()
+
+
+def _decoded_once(
+    split: Split, image_size: tuple[int, int], prepare: Prepare | None, options: tf.data.Options
+) -> tf.Tensor:
+    """Returns all images of `split`, (n, height, width, 3) float32, decoding them at first use."""
+    known = _decoded.setdefault(split, {})
+    key = (image_size, prepare)
+    if key not in known:
+        decode = _decoder(split, image_size, prepare)
+        every = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
+        stored = np.empty((split.num_examples, *image_size, 3), np.float32)
+        for index, image in enumerate(every.with_options(options).as_numpy_iterator()):
+            stored[index] = image
+        with tf.device("CPU:0"):
+            known[key] = tf.constant(stored)
+    return known[key]

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from finetune.datasets import loading
+from finetune.datasets import loading, preparing
 from finetune.errors import ConfigError
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -56,14 +56,14 @@ def test_not_an_image_classification_dataset(data_dir):
 
 
 def test_no_network_is_said_at_once(data_dir, monkeypatch):
-    monkeypatch.setattr(loading, "reachable", lambda url: False)
+    monkeypatch.setattr(preparing, "reachable", lambda url: False)
     with pytest.raises(ConfigError, match="dataset.name .*mnist.*dataset.data_dir"):
         load(data_dir, name="mnist")
 
 
 def test_closed_port_is_not_reachable():
     start = time.monotonic()
-    assert not loading.reachable("http://127.0.0.1:9", timeout_seconds=1)
+    assert not preparing.reachable("http://127.0.0.1:9", timeout_seconds=1)
     assert time.monotonic() - start < 3
 
 

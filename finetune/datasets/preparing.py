@@ -1,0 +1,103 @@
+"""Prepares a TFDS dataset on disk, once, and says soon where a network is missing."""
+
+import contextlib
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import filelock
+import tensorflow_datasets as tfds
+
+from finetune.errors import ConfigError
+
+_CONNECT_SECONDS = 5.0
+_TFDS_HOST = "https://storage.googleapis.com"
+
+
+def prepare(builder: Any, name: str) -> None:
+    """Prepares a TFDS dataset on disk, downloading what it needs; one process at a time.
+
+    Raises:
+        ConfigError: if the download host does not answer, or preparation fails.
+    """
+    # TFDS prints and draws on stdout, which belongs to this program's own output.
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        root = Path(builder.data_dir_root)
+        root.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(root / f".{builder.name}.lock"), _quiet_stdout():
+            if builder.is_prepared():  # by the process that held the lock
+                return
+            url = _download_url(builder)
+            if url is not None and not reachable(url):
+                raise ConfigError(
+                    f"dataset.name must be a dataset that is on disk or can be downloaded. "
+                    f"Received: {name}, which is not prepared in {root}, and "
+                    f"{urlsplit(url).netloc} cannot be reached. Prepare it where there is a "
+                    f"network (tfds build {name}) and copy it, or set dataset.data_dir to where "
+                    "it is; dataset=digits needs no network."
+                )
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
+    except ConfigError:
+        raise
+    except Exception as error:  # TFDS raises whatever its hundreds of builders raise
+        raise ConfigError(
+            f"dataset.name must be a dataset that can be prepared. Received: {name} "
+            f"({type(error).__name__}: {first_line(error)}). Prepare it by hand (tfds build "
+            f"{name}), or set dataset.data_dir to where it is prepared or can be written."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _download_url(builder: Any) -> str | None:
+    """Returns a URL to try before a download, or None for a builder that downloads nothing."""
+    for url in builder.url_infos or ():
+        if urlsplit(url).scheme in ("http", "https"):
+            return url
+    return _TFDS_HOST if type(builder).__module__.startswith("tensorflow_datasets") else None
+
+
+def reachable(url: str, timeout_seconds: float = _CONNECT_SECONDS) -> bool:
+    """Returns whether the host of `url` answers, through the proxy where one is set."""
+    parts = urlsplit(url)
+    answered = threading.Event()
+    finished = threading.Event()
+
+    def ask() -> None:
+        request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_seconds):
+                answered.set()
+        except urllib.error.HTTPError:
+            answered.set()  # it said no, so it is there
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                answered.set()
+        except OSError:
+            pass
+        finally:
+            finished.set()
+
+    # In a thread: resolving a name has no timeout of its own.
+    threading.Thread(target=ask, daemon=True).start()
+    finished.wait(2 * timeout_seconds)
+    return answered.is_set()
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what `error` says, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
