@@ -1,9 +1,10 @@
 """Letters drawn from open fonts: the data that `pretrain_letters.py` trains on.
 
-Every glyph becomes a signed distance field. One random warp of that field gives rotation, shear, scale, shift and
-elastic distortion at once, and the threshold on it sets the width of the stroke, so that light and bold fonts end up
-with the same range of widths. Most glyphs are then averaged down to a coarse grid and interpolated back to 32 x 32,
-which is what an 8 x 8 scan of a handwritten character looks like after resizing.
+Every glyph becomes a signed distance field. One random warp of that field gives rotation, shear,
+scale, shift and elastic distortion at once, and the threshold on it sets the width of the stroke,
+so that light and bold fonts end up with the same range of widths. Most glyphs are then averaged
+down to a coarse grid and interpolated back to 32 x 32, which is what an 8 x 8 scan of a handwritten
+character looks like after resizing.
 """
 
 from __future__ import annotations
@@ -25,83 +26,42 @@ IMAGE_SIZE = 32
 FIELD_SIZE = 64  # side of the distance field, in pixels
 GLYPH_SIZE = 48  # longer side of the glyph inside the field, in pixels
 
-OFL = "SIL OFL 1.1"
-# Debian font packages and the licence of the fonts in each (from its copyright file).
-FONT_PACKAGES: dict[str, str] = {
-    "fonts-3270": "BSD-3-Clause or SIL OFL 1.1",
-    "fonts-adf-accanthis": "GPL-2+ with font exception",
-    "fonts-adf-universalis": "GPL-2+ with font exception",
-    "fonts-anonymous-pro": OFL,
-    "fonts-averia-gwf": OFL,
-    "fonts-averia-sans-gwf": OFL,
-    "fonts-averia-serif-gwf": OFL,
-    "fonts-breip": "SIL OFL 1.0",
-    "fonts-cabin": OFL,
-    "fonts-cantarell": OFL,
-    "fonts-comfortaa": OFL,
-    "fonts-comic-neue": OFL,
-    "fonts-crosextra-caladea": "Apache-2.0 or SIL OFL 1.1",
-    "fonts-crosextra-carlito": OFL,
-    "fonts-dancingscript": OFL,
-    "fonts-dejavu-core": "Bitstream Vera",
-    "fonts-dejavu-extra": "Bitstream Vera",
-    "fonts-dkg-handwriting": OFL,
-    "fonts-dosis": OFL,
-    "fonts-ebgaramond": OFL,
-    "fonts-ecolier-court": OFL,
-    "fonts-firacode": OFL,
-    "fonts-freefont-ttf": "GPL-3+ with font exception",
-    "fonts-go": "BSD-3-Clause",
-    "fonts-goudybookletter": "public domain",
-    "fonts-hack": "MIT and Bitstream Vera",
-    "fonts-humor-sans": OFL,
-    "fonts-inconsolata": "SIL OFL 1.0",
-    "fonts-inter": OFL,
-    "fonts-isabella": "LGPL-2+",
-    "fonts-jetbrains-mono": "Apache-2.0",
-    "fonts-junicode": OFL,
-    "fonts-jura": OFL,
-    "fonts-klaudia-berenika": OFL,
-    "fonts-kristi": OFL,
-    "fonts-lato": OFL,
-    "fonts-league-spartan": OFL,
-    "fonts-levien-typoscript": "SIL OFL 1.0",
-    "fonts-liberation2": OFL,
-    "fonts-linuxlibertine": OFL,
-    "fonts-lobster": OFL,
-    "fonts-lobstertwo": OFL,
-    "fonts-nanum": OFL,
-    "fonts-noto-core": OFL,
-    "fonts-noto-mono": OFL,
-    "fonts-ocr-b": "public domain",
-    "fonts-okolaks": OFL,
-    "fonts-oldstandard": "SIL OFL 1.0",
-    "fonts-open-sans": "Apache-2.0",
-    "fonts-paratype": "ParaType Free Font Licence",
-    "fonts-play": OFL,
-    "fonts-quicksand": OFL,
-    "fonts-radisnoir": OFL,
-    "fonts-roboto-slab": "Apache-2.0",
-    "fonts-roboto-unhinted": "Apache-2.0",
-    "fonts-rufscript": "GPL-3+ with font exception",
-    "fonts-sil-andika": OFL,
-    "fonts-sil-gentium": OFL,
-    "fonts-sjfonts": "GPL-2+ with font exception",
-    "fonts-sora": OFL,
-    "fonts-staypuft": "LGPL-2+",
-    "fonts-summersby": "GPL-2+",
-    "fonts-texgyre": "GUST Font Licence",
-    "fonts-tomsontalks": OFL,
-    "fonts-tuffy": "public domain",
-    "fonts-urw-base35": "AGPL-3 with font exception",
-    "fonts-vollkorn": OFL,
-    "fonts-yanone-kaffeesatz": OFL,
+# Debian font packages by the licence of their fonts (from the copyright file of each package).
+FONT_LICENCES: dict[str, str] = {
+    "SIL OFL 1.1": (
+        "fonts-anonymous-pro fonts-averia-gwf fonts-averia-sans-gwf fonts-averia-serif-gwf "
+        "fonts-cabin fonts-cantarell fonts-comfortaa fonts-comic-neue fonts-crosextra-carlito "
+        "fonts-dancingscript fonts-dkg-handwriting fonts-dosis fonts-ebgaramond "
+        "fonts-ecolier-court fonts-firacode fonts-humor-sans fonts-inter fonts-junicode "
+        "fonts-jura fonts-klaudia-berenika fonts-kristi fonts-lato fonts-league-spartan "
+        "fonts-liberation2 fonts-linuxlibertine fonts-lobster fonts-lobstertwo fonts-nanum "
+        "fonts-noto-core fonts-noto-mono fonts-okolaks fonts-play fonts-quicksand "
+        "fonts-radisnoir fonts-sil-andika fonts-sil-gentium fonts-sora fonts-tomsontalks "
+        "fonts-vollkorn fonts-yanone-kaffeesatz"
+    ),
+    "SIL OFL 1.0": "fonts-breip fonts-inconsolata fonts-levien-typoscript fonts-oldstandard",
+    "Apache-2.0": ("fonts-jetbrains-mono fonts-open-sans fonts-roboto-slab fonts-roboto-unhinted"),
+    "GPL-2+ with font exception": "fonts-adf-accanthis fonts-adf-universalis fonts-sjfonts",
+    "public domain": "fonts-goudybookletter fonts-ocr-b fonts-tuffy",
+    "Bitstream Vera": "fonts-dejavu-core fonts-dejavu-extra",
+    "GPL-3+ with font exception": "fonts-freefont-ttf fonts-rufscript",
+    "LGPL-2+": "fonts-isabella",
+    "BSD-3-Clause or SIL OFL 1.1": "fonts-3270",
+    "Apache-2.0 or SIL OFL 1.1": "fonts-crosextra-caladea",
+    "BSD-3-Clause": "fonts-go",
+    "MIT and Bitstream Vera": "fonts-hack",
+    "ParaType Free Font Licence": "fonts-paratype",
+    "GUST Font Licence": "fonts-texgyre",
 }
+FONT_PACKAGES = tuple(name for names in FONT_LICENCES.values() for name in names.split())
 # Drawn by hand or with a pen-like stroke: closest to handwriting, so they count several times.
 HANDWRITING_PACKAGES = frozenset(
-    "fonts-breip fonts-comic-neue fonts-dancingscript fonts-dkg-handwriting fonts-ecolier-court fonts-humor-sans "
-    "fonts-isabella fonts-kristi fonts-nanum fonts-radisnoir fonts-rufscript fonts-sil-andika fonts-sjfonts "
-    "fonts-summersby fonts-tomsontalks fonts-levien-typoscript".split()
+    (
+        "fonts-breip fonts-comic-neue fonts-dancingscript fonts-dkg-handwriting "
+        "fonts-ecolier-court fonts-humor-sans fonts-isabella fonts-kristi "
+        "fonts-levien-typoscript fonts-nanum fonts-radisnoir fonts-rufscript fonts-sil-andika "
+        "fonts-sjfonts fonts-tomsontalks"
+    ).split()
 )
 HANDWRITING_WEIGHT = 3
 
@@ -126,7 +86,7 @@ class FontFile:
 
 @dataclass(frozen=True)
 class Glyph:
-    """A letter as a signed distance field (negative inside) with the half extent of its ink, in pixels."""
+    """A letter as a signed distance field, negative inside, and half its extents in pixels."""
 
     field: np.ndarray
     half_height: float
@@ -288,7 +248,7 @@ def fingerprint(path: str) -> bytes | None:
     return b"".join((glyph.field < 0)[::2, ::2].tobytes() for glyph in glyphs if glyph is not None)
 
 
-def find_fonts(packages: Iterable[str] = tuple(FONT_PACKAGES)) -> list[FontFile]:
+def find_fonts(packages: Iterable[str] = FONT_PACKAGES) -> list[FontFile]:
     """Lists the usable font files of installed Debian packages, each design once.
 
     Args:

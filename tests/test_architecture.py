@@ -8,12 +8,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
-    "errors", "quiet", "config", "checks", "reading", "record", "datasets", "backbones",
+    "errors", "startup", "config", "checks", "reading", "record", "datasets", "backbones",
     "freezing", "training", "reporting", "composition", "catalog", "runs", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"errors", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
-    "errors", "quiet", "config", "checks", "reading", "record", "composition", "catalog", "cli",
+    "errors", "startup", "config", "checks", "reading", "record", "composition", "catalog", "cli",
     "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
     "reporting/console", "reporting/tables", "reporting/tensorboard",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from finetune.errors import ConfigError
-from finetune.quiet import native_stderr_held
+from finetune.startup import native_stderr_held
 
 log = logging.getLogger(__name__)
 

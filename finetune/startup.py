@@ -1,4 +1,4 @@
-"""Keeps what native libraries write to stderr while they start away from the user's terminal."""
+"""Start-up: what need not be imported is not, and native libraries stay off the user's terminal."""
 
 import os
 import sys
@@ -29,3 +29,18 @@ def native_stderr_held() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
+
+
+@contextmanager
+def left_out(*modules: str) -> Iterator[None]:
+    """Makes optional imports of `modules` fail in the block, so that they cost nothing there.
+
+    A module that is already imported stays.
+    """
+    absent = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] - None refuses an import
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
