@@ -53,6 +53,7 @@ class Run:
     device: Device
     dataset: Dataset
     loaded: backbone_loading.LoadedBackbone
+    preprocessor: Any
     inventory: Inventory
     phases: tuple[Phase, ...]
     plans: tuple[FreezePlan, ...]
@@ -85,10 +86,12 @@ def build(config: Config) -> Run:
         dropout=config.head.dropout,
         seed=config.seed,
     )
+    # With a preprocessor, a KerasHub task prepares what `fit` is given; our data come prepared.
+    preprocessor, task.preprocessor = task.preprocessor, None
     inventory = take_inventory(task, find_stages(loaded.backbone))
     phases = expand(config.schedule, inventory.stage_names)
     plans = tuple(make_plan(phase, inventory.infos, inventory.stage_names) for phase in phases)
-    return Run(device, dataset, loaded, inventory, phases, plans)
+    return Run(device, dataset, loaded, preprocessor, inventory, phases, plans)
 
 
 def train(config: Config, directory: Path, overrides: Sequence[str], started: float) -> RunRecord:
@@ -181,8 +184,10 @@ def _build_aloud(config: Config, console: Console) -> Run:
 
 
 def _save_model(run: Run, directory: Path) -> None:
-    thaw(run.inventory.model)
-    heads.save_task(run.inventory.model, directory, run.dataset.classes)
+    task: Any = run.inventory.model
+    thaw(task)
+    task.preprocessor = run.preprocessor
+    heads.save_task(task, directory, run.dataset.classes)
 
 
 def _data(run: Run, config: Config) -> Data:

@@ -22,6 +22,9 @@ from PIL import Image, ImageFont
 from scipy import ndimage
 
 LETTERS = string.ascii_uppercase + string.ascii_lowercase
+# Every glyph is drawn to fill the image, so these lower-case letters look like their upper case.
+SAME_AS_UPPER = "cosvwxz"
+CLASSES = "".join(letter for letter in LETTERS if letter not in SAME_AS_UPPER)
 IMAGE_SIZE = 32
 FIELD_SIZE = 64  # side of the distance field, in pixels
 GLYPH_SIZE = 48  # longer side of the glyph inside the field, in pixels
@@ -128,7 +131,7 @@ def draw_glyph(font: ImageFont.FreeTypeFont, letter: str) -> Glyph | None:
 
 @cache
 def upsampling(source: int) -> np.ndarray:
-    """Matrix (32, source) of bilinear interpolation with half-pixel centres, as `keras.layers.Resizing` does it."""
+    """Matrix (32, source) of bilinear interpolation, as `keras.layers.Resizing` does it."""
     at = (np.arange(IMAGE_SIZE) + 0.5) * source / IMAGE_SIZE - 0.5
     distance = np.abs(np.clip(at, 0, source - 1)[:, None] - np.arange(source)[None])
     return np.clip(1 - distance, 0, 1)
@@ -136,7 +139,7 @@ def upsampling(source: int) -> np.ndarray:
 
 @cache
 def averaging(target: int) -> np.ndarray:
-    """Matrix (target, 32) of area averages: row i is the mean over the i-th of `target` equal intervals."""
+    """Matrix (target, 32) of area averages over `target` equal intervals."""
     edges = np.arange(target + 1) * IMAGE_SIZE / target
     pixels = np.arange(IMAGE_SIZE)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -145,7 +148,7 @@ def averaging(target: int) -> np.ndarray:
 
 @cache
 def smooth_basis(knots: int) -> np.ndarray:
-    """Matrix (32, knots) of cubic interpolation: `basis @ values @ basis.T` is a smooth random field."""
+    """Matrix (32, knots) of cubic interpolation: `basis @ values @ basis.T` is a smooth field."""
     return ndimage.zoom(np.eye(knots), (IMAGE_SIZE / knots, 1), order=3, mode="nearest")
 
 
@@ -221,12 +224,13 @@ def draw_font(path: str, copies: int, seed: tuple[int, ...]) -> tuple[np.ndarray
         seed: seeds all randomness, together with nothing else.
 
     Returns:
-        Images (n, 32, 32) uint8 and labels (n,) uint8, the positions in `LETTERS`.
+        Images (n, 32, 32) uint8 and labels (n,) uint8, the positions in `CLASSES`.
     """
     rng = np.random.default_rng(seed)
     font = ImageFont.truetype(path, FIELD_SIZE)
     images, labels = [], []
-    for label, letter in enumerate(LETTERS):
+    for letter in LETTERS:
+        label = CLASSES.index(letter.upper() if letter in SAME_AS_UPPER else letter)
         glyph = draw_glyph(font, letter)
         if glyph is not None:
             images += [augment(glyph, rng) for _ in range(copies)]
@@ -235,7 +239,7 @@ def draw_font(path: str, copies: int, seed: tuple[int, ...]) -> tuple[np.ndarray
 
 
 def fingerprint(path: str) -> bytes | None:
-    """Identifies the Latin letters of a font, or returns None where it does not draw all of them distinctly."""
+    """Identifies the letters of a font; None where it does not draw all of them distinctly."""
     try:
         font = ImageFont.truetype(path, FIELD_SIZE)
         missing = bytes(font.getmask("\uffff"))
@@ -264,9 +268,10 @@ def find_fonts(packages: Iterable[str] = FONT_PACKAGES) -> list[FontFile]:
     listed = {name: _package_files(name) for name in packages}
     absent = [name for name, files in listed.items() if not files]
     if absent:
+        command = "apt-get update && apt-get install -y --no-install-recommends"
         raise SystemExit(
-            f"Debian font packages must be installed. Missing: {len(absent)} of {len(packages)}. Run:\n"
-            f"  apt-get update && apt-get install -y --no-install-recommends {' '.join(absent)}"
+            f"The Debian font packages must be installed. Missing: {len(absent)} of "
+            f"{len(packages)}. Run:\n  {command} {' '.join(absent)}"
         )
     fonts = [FontFile(path, name) for name in packages for path in sorted(listed[name])]
     with get_context("spawn").Pool(2) as pool:
@@ -276,6 +281,45 @@ def find_fonts(packages: Iterable[str] = FONT_PACKAGES) -> list[FontFile]:
         if mark is not None:
             unique.setdefault(mark, font)
     return list(unique.values())
+
+
+def split_fonts(
+    fonts: list[FontFile], held_out: float = 0.1, seed: int = 0
+) -> tuple[list[FontFile], list[FontFile]]:
+    """Splits fonts by family, so that no held-out letter has a sibling style in training.
+
+    Args:
+        fonts: all usable fonts.
+        held_out: share of families to hold out.
+        seed: decides which.
+
+    Returns:
+        Training fonts and held-out fonts.
+    """
+    families = sorted({font.family for font in fonts})
+    order = np.random.default_rng(seed).permutation(len(families))
+    out = {families[index] for index in order[: max(1, round(held_out * len(families)))]}
+    return [f for f in fonts if f.family not in out], [f for f in fonts if f.family in out]
+
+
+def draw_letters(
+    fonts: list[FontFile], copies: int, stream: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws all fonts with two processes; the result does not depend on how many there are.
+
+    Args:
+        fonts: fonts to draw.
+        copies: views of each letter of a printed font.
+        stream: number that keeps training and held-out randomness apart.
+        seed: seeds all randomness.
+
+    Returns:
+        Images (n, 32, 32) uint8 and labels (n,) uint8.
+    """
+    jobs = [(f.path, copies * f.weight, (seed, stream, i)) for i, f in enumerate(fonts)]
+    with get_context("spawn").Pool(2) as pool:
+        parts = pool.starmap(draw_font, jobs, chunksize=8)
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def _package_files(name: str) -> list[str]:
