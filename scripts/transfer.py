@@ -134,11 +134,9 @@ class Transfer:
         return accuracy(head, features["test"], self.labels["test"])
 
     def unfrozen(self, split: str, seed: int) -> float:
-        """Test accuracy after a linear probe and then training of all but BatchNorm layers."""
+        """Test accuracy after a linear probe and then training of everything, BatchNorm awake."""
         head = self.train_head(self.features, split, seed)
         model = with_head(self.backbone(), head)
-        for layer in batch_norms(model):
-            layer.trainable = False
         fit(
             model,
             self.inputs[split],

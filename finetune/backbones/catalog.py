@@ -23,7 +23,7 @@ BUNDLED_BACKBONES: dict[str, BackboneEntry] = {
         name="resnet_mini",
         path=_PRESETS / "resnet_mini",
         description="a small ResNet that trains in seconds on a CPU and needs no network",
-        parameters=0,
+        parameters=1_227_712,
         image_size=(32, 32),
         licence="Apache-2.0",
     ),

@@ -97,7 +97,7 @@ def test_every_phase_is_proved_and_epochs_run_on(runs):
         assert proof["weights_changed"] == 0
         assert proof["weights_checked"] >= 18  # at least the BatchNorm statistics
         assert proof["sha256_before"] == proof["sha256_after"]
-    rows = list(csv.DictReader((folder / "a" / "metrics.csv").open()))
+    rows = list(csv.DictReader((folder / "a" / "metrics.csv").read_text().splitlines()))
     train = [row for row in rows if row["split"] == "train"]
     assert [int(row["global_epoch"]) for row in train] == list(range(6))
     assert {row["split"] for row in rows} == {"train", "validation"}

@@ -1,5 +1,6 @@
 """The wheel holds configs and presets, and works from any folder without the repository."""
 
+import json
 import os
 import site
 import subprocess
@@ -92,8 +93,12 @@ def test_installed_command_answers_from_any_folder(installed, tmp_path, command)
     assert "usage: python -m finetune" in done.stdout
 
 
-def test_installed_command_finds_its_configs(installed, tmp_path):
-    command = [installed / "bin/finetune", "experiment=resnet_freeze", "--cfg", "job"]
-    done = run(command, tmp_path)
+def test_installed_package_trains_from_any_folder(installed, tmp_path):
+    command = [installed / "bin/python", "-m", "finetune", "experiment=resnet_freeze"]
+    short = ["dataset.train_per_class=4", "schedule.phases.head.epochs=1", "schedule.to_depth=1"]
+    done = run([*command, *short, "schedule.epochs_per_phase=1", "hydra.run.dir=run"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "schedule:" in done.stdout
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["status"] == "completed"
+    assert record["backbone"]["source"] == "bundled"
+    assert (tmp_path / "run/model/config.json").is_file()
