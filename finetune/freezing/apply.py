@@ -60,7 +60,14 @@ def _hold(layer: keras.Layer) -> None:
     def inference_call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind_partial(*args, **kwargs)
         bound.arguments["training"] = False
-        return call(*bound.args, **bound.kwargs)
+        # Keras keeps the mode last given to any layer for all that follow and are given none: a
+        # held layer that hands its False on would put the rest of the model to sleep.
+        context = layer._get_call_context()
+        outer = context.get_value("training")
+        try:
+            return call(*bound.args, **bound.kwargs)
+        finally:
+            context.set_value("training", outer)
 
     inference_call.holds_inference = True  # type: ignore[attr-defined]
     layer.call = inference_call

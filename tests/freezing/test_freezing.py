@@ -5,6 +5,8 @@ stage2: conv 3·3·4·4 + 4 = 148 in 2; BatchNorm 8 in 2; statistics 8 in 2, con
 head:   dense 4·3 + 3 = 15 in 2.
 """
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -148,6 +150,50 @@ def test_trap_dropout_in_a_frozen_stage_is_off_while_keras_fits():
     inventory = take_inventory(*make_tiny(0.9))
     fit(inventory, plan_of(inventory, phase(unfreeze_depth=2)))
     assert not np.array_equal(values(inventory)["logits/kernel"], results[0])
+
+
+class Block(keras.layers.Layer):
+    """Dropout that is told its mode, as attention layers tell theirs."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+        self.drop = keras.layers.Dropout(0.5, seed=3)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.drop(inputs, training=training) * self.scale
+
+
+class Encoder(keras.layers.Layer):
+    """Runs two blocks without telling them a mode: they ask Keras' call context."""
+
+    def build(self, shape):
+        self.blocks = [Block(name=f"block{i}") for i in (1, 2)]
+        for block in self.blocks:
+            block.build(shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.blocks[1](self.blocks[0](inputs))
+
+
+def test_trap_a_held_block_does_not_put_the_one_after_it_to_sleep():
+    from finetune.freezing.inventory import take_inventory
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((64,))
+    encoder = Encoder(name="encoder")
+    model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(encoder(inputs)))
+    stages = [
+        SimpleNamespace(name=f"stage{i}", layers=(block,)) for i, block in enumerate(encoder.blocks)
+    ]
+    inventory = take_inventory(model, stages)
+    apply(plan_of(inventory, phase(unfreeze_depth=1)), inventory)
+    before = [block.drop.seed_generator.state.numpy().tolist() for block in encoder.blocks]
+    model(np.ones((2, 64), "float32"), training=True)
+    after = [block.drop.seed_generator.state.numpy().tolist() for block in encoder.blocks]
+    assert after[0] == before[0]  # the held one draws nothing
+    assert after[1] != before[1]  # the one that trains drops
 
 
 def test_release_gives_every_layer_its_call_back(tiny):
