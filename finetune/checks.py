@@ -9,7 +9,9 @@ from omegaconf import MISSING
 
 from finetune.config import (
     BATCH_NORM_MODES,
+    CACHE_MODES,
     DEVICES,
+    FEATURE_DTYPES,
     MONITORS,
     OPTIMIZER_KEYS,
     OPTIMIZERS,
@@ -17,9 +19,12 @@ from finetune.config import (
     POLICY_KEYS,
     POOLINGS,
     PRECISIONS,
+    SOLVERS,
+    STANDARDISE,
     BackboneConfig,
     Config,
     DatasetConfig,
+    FeaturesConfig,
     FreezeConfig,
     HeadConfig,
     OptimizerConfig,
@@ -39,6 +44,7 @@ def check(config: Config) -> list[str]:
         *_check_dataset(config.dataset),
         *_check_schedule(config.schedule),
         *_check_optimizer(config.optimizer),
+        *_check_features(config.features),
         *_check_runtime(config.runtime),
     ]
 
@@ -85,6 +91,7 @@ def _check_backbone(backbone: BackboneConfig) -> Iterator[str]:
 
 def _check_head(head: HeadConfig) -> Iterator[str]:
     yield from _choice("head.pooling", "a pooling", head.pooling, POOLINGS)
+    yield from _choice("head.standardise", "a mode", head.standardise, STANDARDISE)
     ok = 0 <= head.dropout < 1
     yield from _number("head.dropout", head.dropout, "in [0, 1)", ok, "0 turns dropout off.")
 
@@ -161,6 +168,12 @@ def _check_phase(where: str, phase: PhaseConfig) -> Iterator[str]:
             f"{where}.epochs", phase.epochs, f"To leave the phase out, say ~{where}."
         )
     yield from _check_shared(where, phase)
+    yield from _choice(f"{where}.solver", "a solver", phase.solver, SOLVERS)
+    if phase.solver == "lbfgs" and phase.patience is not None:
+        yield (
+            f"{where}.patience must be null for solver lbfgs, which runs to its optimum. "
+            f"Received: {phase.patience}. Set {where}.patience=null, or {where}.solver=gradient."
+        )
     yield from _check_freeze(f"{where}.freeze", phase.freeze)
 
 
@@ -234,6 +247,15 @@ def _check_optimizer(optimizer: OptimizerConfig) -> Iterator[str]:
                 f"optimizer.{key} must be null: {optimizer.name} has no such setting. "
                 f"Received: {value}. {optimizer.name} takes {', '.join(taken)}, clipnorm."
             )
+
+
+def _check_features(features: FeaturesConfig) -> Iterator[str]:
+    yield from _choice("features.cache", "a mode", features.cache, CACHE_MODES)
+    yield from _choice("features.dtype", "a dtype", features.dtype, FEATURE_DTYPES)
+    yield from _positive("features.max_gib", features.max_gib, "features.cache=never stores none.")
+    views = features.views
+    fix = "0 stores no augmented view."
+    yield from _number("features.views", views, "at least 0", views >= 0, fix)
 
 
 def _check_runtime(runtime: RuntimeConfig) -> Iterator[str]:

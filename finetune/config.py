@@ -28,6 +28,10 @@ OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion")
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 POOLINGS = ("avg", "max")
+STANDARDISE = ("auto", "never")
+SOLVERS = ("gradient", "lbfgs")
+CACHE_MODES = ("auto", "always", "never")
+FEATURE_DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass
@@ -46,6 +50,7 @@ class HeadConfig:
 
     pooling: str = "avg"
     dropout: float = 0.0
+    standardise: str = "auto"
 
 
 @dataclass
@@ -95,6 +100,7 @@ class PhaseConfig:
     patience: int | None = None
     restore_best: bool = False
     monitor: str = "loss"
+    solver: str = "gradient"
 
 
 @dataclass
@@ -127,6 +133,17 @@ class OptimizerConfig:
 
 
 @dataclass
+class FeaturesConfig:
+    """Whether and where the outputs of a frozen prefix are stored."""
+
+    cache: str = "auto"
+    dir: str | None = None
+    max_gib: float = 20.0
+    dtype: str = "float32"
+    views: int = 0
+
+
+@dataclass
 class RuntimeConfig:
     """Where and how exactly the computation runs."""
 
@@ -146,10 +163,11 @@ class Config:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
-GROUPS = ("backbone", "dataset", "schedule", "optimizer", "runtime", "experiment")
+GROUPS = ("backbone", "dataset", "schedule", "optimizer", "features", "runtime", "experiment")
 # The keys of the optimizer config that each Keras optimizer takes, beyond clipnorm.
 OPTIMIZER_KEYS = {
     "adamw": ("weight_decay", "beta_1", "beta_2", "epsilon"),

@@ -49,6 +49,31 @@ class DatasetRecord:
     splits: dict[str, int]
 
 
+@dataclass(frozen=True)
+class FeatureDecision:
+    """Whether the features of one phase are stored, and why; seconds are a forecast.
+
+    Args:
+        phase: its name.
+        cut: the layers whose outputs are stored; None where no frozen prefix is.
+        reason: for people.
+        stored: the decision.
+        bytes_per_sample: of one sample on disk.
+        bytes: of all that the phase reads.
+        saves_seconds: forward passes that training is spared.
+        costs_seconds: forward pass and writing of what is not on disk yet.
+    """
+
+    phase: str
+    cut: str | None
+    reason: str
+    stored: bool = False
+    bytes_per_sample: int = 0
+    bytes: int = 0
+    saves_seconds: float = 0.0
+    costs_seconds: float = 0.0
+
+
 @dataclass
 class PhaseRecord:
     """One phase: what was planned, what trained, what was proved, what came out."""
@@ -68,12 +93,13 @@ class PhaseRecord:
     seconds: float = 0.0
     frozen_proof: FrozenProof | None = None
     features: dict[str, Any] = field(default_factory=lambda: {"cached": False})
+    solver: dict[str, Any] = field(default_factory=lambda: {"name": "gradient"})
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass
 class RunRecord:
-    """The whole of run.json; `seconds` has total, startup, training, evaluation."""
+    """The whole of run.json; `seconds` has total, startup, extraction, training, evaluation."""
 
     config: dict[str, Any]
     overrides: list[str]
@@ -84,6 +110,7 @@ class RunRecord:
     dataset: DatasetRecord
     schema: int = SCHEMA
     status: str = "running"
+    features: list[FeatureDecision] = field(default_factory=list)
     phases: list[PhaseRecord] = field(default_factory=list)
     test: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -114,10 +141,13 @@ class Listener(Protocol):
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Called once the plan is applied and counted."""
 
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """Called while features are computed: rows of a split; a total of 0 is a wait."""
+
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
     ) -> None:
-        """Called after each optimizer update; `epoch` is global, `step` counts in the epoch."""
+        """Called after optimizer updates; `epoch` is global, `step` counts in the epoch."""
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
         """Called with the rows of the training and the validation split."""
@@ -144,6 +174,11 @@ class Listeners:
         """See `Listener`."""
         for each in self._listeners:
             each.phase_started(record, phase)
+
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """See `Listener`."""
+        for each in self._listeners:
+            each.extracting(what, done, total)
 
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
@@ -217,6 +252,9 @@ class RecordListener:
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Writes the record with the phase's counts."""
         self._write(record)
+
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """Writes nothing."""
 
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from finetune.backbones import heads
@@ -17,7 +18,11 @@ from finetune.backbones.stages import stages as find_stages
 from finetune.config import Config
 from finetune.datasets import loading as dataset_loading
 from finetune.datasets import pipeline
-from finetune.datasets.loading import Dataset
+from finetune.datasets.loading import Dataset, Split
+from finetune.features.entries import FeatureSettings
+from finetune.features.feeding import Feed, Source
+from finetune.features.service import FeatureService
+from finetune.features.store import features_directory
 from finetune.freezing.apply import apply
 from finetune.freezing.counts import WeightCounts, count
 from finetune.freezing.inventory import HEAD, Inventory, take_inventory, thaw
@@ -40,7 +45,7 @@ from finetune.reporting.console import (
 )
 from finetune.training.device import Device, prepare
 from finetune.training.optimizers import OptimizerSettings
-from finetune.training.trainer import Data, Trainer, phase_record
+from finetune.training.trainer import SameFeed, Trainer, phase_record
 
 log = logging.getLogger(__name__)
 PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
@@ -111,25 +116,29 @@ def train(config: Config, directory: Path, overrides: Sequence[str], started: fl
     write_atomically(
         directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
     )
-    data = _data(run, config)
+    direct = _direct_feed(run, config)
+    features = _features(run, config, direct)
+    record.features = features.decisions()
     listeners = Listeners(
         [
             RecordListener(directory),
             TensorBoardListener(directory / "tensorboard"),
-            ConsoleListener(console, directory, data.num_steps * sum(p.epochs for p in run.phases)),
+            ConsoleListener(
+                console, directory, direct.num_steps * sum(p.epochs for p in run.phases)
+            ),
         ]
     )
     Trainer(
         run.inventory,
         run.phases,
         run.plans,
-        data,
+        features,
         OptimizerSettings(**asdict(config.optimizer)),
         record=record,
         listener=listeners,
         finish=lambda: _save_model(run, directory / "model"),
         checkpoint_dir=directory / "checkpoints",
-        steps_per_execution=config.runtime.steps_per_execution,
+        standardise=config.head.standardise == "auto",
         started=started,
     ).run()
     return record
@@ -140,20 +149,23 @@ def check(config: Config) -> None:
     console = make_console()
     started = time.time()
     run = _build_aloud(config, console)
-    data = _data(run, config)
-    one = Data(
-        training=lambda first, last: data.training(first, last).take(1),
-        validation=data.validation.take(1),
-        test=data.test.take(1),
+    feed = _direct_feed(run, config)
+    _features(run, config, feed)  # refuses what no phase could read
+    one = replace(
+        feed,
+        training=lambda first, last: feed.training(first, last).take(1),
+        validation=feed.validation.take(1),
+        test=None if feed.test is None else feed.test.take(1),
         num_steps=1,
+        steps_per_execution=1,
     )
-    phases = tuple(replace(phase, epochs=1) for phase in run.phases)
+    phases = tuple(replace(phase, epochs=1, solver="gradient") for phase in run.phases)
     record = _record(run, config, ())
     Trainer(
         run.inventory,
         phases,
         run.plans,
-        one,
+        SameFeed(one),
         OptimizerSettings(**asdict(config.optimizer)),
         record=record,
         listener=Listeners([]),
@@ -171,6 +183,7 @@ def inspect(config: Config) -> None:
         apply(plan, run.inventory)
         counts.append(count(plan, run.inventory))
     record = _record(run, config, ())
+    record.features = _features(run, config, _direct_feed(run, config)).decisions()
     record.phases = [
         phase_record(index, phase, each, run.inventory.stage_names, plan)
         for index, (phase, each, plan) in enumerate(zip(run.phases, counts, run.plans, strict=True))
@@ -190,7 +203,8 @@ def _save_model(run: Run, directory: Path) -> None:
     heads.save_task(task, directory, run.dataset.classes)
 
 
-def _data(run: Run, config: Config) -> Data:
+def _direct_feed(run: Run, config: Config) -> Feed:
+    """Returns what a phase is fed with that reads no features."""
     batch_size = config.dataset.batch_size
     splits = run.dataset.splits
     shared = {"image_size": run.loaded.image_size, "prepare": run.loaded.image_converter}
@@ -205,13 +219,52 @@ def _data(run: Run, config: Config) -> Data:
             **shared,
         )
 
-    return Data(
+    def evaluation(name: str) -> Any:
+        return pipeline.evaluation_batches(splits[name], batch_size=batch_size, **shared)
+
+    return Feed(
+        model=run.inventory.model,
         training=training,
-        validation=pipeline.evaluation_batches(
-            splits["validation"], batch_size=batch_size, **shared
-        ),
-        test=pipeline.evaluation_batches(splits["test"], batch_size=batch_size, **shared),
+        validation=evaluation("validation"),
+        test=evaluation("test"),
         num_steps=pipeline.num_steps(splits["train"], batch_size),
+        steps_per_execution=config.runtime.steps_per_execution,
+    )
+
+
+def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
+    shared = {"image_size": run.loaded.image_size, "prepare": run.loaded.image_converter}
+
+    def source(split: Split) -> Source:
+        def inputs(batch_size: int, view: int | None) -> Any:
+            batches = pipeline.evaluation_batches(split, batch_size=batch_size, **shared)
+            return batches.map(lambda images, labels: images)
+
+        return Source(split.num_examples, split.labels.astype(np.int32), inputs)
+
+    settings = config.features
+    return FeatureService(
+        run.inventory,
+        run.phases,
+        run.plans,
+        sources={name: source(split) for name, split in run.dataset.splits.items()},
+        settings=FeatureSettings(
+            cache=settings.cache,
+            directory=features_directory(settings.dir),
+            max_bytes=int(settings.max_gib * 2**30),
+            dtype=settings.dtype,
+            views=settings.views,
+        ),
+        context={
+            "dataset": run.dataset.fingerprint,
+            "preprocessing": run.loaded.image_converter.get_config(),
+            "image_size": list(run.loaded.image_size),
+            "precision": f"{run.device.kind} {run.device.precision}",
+            "versions": {name: version(name) for name in ("keras", "keras-hub", "tensorflow")},
+        },
+        direct=direct,
+        batch_size=config.dataset.batch_size,
+        seed=config.seed,
     )
 
 

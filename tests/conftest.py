@@ -55,3 +55,9 @@ def tiny():
     from finetune.freezing.inventory import take_inventory
 
     return take_inventory(*make_tiny(dropout=0.1))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_feature_store(tmp_path_factory):
+    """Keeps the features of tests out of the user's store."""
+    os.environ["FINETUNE_FEATURES_DIR"] = str(tmp_path_factory.mktemp("features"))

@@ -52,12 +52,13 @@ def stages(backbone: keras.Model) -> tuple[Stage, ...]:
     Returns:
         ``stem`` (where weighted layers precede the first block), ``stage1``…, and ``top`` (where
         weighted layers other than a norm follow the last block). Every layer of the backbone is
-        in exactly one stage, and every stage has weights.
+        in exactly one stage, and every stage has weights. A layer that holds a list of blocks
+        (the encoder of a ViT) stands for them: its blocks and its other layers are in stages.
 
     Raises:
         FinetuneError: if a weight is in no stage or in two.
     """
-    layers = list(backbone.layers)
+    layers = [part for layer in backbone.layers for part in _unnested(layer)]
     groups = _by_name(layers) or _by_resolution(layers, _channels_first(backbone))
     merged = _without_empty(_top_norm_joined(groups))
     numbered: list[Stage] = []
@@ -67,6 +68,18 @@ def stages(backbone: keras.Model) -> tuple[Stage, ...]:
         numbered.append(Stage(name, tuple(members)))
     _check_total(backbone, numbered)
     return tuple(numbered)
+
+
+def _unnested(layer: keras.Layer) -> list[keras.Layer]:
+    """Returns the layers inside one that only runs a list of blocks, in order, or the layer."""
+    blocks = getattr(layer, "encoder_layers", None)
+    inner = list(layer._layers)
+    if not blocks or layer._trainable_variables or layer._non_trainable_variables:
+        return [layer]
+    rest = [each for each in inner if all(each is not block for block in blocks)]
+    norms = [each for each in rest if isinstance(each, _NORMS)]
+    first = [each for each in rest if each not in norms]
+    return [*first, *blocks, *norms]  # what precedes the blocks has no weights: dropout
 
 
 def _by_name(layers: list[keras.Layer]) -> _Groups:
@@ -128,10 +141,10 @@ def _area(layer: keras.Layer, channels_first: bool) -> int | None:
 
 
 def _top_norm_joined(groups: _Groups) -> _Groups:
-    """Joins a top that has only norms to the stage before it."""
-    if len(groups) > 1 and groups[-1][0] == _TOP:
+    """Joins a last group that has only norms to the one before it."""
+    if len(groups) > 1:
         weighted = [layer for layer in groups[-1][1] if layer.weights]
-        if all(isinstance(layer, _NORMS) for layer in weighted):
+        if weighted and all(isinstance(layer, _NORMS) for layer in weighted):
             (name, members), (_, top) = groups[-2:]
             return [*groups[:-2], (name, members + top)]
     return groups

@@ -45,17 +45,24 @@ def training_batches(
     Returns:
         Batches of images (batch, height, width, 3) float32 and labels (batch,) int32.
     """
+    rows = epoch_order(split.num_examples, batch_size, seed, first_epoch, last_epoch)
+    steps = (last_epoch - first_epoch) * num_steps(split, batch_size)
+    return _images(rows, split, steps, image_size, prepare)
+
+
+def epoch_order(
+    num_examples: int, batch_size: int, seed: int, first_epoch: int, last_epoch: int
+) -> tf.data.Dataset:
+    """Makes batches of row numbers, (batch,) int64; arguments as in `training_batches`."""
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.random.experimental.stateless_shuffle(  # type: ignore[attr-defined]
-            tf.range(split.num_examples, dtype=tf.int64),
+            tf.range(num_examples, dtype=tf.int64),
             seed=tf.stack([tf.constant(seed, tf.int64), epoch]),
         )
         return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
 
-    rows = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(order)
-    steps = (last_epoch - first_epoch) * num_steps(split, batch_size)
-    return _images(rows, split, steps, image_size, prepare)
+    return tf.data.Dataset.range(first_epoch, last_epoch).flat_map(order)
 
 
 def evaluation_batches(

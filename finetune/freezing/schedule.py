@@ -24,6 +24,7 @@ class Phase:
         patience: stop after so many epochs without improvement of `monitor`; None never stops.
         restore_best: end with the weights of the best validation epoch of this phase.
         monitor: ``loss`` or ``accuracy`` on the validation split.
+        solver: ``gradient``, or ``lbfgs``: the exact linear head, which counts as one epoch.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Phase:
     patience: int | None = None
     restore_best: bool = False
     monitor: str = "loss"
+    solver: str = "gradient"
 
     def stage_rates(self, stage_names: Sequence[str]) -> dict[str, float]:
         """Returns the learning rate of each stage; `stage_names` end with the head.
@@ -81,7 +83,13 @@ def expand(schedule: ScheduleConfig, stage_names: Sequence[str]) -> tuple[Phase,
 
 
 def _explicit(name: str, phase: PhaseConfig) -> Phase:
-    return Phase(name=name, epochs=phase.epochs, rule=_rule(phase.freeze), **_shared(phase))
+    return Phase(
+        name=name,
+        epochs=1 if phase.solver == "lbfgs" else phase.epochs,
+        rule=_rule(phase.freeze),
+        solver=phase.solver,
+        **_shared(phase),
+    )
 
 
 def _generated(name: str, depth: int, schedule: ScheduleConfig) -> Phase:
@@ -120,4 +128,4 @@ def as_config(phases: Sequence[Phase]) -> dict[str, Any]:
 
 def _shared_of(phase: Phase) -> dict[str, Any]:
     keys = ("learning_rate", "batch_norm", "stage_lr_decay", "patience", "restore_best", "monitor")
-    return {key: getattr(phase, key) for key in keys}
+    return {key: getattr(phase, key) for key in (*keys, "solver")}

@@ -17,7 +17,13 @@ from rich.progress import (
 )
 
 from finetune.record import MetricRow, PhaseRecord, RunRecord
-from finetune.reporting.tables import counts_table, phases_table, plan_table, results_table
+from finetune.reporting.tables import (
+    counts_table,
+    features_table,
+    phases_table,
+    plan_table,
+    results_table,
+)
 
 __all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_plan"]
 
@@ -64,6 +70,8 @@ class ConsoleListener:
             f"[bold]{escape(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
             f"{splits}; {escape(names)}, {device['precision']}, seed {record.seed}"
         )
+        self._console.print()
+        self._console.print(features_table(record))
         self._progress.start()
         self._task = self._progress.add_task("", total=self._total_steps, rate="")
 
@@ -74,6 +82,13 @@ class ConsoleListener:
             f"{escape(phase.policy)}, {phase.epochs_planned} epochs, BatchNorm {phase.batch_norm}"
         )
         self._console.print(counts_table(phase))
+
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """Shows which features are being computed."""
+        if self._task is None or self._progress.disable:
+            return
+        of = f" {done}/{total}" if total else ""
+        self._progress.update(self._task, description=f"features of {escape(what)}{of}", rate="")
 
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
@@ -102,6 +117,12 @@ class ConsoleListener:
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Prints the proof."""
         self._planned_steps += self._num_steps * phase.epochs_planned
+        if phase.features.get("cached"):
+            computed = phase.features["samples_extracted"]
+            self._print(
+                f"  read features of {escape(phase.features['cut'])}: {computed} samples computed, "
+                f"{phase.features['seconds']:.1f} s"
+            )
         proof = phase.frozen_proof
         if proof is not None:
             self._print(
@@ -141,6 +162,8 @@ def show_plan(console: Console, record: RunRecord) -> None:
     name, source = escape(record.backbone.name), escape(record.backbone.source)
     console.print(f"[bold]{name}[/] ({source}), {record.dataset.num_classes} classes\n")
     console.print(phases_table(record))
+    console.print("\n[bold]stored features[/]\n")
+    console.print(features_table(record))
     console.print("\n[bold]parameters that train[/] (● all, ◐ some, ○ none of the stage)\n")
     console.print(plan_table(record))
     for phase in record.phases:

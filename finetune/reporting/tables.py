@@ -1,5 +1,6 @@
 """Tables of stages, counts and phases, made from records."""
 
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -80,6 +81,30 @@ def phases_table(record: RunRecord) -> Table:
             phase.batch_norm,
         )
     return table
+
+
+def features_table(record: RunRecord) -> Table:
+    """Returns one line a phase: the cut, its bytes, what storing saves and costs, and why."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("phase", "cut", "a sample", "in all", "saves", "costs", "stored", "why"):
+        right = column in ("a sample", "in all", "saves", "costs")
+        table.add_column(column, justify="right" if right else "left")
+    for each in record.features:
+        seconds = (each.saves_seconds, each.costs_seconds)
+        table.add_row(
+            _plain(each.phase),
+            _plain(each.cut or "–"),
+            _bytes(each.bytes_per_sample),
+            _bytes(each.bytes),
+            *(f"{s:.1f} s" if s > 0 else "–" for s in seconds),
+            _plain("yes", "green") if each.stored else _plain("no", "dim"),
+            _plain(each.reason),
+        )
+    return table
+
+
+def _bytes(number: int) -> str:
+    return decimal(number) if number else "–"
 
 
 def results_table(record: RunRecord) -> Table:

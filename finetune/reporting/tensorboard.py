@@ -37,6 +37,9 @@ class TensorBoardListener:
             for stage, rate in phase.learning_rates.items():
                 self._scalar(f"learning_rate/{stage}", rate)
 
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """Writes nothing."""
+
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
     ) -> None:

@@ -90,6 +90,10 @@ class OptimizerGroups:
             chosen[id(self._inventory.variables[path])] = optimizer
         return keras.optimizers.MultiOptimizer(lambda variable: chosen[id(variable)])
 
+    def of_weight(self, path: str) -> keras.optimizers.Optimizer:
+        """Returns the optimizer of a weight that trains in the phase last asked for."""
+        return self._optimizers[self._group_of[path]]
+
     def _make(self, group: tuple[str, tuple[bool, ...]], rate: float) -> Any:
         optimizer = self._settings.make(rate)
         members = [i for i in self._inventory.infos if self._group_of.get(i.path) == group]

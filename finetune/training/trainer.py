@@ -7,13 +7,16 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import keras
-import tensorflow as tf
+import numpy as np
 
+from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
@@ -23,26 +26,30 @@ from finetune.freezing.schedule import Phase
 from finetune.record import FrozenProof, Listener, MetricRow, PhaseRecord, RunRecord
 from finetune.training import checkpoints
 from finetune.training.callbacks import BestEpoch, StepReporter
+from finetune.training.exact import fit_exact_head
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
+from finetune.training.standardise import StandardisedHead, statistics_of
 
 log = logging.getLogger(__name__)
 
 
+class Feeds(Protocol):
+    """Where the trainer gets what it fits on."""
+
+    def open(self, index: int, progress: Callable[[str, int, int], None]) -> Feed:
+        """Returns the feed of a phase whose plan has been applied."""
+        ...
+
+
 @dataclass(frozen=True)
-class Data:
-    """The three splits as the trainer needs them.
+class SameFeed:
+    """One feed for every phase: nothing is stored."""
 
-    Args:
-        training: (first epoch, last epoch exclusive) -> batches of exactly those epochs.
-        validation: batches of the validation split.
-        test: batches of the test split.
-        num_steps: optimizer updates in one epoch.
-    """
+    feed: Feed
 
-    training: Callable[[int, int], tf.data.Dataset]
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
-    num_steps: int
+    def open(self, index: int, progress: Callable[[str, int, int], None]) -> Feed:
+        """See `Feeds`."""
+        return self.feed
 
 
 class Trainer:
@@ -52,13 +59,13 @@ class Trainer:
         inventory: of the task model, whose outputs are logits.
         phases: the schedule, in order.
         plans: one for each phase.
-        data: the splits.
+        feeds: the splits, stored or computed.
         optimizer: settings of every optimizer.
         record: what is filled as the run goes.
         listener: hears of every step, epoch and phase.
         finish: called once with the trained model, layers released, before the run is completed.
         checkpoint_dir: where checkpoints go, or None for none.
-        steps_per_execution: optimizer updates for each call into TensorFlow.
+        standardise: whether linear heads on frozen features train on standardised ones.
         started: clock time (`time.time`) of the command's start.
     """
 
@@ -67,27 +74,27 @@ class Trainer:
         inventory: Inventory,
         phases: Sequence[Phase],
         plans: Sequence[FreezePlan],
-        data: Data,
+        feeds: Feeds,
         optimizer: OptimizerSettings,
         *,
         record: RunRecord,
         listener: Listener,
         finish: Callable[[], object] | None = None,
         checkpoint_dir: Path | None = None,
-        steps_per_execution: int = 1,
+        standardise: bool = True,
         started: float | None = None,
     ) -> None:
         self._inventory = inventory
         self._model = inventory.model
         self._phases = list(phases)
         self._plans = list(plans)
-        self._data = data
+        self._feeds = feeds
         self._optimizers = OptimizerGroups(optimizer, plans, inventory)
         self._record = record
         self._listener = listener
         self._finish = finish
         self._checkpoint_dir = checkpoint_dir
-        self._steps_per_execution = steps_per_execution
+        self._standardise = standardise
         self._started = time.time() if started is None else started
         self._epoch = 0
         self._stepped = False
@@ -103,12 +110,13 @@ class Trainer:
         status = "failed"
         try:
             self._listener.run_started(self._record)
+            feed = None
             for index, (phase, plan) in enumerate(zip(self._phases, self._plans, strict=True)):
-                self._run_phase(index, phase, plan)
-            began = time.perf_counter()
-            results = self._model.evaluate(self._data.test, verbose=0, return_dict=True)
-            self._add_seconds("evaluation", time.perf_counter() - began)
-            self._record.test = {name: float(value) for name, value in results.items()}
+                feed = self._run_phase(index, phase, plan)
+            if feed is not None and feed.test is not None:
+                began = time.perf_counter()
+                self._record.test = _evaluate(feed, feed.test)
+                self._add_seconds("evaluation", time.perf_counter() - began)
             release(self._inventory)
             if self._finish is not None:
                 self._finish()
@@ -125,7 +133,7 @@ class Trainer:
             self._listener.run_ended(self._record)
         return self._record
 
-    def _run_phase(self, index: int, phase: Phase, plan: FreezePlan) -> None:
+    def _run_phase(self, index: int, phase: Phase, plan: FreezePlan) -> Feed:
         began = time.perf_counter()
         apply(plan, self._inventory)
         counts = count(plan, self._inventory)
@@ -135,13 +143,21 @@ class Trainer:
         self._listener.phase_started(self._record, record)
         _log_counts(phase, counts)
         before = proof.digests(self._inventory.variables, plan.still)
-        self._model.compile(
-            optimizer=self._optimizers.for_phase(plan, phase.stage_rates(names)),
+        feed = self._feeds.open(index, self._listener.extracting)
+        record.features = dict(feed.record)
+        self._add_seconds("extraction", record.features.get("seconds", 0.0))
+        optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
+        feed.model.compile(
+            optimizer=optimizer,
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            steps_per_execution=min(self._steps_per_execution, self._data.num_steps),
+            steps_per_execution=min(feed.steps_per_execution, feed.num_steps),
         )
-        self._fit(phase, plan, record)
+        if phase.solver == "lbfgs":
+            self._solve(feed, phase, record)
+        else:
+            with self._standardised(feed, plan):
+                self._fit(feed, phase, plan, record)
         after = proof.digests(self._inventory.variables, plan.still)
         record.frozen_proof = FrozenProof(
             weights_checked=len(before),
@@ -153,53 +169,83 @@ class Trainer:
         proof.require_unchanged(phase.name, before, after)
         self._checkpoint()
         self._listener.phase_ended(self._record, record)
+        return feed
 
-    def _fit(self, phase: Phase, plan: FreezePlan, record: PhaseRecord) -> None:
+    @contextmanager
+    def _standardised(self, feed: Feed, plan: FreezePlan) -> Iterator[None]:
+        """Trains a linear head on standardised features; it is plain again afterwards, always."""
+        head, features = feed.head, feed.head_features
+        if not self._standardise or head is None or features is None:
+            yield
+            return
+        paths = {id(v): path for path, v in self._inventory.variables.items()}
+        weights = [paths[id(each)] for each in (head.dense.kernel, head.dense.bias)]
+        if not plan.trainable.issuperset(weights):
+            yield
+            return
+        began = time.perf_counter()
+        standardised = StandardisedHead(
+            head, statistics_of(features()), self._optimizers.of_weight(weights[0])
+        )
+        self._add_seconds("extraction", time.perf_counter() - began)
+        try:
+            yield
+        finally:
+            standardised.fold()
+
+    def _solve(self, feed: Feed, phase: Phase, record: PhaseRecord) -> None:
+        """Puts the exact linear head in place; it counts as one epoch."""
+        assert feed.head is not None and feed.stored is not None  # noqa: S101 - checked at the start
+        began = time.perf_counter()
+        rows = [
+            np.concatenate([e.arrays[0] for e in feed.stored[s]]) for s in ("train", "validation")
+        ]
+        train, validation = (each.astype(np.float64) for each in rows)
+        dense = feed.head.dense
+        exact = fit_exact_head(
+            train,
+            np.tile(feed.labels["train"], len(feed.stored["train"])),
+            validation,
+            feed.labels["validation"],
+            num_classes=dense.units,
+            statistics=statistics_of([train]),
+        )
+        dense.kernel.assign(exact.kernel.astype(np.float32))
+        dense.bias.assign(exact.bias.astype(np.float32))
+        record.solver = {
+            "name": phase.solver,
+            "C": exact.strength,
+            "iterations": exact.iterations,
+            "seconds": time.perf_counter() - began,
+        }
+        seconds = [time.perf_counter() - began]
+        results = []
+        for split in (feed.training(self._epoch, self._epoch + 1), feed.validation):
+            began = time.perf_counter()
+            results.append(_evaluate(feed, split))
+            seconds.append(time.perf_counter() - began)
+        logs = results[0] | {f"val_{name}": value for name, value in results[1].items()}
+        self._note_step(record, self._epoch, feed.num_steps - 1, feed.num_steps, logs)
+        self._note_epoch(phase, record, self._epoch, logs, seconds[0] + seconds[1], seconds[2])
+        record.stopped_by = "optimum"
+
+    def _fit(self, feed: Feed, phase: Phase, plan: FreezePlan, record: PhaseRecord) -> None:
         still = set(plan.still)
         best = BestEpoch(phase, self._inventory, [p for p in plan.states if p not in still])
-        rates = record.learning_rates
 
         def on_step(epoch: int, step: int, logs: dict[str, float]) -> None:
-            if not self._stepped:
-                self._stepped = True
-                self._record.seconds["startup"] = time.time() - self._started
-                log.info("first training step after %.1f s", self._record.seconds["startup"])
-            self._listener.step(record, epoch, step, self._data.num_steps, logs)
+            self._note_step(record, epoch, step, feed.num_steps, logs)
 
         def on_epoch(epoch: int, logs: dict[str, float], train: float, validate: float) -> None:
-            record.epochs_run += 1
-            self._epoch = epoch + 1
-            self._add_seconds("training", train)
-            self._add_seconds("evaluation", validate)
-            rows = [
-                MetricRow(
-                    phase=record.index,
-                    phase_name=phase.name,
-                    epoch=record.epochs_run - 1,
-                    global_epoch=epoch,
-                    split=split,
-                    learning_rate=max(rates.values()),
-                    loss=logs[f"{prefix}loss"],
-                    accuracy=logs[f"{prefix}accuracy"],
-                    seconds=seconds,
-                )
-                for split, prefix, seconds in (
-                    ("train", "", train),
-                    ("validation", "val_", validate),
-                )
-            ]
-            record.metrics = {
-                row.split: {"loss": row.loss, "accuracy": row.accuracy} for row in rows
-            }
-            self._listener.epoch_ended(self._record, record, rows)
+            self._note_epoch(phase, record, epoch, logs, train, validate)
 
         first, last = self._epoch, self._epoch + phase.epochs
-        self._model.fit(
-            self._data.training(first, last),
-            validation_data=self._data.validation,
+        feed.model.fit(
+            feed.training(first, last),
+            validation_data=feed.validation,
             initial_epoch=first,
             epochs=last,
-            steps_per_epoch=self._data.num_steps,
+            steps_per_epoch=feed.num_steps,
             shuffle=False,  # the data come shuffled
             callbacks=[StepReporter(phase, on_step, on_epoch), best],
             verbose=0,
@@ -207,9 +253,50 @@ class Trainer:
         record.stopped_by = best.stopped_by
         if phase.restore_best:
             best.restore()
-            results = self._model.evaluate(self._data.validation, verbose=0, return_dict=True)
-            record.metrics["validation"] = {k: float(v) for k, v in results.items()}
+            record.metrics["validation"] = _evaluate(feed, feed.validation)
             record.best_epoch = best.best_epoch
+
+    def _note_step(
+        self, record: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
+    ) -> None:
+        if not self._stepped:
+            self._stepped = True
+            self._record.seconds["startup"] = time.time() - self._started
+            log.info("first training step after %.1f s", self._record.seconds["startup"])
+        self._listener.step(record, epoch, step, num_steps, logs)
+
+    def _note_epoch(
+        self,
+        phase: Phase,
+        record: PhaseRecord,
+        epoch: int,
+        logs: dict[str, float],
+        train_seconds: float,
+        validation_seconds: float,
+    ) -> None:
+        record.epochs_run += 1
+        self._epoch = epoch + 1
+        self._add_seconds("training", train_seconds)
+        self._add_seconds("evaluation", validation_seconds)
+        rows = [
+            MetricRow(
+                phase=record.index,
+                phase_name=phase.name,
+                epoch=record.epochs_run - 1,
+                global_epoch=epoch,
+                split=split,
+                learning_rate=max(record.learning_rates.values()),
+                loss=logs[f"{prefix}loss"],
+                accuracy=logs[f"{prefix}accuracy"],
+                seconds=seconds,
+            )
+            for split, prefix, seconds in (
+                ("train", "", train_seconds),
+                ("validation", "val_", validation_seconds),
+            )
+        ]
+        record.metrics = {row.split: {"loss": row.loss, "accuracy": row.accuracy} for row in rows}
+        self._listener.epoch_ended(self._record, record, rows)
 
     def _add_seconds(self, part: str, seconds: float) -> None:
         self._record.seconds[part] = self._record.seconds.get(part, 0.0) + seconds
@@ -219,6 +306,11 @@ class Trainer:
             return
         state = {"global_epoch": self._epoch, "phases_started": len(self._record.phases)}
         checkpoints.save(self._checkpoint_dir, self._inventory, self._optimizers, state)
+
+
+def _evaluate(feed: Feed, batches: Any) -> dict[str, float]:
+    results = feed.model.evaluate(batches, verbose=0, return_dict=True)
+    return {name: float(value) for name, value in results.items()}
 
 
 def phase_record(

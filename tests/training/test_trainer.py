@@ -6,13 +6,14 @@ import pytest
 import tensorflow as tf
 
 from finetune.errors import FrozenWeightsError, TrainingError
+from finetune.features.feeding import Feed
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase
 from finetune.record import BackboneRecord, DatasetRecord, Listeners, RunRecord
 from finetune.training.optimizers import OptimizerSettings
-from finetune.training.trainer import Data, Trainer
+from finetune.training.trainer import SameFeed, Trainer
 from tests.conftest import make_tiny
 
 PROBE = FreezeRule("depth", unfreeze_depth=0)
@@ -28,6 +29,8 @@ class Spy:
     def run_started(self, record): ...
 
     def phase_started(self, record, phase): ...
+
+    def extracting(self, what, done, total): ...
 
     def step(self, phase, epoch, step, num_steps, logs):
         self.steps += 1
@@ -49,7 +52,7 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None):
     images = random.normal(size=(24, 8, 8, 1)).astype("float32")
     labels = (images.mean((1, 2, 3)) > 0).astype("int32")
     one = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
-    data = Data(lambda first, last: one.repeat(last - first), one, one, 3)
+    feed = Feed(inventory.model, lambda first, last: one.repeat(last - first), one, one, 3)
     plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
@@ -58,7 +61,7 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None):
     )  # fmt: skip
     spy = Spy(on_step)
     trainer = Trainer(
-        inventory, phases, plans, data, settings or OptimizerSettings("sgd"),
+        inventory, phases, plans, SameFeed(feed), settings or OptimizerSettings("sgd"),
         record=record, listener=Listeners([spy]), finish=finish,
     )  # fmt: skip
     return trainer, record, spy, inventory

@@ -1,0 +1,234 @@
+"""Where the frozen, deterministic part of a task model ends, and what crosses from it."""
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from finetune.features.graph import Edge, Graph, flat_graph
+from finetune.freezing.inventory import Inventory, flatten
+from finetune.freezing.plan import FreezePlan
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The largest frozen, deterministic prefix of one phase.
+
+    Args:
+        calls: indices of the calls below the cut.
+        edges: what crosses: made below (or an input of the model) and used above, in order.
+        name: the layers that made it, for people.
+        weights: paths of all weights below.
+    """
+
+    calls: tuple[int, ...]
+    edges: tuple[Edge, ...]
+    name: str
+    weights: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """What lies above a cut where that is one dense layer, dropout before it aside.
+
+    Args:
+        first: the layer that is given the features.
+        dense: the dense layer, with a bias and no activation.
+    """
+
+    first: keras.Layer
+    dense: keras.layers.Dense
+
+
+def task_graph(inventory: Inventory) -> Graph | None:
+    """Takes a task model apart, layers that hold layers of several stages too.
+
+    Returns:
+        The graph; None where the model is no functional graph.
+    """
+    index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
+
+    def spans_stages(layer: keras.Layer) -> bool:
+        inner = [each for each in flatten(layer) if each is not layer and each.weights]
+        return len({inventory.layer_stages[index_of[id(each)]] for each in inner}) > 1
+
+    return flat_graph(inventory.model, spans_stages)
+
+
+def ready_at(cut: Cut | None, index: int, plans: Sequence[FreezePlan]) -> int:
+    """Returns the first phase from whose start on the prefix of phase `index` stands still."""
+    if cut is None:
+        return 0
+    ready = index
+    while ready > 0 and set(cut.weights) <= set(plans[ready - 1].still):
+        ready -= 1
+    return ready
+
+
+def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None:
+    """Returns the cut of the phase that obeys `plan`; None where no weight lies below one.
+
+    A call is below the cut if all that it uses is, none of its weights may move in the phase, and
+    it gives the same output each time. A frozen part above a trainable one is therefore not.
+    """
+    index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
+    still = {id(inventory.variables[path]) for path in plan.still}
+    below: set[Edge] = set(graph.inputs)
+    calls = []
+    for index, call in enumerate(graph.calls):
+        if below.issuperset(call.inputs) and _is_fixed(
+            call.operation, index_of, inventory, plan, still
+        ):
+            calls.append(index)
+            below.update(call.outputs)
+    calls = _narrowed(graph, calls)
+    edges = crossing(graph, calls)
+    layers = [graph.calls[index].operation for index in calls]
+    owned = {id(v) for each in layers if isinstance(each, keras.Layer) for v in each.weights}
+    weights = tuple(path for path, v in inventory.variables.items() if id(v) in owned)
+    if not weights or len(calls) == len(graph.calls):
+        return None
+    return Cut(tuple(calls), edges, _name(graph, calls, edges), weights)
+
+
+def crossing(graph: Graph, calls: Sequence[int]) -> tuple[Edge, ...]:
+    """Returns the edges that are made by `calls`, or are inputs, and that other calls use."""
+    taken = set(calls)
+    below = {edge for index in calls for edge in graph.calls[index].outputs} | set(graph.inputs)
+    above = [call for index, call in enumerate(graph.calls) if index not in taken]
+    used = [edge for call in above for edge in call.inputs] + list(graph.outputs)
+    return tuple(dict.fromkeys(edge for edge in used if edge in below))
+
+
+def _narrowed(graph: Graph, calls: list[int]) -> list[int]:
+    """Leaves weightless calls at the top, such as padding, above the cut where less then crosses."""
+
+    def width(kept: list[int]) -> int:
+        edges = crossing(graph, kept)
+        return sum(math.prod(d or 1 for d in graph.specs[edge].shape[1:]) for edge in edges)
+
+    kept, narrowest = list(calls), width(calls)
+    for index in reversed(calls):
+        outputs = graph.calls[index].outputs
+        needed = any(edge in graph.calls[i].inputs for i in kept for edge in outputs)
+        if needed or getattr(graph.calls[index].operation, "weights", ()):
+            continue
+        without = [each for each in kept if each != index]
+        if width(without) < narrowest:
+            kept, narrowest = without, width(without)
+    return kept
+
+
+def find_linear_head(graph: Graph, cut: Cut) -> LinearHead | None:
+    """Returns the head that trains on the features of `cut`, if it is linear in them."""
+    taken = set(cut.calls)
+    above = [call for index, call in enumerate(graph.calls) if index not in taken]
+    *before, last = above
+    edge, *others = cut.edges
+    if others or len(graph.specs[edge].shape) != 2:
+        return None
+    for call in above:
+        if call.inputs != (edge,):
+            return None
+        edge = call.outputs[0]
+    dense = last.operation
+    if (
+        not all(isinstance(call.operation, keras.layers.Dropout) for call in before)
+        or type(dense) is not keras.layers.Dense
+        or not dense.use_bias
+        or dense.activation is not keras.activations.linear
+        or graph.outputs != last.outputs
+    ):
+        return None
+    return LinearHead(above[0].operation, dense)
+
+
+def _is_fixed(
+    operation: Any,
+    index_of: Mapping[int, int],
+    inventory: Inventory,
+    plan: FreezePlan,
+    still: set[int],
+) -> bool:
+    """Tells whether the operation gives the same output for the same input all through a phase."""
+    if not isinstance(operation, keras.Layer):
+        return True
+    if any(id(weight) not in still for weight in operation.weights):
+        return False
+    for layer in flatten(operation):
+        index = index_of.get(id(layer))
+        takes_training = "training" in inspect.signature(layer.call).parameters
+        held = index is not None and (
+            inventory.layer_stages[index] in plan.inactive_stages or index in plan.held_norms
+        )
+        own_seeds = len(layer.variables) > len(layer.weights) and not list(layer._layers)
+        if takes_training and not held:
+            return False  # it may behave otherwise in training, as dropout does
+        if own_seeds and not takes_training:
+            return False  # random in every mode
+    return True
+
+
+def _name(graph: Graph, calls: Sequence[int], edges: Sequence[Edge]) -> str:
+    made_by = {
+        edge: getattr(graph.calls[index].operation, "name", "?")
+        for index in calls
+        for edge in graph.calls[index].outputs
+    }
+    return " + ".join(made_by.get(edge, "input") for edge in edges)
+
+
+def structure_sha256(graph: Graph, cut: Cut) -> str:
+    """Returns a digest of the prefix as a program: operations, settings, wiring, shapes.
+
+    Names, which depend on what the process built before, are left out.
+
+    Raises:
+        NotImplementedError: for a layer of the user's own that has no `get_config`.
+    """
+    numbers = {edge: number for number, edge in enumerate(graph.inputs)}
+    lines = [_shape(graph, edge) for edge in graph.inputs]
+    for index in cut.calls:
+        call = graph.calls[index]
+        for edge in call.outputs:
+            numbers[edge] = len(numbers)
+        cls = type(call.operation)
+        config = _nameless(call.operation.get_config())
+        inputs = [numbers[edge] for edge in call.inputs]
+        constants = repr(_constants(call.node.arguments))
+        lines.append(
+            json.dumps(
+                [f"{cls.__module__}.{cls.__qualname__}", config, inputs, constants],
+                sort_keys=True,
+                default=repr,
+            )
+        )
+    lines.append(json.dumps([[numbers[e], _shape(graph, e)] for e in cut.edges]))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _shape(graph: Graph, edge: Edge) -> str:
+    spec = graph.specs[edge]
+    return f"{tuple(spec.shape)} {spec.dtype}"
+
+
+def _constants(arguments: Any) -> Any:
+    """Returns the arguments of a call with tensors left out: slices, axes, flags."""
+    return arguments.convert(lambda x: "tensor" if isinstance(x, keras.KerasTensor) else x)
+
+
+def _nameless(value: Any) -> Any:
+    """Returns a config without names and flags that do not change what is computed."""
+    if isinstance(value, dict):
+        if "DTypePolicy" in str(value.get("class_name")):
+            return value  # its name is the precision
+        dropped = ("name", "trainable", "build_config", "compile_config")
+        return {str(k): _nameless(v) for k, v in value.items() if k not in dropped}
+    if isinstance(value, list | tuple):
+        return [_nameless(each) for each in value]
+    return value

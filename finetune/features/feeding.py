@@ -1,0 +1,158 @@
+"""What a phase is fed with: its model, and the batches of its splits, stored or computed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import psutil
+import tensorflow as tf
+
+from finetune.datasets.pipeline import epoch_order
+from finetune.features.cut import LinearHead
+from finetune.features.store import Entry
+
+MEMORY_SHARE = 0.5  # of what is free: features up to this are gathered in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One split, as extraction reads it.
+
+    Args:
+        num_examples: rows.
+        labels: (num_examples,) int32 class indices.
+        inputs: (rows in a batch, view or None) -> the model's inputs in stored order; a view is a
+            number of an augmented one, None is no augmentation.
+    """
+
+    num_examples: int
+    labels: np.ndarray
+    inputs: Callable[[int, int | None], tf.data.Dataset]
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What one phase is fitted on.
+
+    Args:
+        model: the task model, or its part above a cut; both share their weights.
+        training: (first epoch, last epoch exclusive) -> batches of exactly those epochs.
+        validation: batches of the validation split.
+        test: batches of the test split; None where another feed has them.
+        num_steps: optimizer updates in one epoch.
+        steps_per_execution: optimizer updates for each call into TensorFlow.
+        record: the entry ``features`` of the phase's record.
+        labels: class indices by split, in stored order.
+        head: the head, where it is linear in features that stand still.
+        head_features: yields those features of the training split, (rows, features) arrays.
+        stored: what the phase reads, where it reads features: split -> entries, one a view.
+    """
+
+    model: keras.Model
+    training: Callable[[int, int], tf.data.Dataset]
+    validation: tf.data.Dataset
+    test: tf.data.Dataset | None
+    num_steps: int
+    steps_per_execution: int = 1
+    record: Mapping[str, Any] = field(default_factory=lambda: {"cached": False})
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    head: LinearHead | None = None
+    head_features: Callable[[], Iterator[np.ndarray]] | None = None
+    stored: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
+
+
+def training_batches(
+    views: Sequence[Entry],
+    labels: np.ndarray,
+    dtypes: Sequence[str],
+    *,
+    batch_size: int,
+    seed: int,
+    first_epoch: int,
+    last_epoch: int,
+) -> tf.data.Dataset:
+    """Makes the batches that `finetune.datasets.pipeline.training_batches` makes, from features.
+
+    Args:
+        views: entries; epoch e reads number e mod len(views).
+        labels: (n,) int32.
+        dtypes: what each tensor is above the cut, whatever it is on disk.
+        batch_size: rows in a batch.
+        seed: of the order, as in the pipeline.
+        first_epoch: global number of the first epoch.
+        last_epoch: the epoch after the last one.
+    """
+    gather = _gatherer(views, labels, dtypes)
+    rows = epoch_order(len(labels), batch_size, seed, first_epoch, last_epoch)
+    steps = -(-len(labels) // batch_size)
+    view = tf.data.Dataset.range(first_epoch, last_epoch).map(lambda epoch: epoch % len(views))
+    view = view.flat_map(lambda each: tf.data.Dataset.from_tensors(each).repeat(steps))
+    return _batches(tf.data.Dataset.zip(view, rows), gather, steps * (last_epoch - first_epoch))
+
+
+def evaluation_batches(
+    entry: Entry, labels: np.ndarray, dtypes: Sequence[str], *, batch_size: int
+) -> tf.data.Dataset:
+    """Makes the batches of one pass in stored order; arguments as in `training_batches`."""
+    gather = _gatherer([entry], labels, dtypes)
+    rows = tf.data.Dataset.range(len(labels)).batch(batch_size)
+    view = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+    return _batches(tf.data.Dataset.zip(view, rows), gather, -(-len(labels) // batch_size))
+
+
+def _batches(rows: tf.data.Dataset, gather: Callable[..., Any], steps: int) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    batches = rows.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _gatherer(
+    views: Sequence[Entry], labels: np.ndarray, dtypes: Sequence[str]
+) -> Callable[[tf.Tensor, tf.Tensor], Any]:
+    """Returns the function from (view, rows) to (features, labels)."""
+    free = psutil.virtual_memory().available * MEMORY_SHARE
+    shapes = [array.shape[1:] for array in views[0].arrays]
+    with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
+        classes = tf.constant(labels)
+        if sum(entry.num_bytes for entry in views) <= free:
+            held = [
+                tf.constant(arrays[0] if len(views) == 1 else np.concatenate(arrays))
+                for arrays in zip(*(entry.arrays for entry in views), strict=True)
+            ]
+            read = _from_memory(held, len(labels))
+        else:
+            read = _from_disk(views)
+
+    def gather(view: tf.Tensor, rows: tf.Tensor) -> Any:
+        features = tuple(
+            tf.cast(tf.ensure_shape(each, (None, *shape)), dtype)
+            for each, shape, dtype in zip(read(view, rows), shapes, dtypes, strict=True)
+        )
+        return features, tf.gather(classes, rows)
+
+    return gather
+
+
+def _from_memory(held: Sequence[tf.Tensor], num_rows: int) -> Callable[..., list[tf.Tensor]]:
+    def read(view: tf.Tensor, rows: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.gather(each, view * num_rows + rows) for each in held]
+
+    return read
+
+
+def _from_disk(views: Sequence[Entry]) -> Callable[..., list[tf.Tensor]]:
+    dtypes = [tf.as_dtype(array.dtype) for array in views[0].arrays]
+
+    def load(view: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+        order = np.argsort(rows)  # ascending reads, then back
+        back = np.argsort(order)
+        return [np.asarray(array[rows[order]])[back] for array in views[int(view)].arrays]
+
+    def read(view: tf.Tensor, rows: tf.Tensor) -> list[tf.Tensor]:
+        return tf.numpy_function(load, [view, rows], dtypes, stateful=False)
+
+    return read

@@ -1,0 +1,228 @@
+"""A task model as one flat list of calls, so that it can be run in two parts.
+
+Functional models nested in functional models (a backbone in a KerasHub task) are taken apart; a
+layer that holds layers of several stages (a transformer's encoder) is traced through its own
+`call`. What cannot be taken apart stays one call. Masks are edges like any other: Keras records
+the mask that it hands to a layer among the arguments of the call.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+Edge = int
+Expand = Callable[[keras.Layer], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of one operation, as Keras recorded it.
+
+    Args:
+        operation: the layer or operation.
+        node: Keras' record of the arguments.
+        inputs: edges in the order of ``node.input_tensors``.
+        outputs: edges in the order of ``node.outputs``.
+    """
+
+    operation: Any
+    node: Any
+    inputs: tuple[Edge, ...]
+    outputs: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Every call from the inputs to the outputs of a model, each after those that it needs.
+
+    Args:
+        calls: in an order in which they can run.
+        inputs: edges of the model's inputs, flattened.
+        outputs: edges of the model's outputs, flattened.
+        specs: the Keras tensor of each edge: shape (batch first), dtype.
+        structure: of the outputs, for `keras.tree.pack_sequence_as`.
+        whole: names of layers that hold several stages and could not be taken apart, with reasons.
+    """
+
+    calls: tuple[Call, ...]
+    inputs: tuple[Edge, ...]
+    outputs: tuple[Edge, ...]
+    specs: Mapping[Edge, keras.KerasTensor]
+    structure: Any
+    whole: Mapping[str, str]
+
+
+def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
+    """Takes `model` apart; None where it is not a functional graph.
+
+    Args:
+        model: the task model, built.
+        expand: tells which layers that are no functional models are traced through their `call`.
+    """
+    functional = _functional(model)
+    if functional is None:
+        return None
+    tracer = _Tracer(expand)
+    inputs = [tracer.new_edge(each) for each in functional.inputs]
+    outputs = tracer.functional(functional, inputs)
+    return Graph(
+        calls=tuple(tracer.calls),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        specs=dict(enumerate(tracer.specs)),
+        structure=functional._outputs_struct,
+        whole=tracer.whole,
+    )
+
+
+def _functional(layer: Any) -> Functional | None:
+    """Returns the functional model that calling `layer` runs, where it does nothing else."""
+    if isinstance(layer, keras.Sequential):
+        return layer._functional if type(layer).call is keras.Sequential.call else None
+    if isinstance(layer, Functional) and type(layer).call is Functional.call:
+        return layer
+    return None
+
+
+@dataclass(eq=False)
+class _Tracer:
+    expand: Expand
+    calls: list[Call] = field(default_factory=list)
+    specs: list[keras.KerasTensor] = field(default_factory=list)
+    whole: dict[str, str] = field(default_factory=dict)
+
+    def new_edge(self, spec: keras.KerasTensor) -> Edge:
+        self.specs.append(spec)
+        return len(self.specs) - 1
+
+    def functional(self, model: Functional, inputs: Sequence[Edge]) -> list[Edge]:
+        """Adds the calls of `model` on `inputs`; returns the edges of its outputs."""
+        edges = {id(each): edge for each, edge in zip(model.inputs, inputs, strict=True)}
+        by_depth = model._nodes_by_depth
+        nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+        return self.nodes(nodes, edges, model.outputs)
+
+    def nodes(
+        self, nodes: Iterable[Any], edges: dict[int, Edge], outputs: Sequence[Any]
+    ) -> list[Edge]:
+        """Adds each node, `edges` being those of the tensors known so far."""
+        for node in nodes:
+            if node.is_input or any(id(each) not in edges for each in node.input_tensors):
+                continue  # as Keras' own Function does
+            ins = tuple(edges[id(each)] for each in node.input_tensors)
+            outs = self.inner(node, ins)
+            if outs is None:
+                outs = [self.new_edge(each) for each in node.outputs]
+                self.calls.append(Call(node.operation, node, ins, tuple(outs)))
+            edges.update((id(each), edge) for each, edge in zip(node.outputs, outs, strict=True))
+        return [edges[id(each)] for each in outputs]
+
+    def inner(self, node: Any, inputs: Sequence[Edge]) -> list[Edge] | None:
+        """Takes the call apart; None where it stays one."""
+        model = _functional(node.operation)
+        if model is not None and _same_inputs(node, model):
+            return self.functional(model, inputs)
+        if (
+            model is None
+            and isinstance(node.operation, keras.Layer)
+            and self.expand(node.operation)
+        ):
+            return self.traced(node, inputs)
+        return None
+
+    def traced(self, node: Any, inputs: Sequence[Edge]) -> list[Edge] | None:
+        """Runs the layer's own `call` on symbolic tensors, and adds what that recorded."""
+        layer = node.operation
+        fresh = [
+            keras.Input(batch_shape=each.shape, dtype=each.dtype) for each in node.input_tensors
+        ]
+        args, kwargs = node.arguments.fill_in(
+            {id(old): new for old, new in zip(node.input_tensors, fresh, strict=True)}
+        )
+        try:
+            outputs = keras.tree.flatten(layer.call(*args, **kwargs))
+            model = Functional(fresh, outputs)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            # Its code asks for values: it is cut above or below, never inside.
+            self.whole[layer.name] = f"{type(error).__name__} while it was traced"
+            return None
+        return self.functional(model, inputs)
+
+
+def _same_inputs(node: Any, model: Functional) -> bool:
+    """Tells whether the call gave `model` its inputs one by one, and nothing more than flags."""
+    given = node.arguments.args[0] if node.arguments.args else node.arguments.kwargs.get("inputs")
+    if isinstance(given, dict) and not isinstance(model._inputs_struct, dict):
+        return False  # matched by name; Keras does that itself
+    return len(keras.tree.flatten(given)) == len(node.input_tensors) == len(model.inputs)
+
+
+def run(calls: Iterable[Call], values: dict[Edge, Any], training: bool | None) -> None:
+    """Runs `calls` in order, reading from `values` and adding to it.
+
+    Args:
+        calls: a part of a graph.
+        values: tensors by edge; holds what the calls need and do not make themselves.
+        training: handed to every layer that takes it; a held layer overrides it.
+    """
+    for call in calls:
+        known = {
+            id(spec): values[edge]
+            for spec, edge in zip(call.node.input_tensors, call.inputs, strict=True)
+        }
+        args, kwargs = call.node.arguments.fill_in(known)
+        if training is not None and getattr(call.operation, "_call_has_training_arg", False):
+            kwargs["training"] = training
+        results = keras.tree.flatten(call.operation(*args, **kwargs))
+        values.update(zip(call.outputs, results, strict=True))
+
+
+class Part(keras.Model):
+    """A part of a graph as a model that shares layers and weights with the whole.
+
+    Call arguments:
+        inputs: a tuple of tensors, one for each of `inputs`.
+        training: as in Keras.
+
+    Args:
+        graph: the whole.
+        calls: indices of the calls that it makes.
+        inputs: edges that it is given.
+        outputs: edges that it returns, as a tuple; None returns what the whole model does.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        calls: Iterable[int],
+        inputs: Sequence[Edge],
+        outputs: Sequence[Edge] | None = None,
+    ) -> None:
+        super().__init__()
+        self._graph_inputs = tuple(inputs)
+        self._graph_outputs = None if outputs is None else tuple(outputs)
+        self._graph = _Untracked((graph, [graph.calls[index] for index in sorted(calls)]))
+        # Tracked by Keras, so that weights, losses and seeds of these layers are this model's.
+        operations = {id(c.operation): c.operation for c in self._graph.value[1]}
+        self.parts = [each for each in operations.values() if isinstance(each, keras.Layer)]
+        self.built = True
+
+    def call(self, inputs: tuple[Any, ...], training: bool | None = None) -> Any:
+        """See the class."""
+        graph, calls = self._graph.value
+        values = dict(zip(self._graph_inputs, inputs, strict=True))
+        run(calls, values, training)
+        if self._graph_outputs is not None:
+            return tuple(values[edge] for edge in self._graph_outputs)
+        flat = [values[edge] for edge in graph.outputs]
+        return keras.tree.pack_sequence_as(graph.structure, flat)
+
+
+@dataclass(frozen=True, eq=False)
+class _Untracked:
+    """Hides what it holds from Keras' attribute tracking."""
+
+    value: tuple[Graph, list[Call]]

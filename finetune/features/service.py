@@ -1,0 +1,344 @@
+"""Features for the phases of one run: finds cuts, decides, extracts once, and hands out feeds."""
+
+import functools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from finetune.errors import ConfigError
+from finetune.features import extraction, feeding
+from finetune.features.cut import (
+    Cut,
+    LinearHead,
+    find_cut,
+    find_linear_head,
+    ready_at,
+    structure_sha256,
+    task_graph,
+)
+from finetune.features.entries import FeatureSettings, Item, Items
+from finetune.features.feeding import Feed, Source
+from finetune.features.graph import Graph, Part
+from finetune.features.machine import this_machine
+from finetune.features.planner import Need, Verdict, decide
+from finetune.features.store import Entry, Store
+from finetune.freezing.inventory import Inventory
+from finetune.freezing.plan import FreezePlan
+from finetune.freezing.schedule import Phase
+from finetune.record import FeatureDecision
+
+
+class FeatureService:
+    """The features of one run.
+
+    Args:
+        inventory: of the task model.
+        phases: the schedule.
+        plans: one for each phase.
+        sources: train, validation and test.
+        settings: of the store.
+        context: whatever else the numbers depend on: preprocessing, image size, precision,
+            dataset fingerprint, library versions; JSON values.
+        direct: what a phase is fed with that reads no features.
+        batch_size: rows of a step.
+        seed: of the order of the rows.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        phases: Sequence[Phase],
+        plans: Sequence[FreezePlan],
+        *,
+        sources: Mapping[str, Source],
+        settings: FeatureSettings,
+        context: Mapping[str, Any],
+        direct: Feed,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._inventory, self._phases, self._plans = inventory, phases, plans
+        self._sources, self._settings = sources, settings
+        self._direct, self._batch_size, self._seed = direct, batch_size, seed
+        self._store = Store(settings.directory, settings.max_bytes)
+        self._graph = graph = task_graph(inventory)
+        self._cuts: list[Cut | None] = [None] * len(plans)
+        if graph is not None:
+            self._cuts = [find_cut(graph, inventory, plan) for plan in plans]
+            self._items = Items(graph, inventory.variables, sources, settings, context)
+        self._ready = [ready_at(cut, index, plans) for index, cut in enumerate(self._cuts)]
+        self._decisions: dict[int, FeatureDecision] = {}
+        self._parts: dict[Cut, Part] = {}
+        self._weights: dict[tuple[int, Cut], str] = {}
+        self._check()
+
+    def decisions(self) -> list[FeatureDecision]:
+        """Returns what is known before training: one decision a phase, in order."""
+        self._decide(0)
+        return [self._decisions.get(i) or self._later(i) for i in range(len(self._phases))]
+
+    def open(self, index: int, progress: extraction.Progress) -> Feed:
+        """Returns the feed of a phase whose plan has been applied; extracts what is missing.
+
+        Args:
+            index: of the phase.
+            progress: called with (split, rows done, rows in all) while features are computed.
+
+        Raises:
+            ConfigError: if `features.dtype` cannot hold the features.
+        """
+        self._decide(index)
+        cut, decision = self._cuts[index], self._decisions[index]
+        direct = replace(self._direct, record={"cached": False, "reason": decision.reason})
+        if cut is None:
+            return direct
+        head = find_linear_head(self._graph_of(cut), cut)
+        if not decision.stored:
+            reader = functools.partial(self._computed, cut)
+            return replace(direct, head=head, head_features=reader)
+        began = time.perf_counter()
+        # The first phase of a group extracts for all of it: one pass, every cut.
+        group = [i for i, ready in enumerate(self._ready) if ready == self._ready[index]]
+        wanted = [i for i in group if self._decisions[i].stored] if index == group[0] else [index]
+        num_extracted = self._make(wanted, progress)
+        entries = self._open_entries(index, progress)
+        seconds = time.perf_counter() - began
+        record = {
+            "cached": True,
+            "cut": cut.name,
+            "bytes": sum(each.num_bytes for views in entries.values() for each in views),
+            "samples_extracted": num_extracted,
+            "seconds": seconds,
+        }
+        return self._feed(cut, head, entries, record)
+
+    def _graph_of(self, cut: Cut) -> Graph:
+        assert self._graph is not None, cut  # noqa: S101 - a cut comes from a graph
+        return self._graph
+
+    def _check(self) -> None:
+        problems = []
+        for phase, cut in zip(self._phases, self._cuts, strict=True):
+            if phase.solver != "lbfgs":
+                continue
+            where = f"schedule.phases.{phase.name}.solver must be gradient"
+            fix = "Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
+            if cut is None or find_linear_head(self._graph_of(cut), cut) is None:
+                problems.append(
+                    f"{where} unless the phase trains a linear head on frozen features. Received: "
+                    f"lbfgs with {phase.rule}. {fix}"
+                )
+            elif self._settings.cache == "never" or self._without_views():
+                problems.append(
+                    f"{where} where no features are stored. Received: lbfgs with features.cache="
+                    f"{self._settings.cache}, features.views={self._settings.views}. Set "
+                    "features.cache=auto, and features.views where the data are augmented."
+                )
+        if self._settings.cache == "always" and self._without_views():
+            problems.append(
+                "features.views must be at least 1 to store an augmented training split. Received: "
+                f"{self._settings.views} with features.cache=always. Set features.views to the "
+                "number of epochs for exact training, or to fewer views that epochs share."
+            )
+        if problems:
+            raise ConfigError(problems)
+
+    def _without_views(self) -> bool:
+        return not self._settings.training_views
+
+    # What is stored.
+
+    def _decide(self, start: int) -> None:
+        """Decides for the phases whose features can be extracted when phase `start` begins."""
+        group = [i for i, r in enumerate(self._ready) if r == start and i not in self._decisions]
+        candidates: dict[Cut, list[int]] = {}
+        for index in group:
+            cut, reason = self._cuts[index], self._why_not(index)
+            if cut is None or reason is not None:
+                self._decisions[index] = self._refused(index, reason or "")
+            else:
+                candidates.setdefault(cut, []).append(index)
+        if not candidates:
+            return
+        verdicts = self._verdicts(candidates)
+        for (cut, indices), verdict in zip(candidates.items(), verdicts, strict=True):
+            row = sum(spec.bytes_per_sample for spec in self._items.specs(cut))
+            for index in indices:
+                self._decisions[index] = FeatureDecision(
+                    phase=self._phases[index].name,
+                    cut=cut.name,
+                    bytes_per_sample=row,
+                    bytes=row * sum(self._rows(split) for split, _ in self._splits(index)),
+                    stored=verdict.stored,
+                    reason=verdict.reason,
+                    saves_seconds=verdict.saves_seconds,
+                    costs_seconds=verdict.costs_seconds,
+                )
+                if self._settings.cache == "always" and not verdict.stored:
+                    raise ConfigError(
+                        f"features.cache must be auto or never here. Received: always, but the "
+                        f"features of phase {self._phases[index].name} are not stored: "
+                        f"{verdict.reason}. Raise features.max_gib or free some disk."
+                    )
+
+    def _why_not(self, index: int) -> str | None:
+        """Returns why a phase's features cannot be stored, whatever they would save."""
+        cut = self._cuts[index]
+        if self._graph is None:
+            return "the model is no functional graph"
+        if cut is None:
+            return "nothing frozen below"
+        if self._settings.cache == "never":
+            return "features.cache=never"
+        if self._without_views():
+            return "random augmentation; features.views=K stores K views"
+        if not self._items.specs(cut):
+            return "the shape of its features differs from batch to batch"
+        try:
+            structure_sha256(self._graph, cut)
+        except NotImplementedError:
+            return "a layer below the cut has no get_config"
+        return None
+
+    def _refused(self, index: int, reason: str) -> FeatureDecision:
+        cut = self._cuts[index]
+        return FeatureDecision(self._phases[index].name, None if cut is None else cut.name, reason)
+
+    def _later(self, index: int) -> FeatureDecision:
+        when = self._phases[self._ready[index]].name
+        reason = f"decided at phase {when}, when what it freezes has trained"
+        return self._refused(index, reason)
+
+    def _verdicts(self, candidates: Mapping[Cut, Sequence[int]]) -> list[Verdict]:
+        needs = [self._need(cut, indices) for cut, indices in candidates.items()]
+        if self._settings.cache == "auto" and not all(need.on_disk for need in needs):
+            calls = {index for cut in candidates for index in cut.calls}
+            view = self._settings.training_views[0]
+            graph = self._graph_of(next(iter(candidates)))
+            seconds = extraction.measure(graph, self._sources["train"], view, calls)
+            needs = [
+                replace(need, seconds_per_row=sum(seconds[call] for call in cut.calls))
+                for need, cut in zip(needs, candidates, strict=True)
+            ]
+        machine = this_machine(self._settings.directory, self._settings.max_bytes)
+        return decide(needs, self._settings.cache, machine)
+
+    def _need(self, cut: Cut, indices: Sequence[int]) -> Need:
+        splits = dict.fromkeys(each for index in indices for each in self._splits(index))
+        items = [self._item(indices[0], split, view) for split, view in splits]
+        return Need(
+            epochs=sum(self._phases[index].epochs for index in indices),
+            rows=sum(self._rows(split) for split, _ in splits),
+            rows_per_epoch=self._rows("train") + self._rows("validation"),
+            bytes_per_row=sum(spec.bytes_per_sample for spec in items[0].specs),
+            seconds_per_row=0.0,
+            on_disk=all(self._store.has(item.key) for item in items),
+            required=any(self._phases[index].solver == "lbfgs" for index in indices),
+        )
+
+    def _splits(self, index: int) -> list[tuple[str, int | None]]:
+        """Returns the (split, view) pairs that a phase reads."""
+        last = index == len(self._phases) - 1
+        rest: list[tuple[str, int | None]] = [("validation", None)]
+        return (
+            [("train", v) for v in self._settings.training_views] + rest + [("test", None)] * last
+        )
+
+    def _rows(self, split: str) -> int:
+        return self._sources[split].num_examples
+
+    # What is read.
+
+    def _wanted(self, indices: Sequence[int]) -> list[Item]:
+        wanted = [self._item(i, split, view) for i in indices for split, view in self._splits(i)]
+        return list({item.key: item for item in wanted}.values())
+
+    def _item(self, index: int, split: str, view: int | None) -> Item:
+        cut, ready = self._cuts[index], self._ready[index]
+        assert cut is not None  # noqa: S101 - what has none is not stored
+        if (ready, cut) not in self._weights:  # they stand still from then on
+            self._weights[ready, cut] = self._items.weights_sha256(cut)
+        return self._items.of(cut, split, view, self._weights[ready, cut])
+
+    def _make(self, indices: Sequence[int], progress: extraction.Progress) -> int:
+        assert self._graph is not None  # noqa: S101 - there are cuts
+        items = self._wanted(indices)
+        return extraction.make_missing(items, self._store, self._graph, self._sources, progress)
+
+    def _open_entries(
+        self, index: int, progress: extraction.Progress
+    ) -> dict[str, tuple[Entry, ...]]:
+        """Opens what a phase reads; what another run has pushed out meanwhile is made again."""
+        found: dict[str, tuple[Entry, ...]] = {}
+        for item in self._wanted([index]):
+            entry = self._store.open(item.key)
+            if entry is None:
+                self._make([index], progress)
+                entry = self._store.open(item.key)
+            if entry is None:
+                raise ConfigError(
+                    f"features.dir must keep what is written to it. Received: {item.key[:12]} in "
+                    f"{self._settings.directory}, gone at once. Is another program deleting there?"
+                )
+            found[item.split] = (*found.get(item.split, ()), entry)
+        return found
+
+    def _feed(
+        self,
+        cut: Cut,
+        head: LinearHead | None,
+        entries: Mapping[str, tuple[Entry, ...]],
+        record: Mapping[str, Any],
+    ) -> Feed:
+        graph = self._graph_of(cut)
+        dtypes = [str(graph.specs[edge].dtype) for edge in cut.edges]
+
+        def training(first: int, last: int) -> Any:
+            return feeding.training_batches(
+                entries["train"],
+                self._sources["train"].labels,
+                dtypes,
+                batch_size=self._batch_size,
+                seed=self._seed,
+                first_epoch=first,
+                last_epoch=last,
+            )
+
+        def evaluation(split: str) -> Any:
+            return feeding.evaluation_batches(
+                entries[split][0], self._sources[split].labels, dtypes, batch_size=self._batch_size
+            )
+
+        if cut not in self._parts:
+            above = set(range(len(graph.calls))) - set(cut.calls)
+            self._parts[cut] = Part(graph, above, cut.edges)
+        num_steps = self._direct.num_steps
+        return Feed(
+            model=self._parts[cut],
+            training=training,
+            validation=evaluation("validation"),
+            test=evaluation("test") if "test" in entries else None,
+            num_steps=num_steps,
+            steps_per_execution=self._direct.steps_per_execution if head is None else num_steps,
+            record=record,
+            labels={name: source.labels for name, source in self._sources.items()},
+            head=head,
+            head_features=lambda: _chunks(entries["train"][0]),
+            stored=entries,
+        )
+
+    def _computed(self, cut: Cut) -> Iterator[np.ndarray]:
+        """Yields the features of the first training view without storing them."""
+        view = 0 if self._settings.augmented else None
+        part, _ = extraction.prefix(self._graph_of(cut), [cut])
+        for outputs in extraction.batches_of(part, self._sources["train"], view):
+            yield outputs[0]
+
+
+def _chunks(entry: Entry, rows: int = 4096) -> Iterator[np.ndarray]:
+    (array,) = entry.arrays
+    for first in range(0, len(array), rows):
+        yield np.asarray(array[first : first + rows])

@@ -1,0 +1,119 @@
+"""Runs a small task model through a schedule, with features stored or computed."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from finetune.datasets.pipeline import epoch_order
+from finetune.features.entries import FeatureSettings
+from finetune.features.feeding import Feed, Source
+from finetune.features.service import FeatureService
+from finetune.freezing.inventory import take_inventory, to_numpy
+from finetune.freezing.plan import make_plan
+from finetune.freezing.policies import FreezeRule
+from finetune.freezing.schedule import Phase
+from finetune.record import BackboneRecord, DatasetRecord, RunRecord
+from finetune.training.optimizers import OptimizerSettings
+from finetune.training.trainer import Trainer
+
+SIZES = {"train": 22, "validation": 10, "test": 6}
+BATCH_SIZE = 8
+CONTEXT = {"dataset": "d", "preprocessing": {}, "image_size": [16, 16], "precision": "float32"}
+
+
+def progressive(*depths, epochs=2, rate=3e-3, **more):
+    return [
+        Phase(f"depth{depth}", epochs, rate, FreezeRule("depth", unfreeze_depth=depth), **more)
+        for depth in depths
+    ]
+
+
+class Spy:
+    """A listener that keeps rows and what was extracted."""
+
+    def __init__(self):
+        self.rows, self.extracted = [], []
+
+    def extracting(self, what, done, total):
+        self.extracted.append((what, done, total))
+
+    def epoch_ended(self, record, phase, rows):
+        self.rows += rows
+
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+
+def train(make, phases, directory, cache="always", inputs=None, meddle=None, **settings):
+    """Trains a model made anew and seeded; returns what a test may ask of it.
+
+    Args:
+        make: () -> (task model, stages).
+        phases: the schedule.
+        directory: of the store.
+        cache: as in `FeatureSettings`.
+        inputs: (rows, generator) -> model inputs; None: images of the model's shape.
+        meddle: called with the inventory before training.
+        settings: more of `FeatureSettings`, `context` and `standardise`.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    model, stages = make()
+    inventory = take_inventory(model, stages)
+    if meddle is not None:
+        meddle(inventory)
+    generator = np.random.default_rng(0)
+    shape = model.input_shape[1:] if inputs is None else None
+    sources, arrays = {}, {}
+    for split, number in SIZES.items():
+        if inputs is None:
+            given = generator.normal(size=(number, *shape)).astype("float32")
+        else:
+            given = inputs(number, generator)
+        labels = generator.integers(0, 3, number).astype("int32")
+        arrays[split] = (given, labels)
+
+        def batches(size, view, given=given):
+            return tf.data.Dataset.from_tensor_slices(given).batch(size)
+
+        sources[split] = Source(number, labels, batches)
+
+    def training(first, last):
+        given, labels = arrays["train"]
+        rows = epoch_order(SIZES["train"], BATCH_SIZE, 0, first, last)
+        return rows.map(
+            lambda row: (tf.nest.map_structure(lambda x: tf.gather(x, row), given),
+                         tf.gather(labels, row))
+        )  # fmt: skip
+
+    def evaluation(split):
+        return tf.data.Dataset.from_tensor_slices(arrays[split]).batch(BATCH_SIZE)
+
+    feed = Feed(model, training, evaluation("validation"), evaluation("test"), 3)
+    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
+    context = settings.pop("context", CONTEXT)
+    standardise = settings.pop("standardise", True)
+    optimizer = settings.pop("optimizer", "adamw")
+    service = FeatureService(
+        inventory, phases, plans, sources=sources, context=context, direct=feed,
+        settings=FeatureSettings(cache, directory, 10**9, **settings),
+        batch_size=BATCH_SIZE, seed=0,
+    )  # fmt: skip
+    record = RunRecord(
+        config={}, overrides=[], seed=0, versions={}, device={},
+        backbone=BackboneRecord(name="small", source="test", weights_sha256="", stages=[]),
+        dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[], splits={}),
+    )  # fmt: skip
+    spy = Spy()
+    record.features = service.decisions()
+    Trainer(
+        inventory, phases, plans, service, OptimizerSettings(optimizer), record=record,
+        listener=spy, standardise=standardise,
+    ).run()  # fmt: skip
+    weights = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
+    return SimpleNamespace(
+        record=record, rows=spy.rows, extracted=spy.extracted, weights=weights,
+        decisions=record.features, inventory=inventory, service=service,
+    )  # fmt: skip

@@ -1,0 +1,234 @@
+"""Every part of the key, what is refused, concurrency, and recovery of a run's features."""
+
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from finetune.errors import ConfigError
+from finetune.features import extraction
+from finetune.freezing.policies import FreezeRule
+from finetune.freezing.schedule import Phase
+from tests.conftest import make_tiny
+
+from .conftest import CONTEXT, progressive, train
+
+
+def extracted(run):
+    return run.record.phases[0].features["samples_extracted"]
+
+
+def test_a_second_run_reads_what_the_first_has_stored(tmp_path):
+    first = train(make_tiny, progressive(0, 1), tmp_path)
+    again = train(make_tiny, progressive(0, 1, rate=1e-2), tmp_path)
+    assert extracted(first) == 22 + 10 + 6  # test: the last phase is cached too
+    assert extracted(again) == 0
+    assert {each.reason for each in again.decisions} == {"on disk already"}
+    assert {what for what, _, _ in first.extracted} == {"train", "validation", "test"}
+    assert not again.extracted
+
+
+def changed_weight(inventory):
+    inventory.variables["s1_conv/kernel"].assign(inventory.variables["s1_conv/kernel"] * 1.001)
+
+
+def changed_statistic(inventory):
+    inventory.variables["s2_bn/moving_mean"].assign(np.full(4, 0.1, "float32"))
+
+
+def other_graph():
+    model, stages = make_tiny()
+    model.get_layer("backbone").get_layer("s1_bn").epsilon = 0.5
+    return model, stages
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"meddle": changed_weight},
+        {"meddle": changed_statistic},
+        {"make": other_graph},
+        {"phases": progressive(1)},
+        {"dtype": "float16"},
+        *[{"context": {**CONTEXT, key: "other"}} for key in CONTEXT],
+        {"context": {**CONTEXT, "versions": {"keras": "3.99"}}},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_whatever_the_numbers_depend_on_is_in_the_key(tmp_path, change):
+    usual = {"make": make_tiny, "phases": progressive(0), "directory": tmp_path}
+    train(**usual)
+    assert extracted(train(**usual)) == 0
+    assert extracted(train(**{**usual, **change})) == 38
+
+
+def test_a_head_or_a_weight_above_the_cut_is_not_in_the_key(tmp_path):
+    def other_head(inventory):
+        inventory.variables["logits/kernel"].assign(np.ones((4, 3), "float32"))
+
+    train(make_tiny, progressive(0), tmp_path)
+    assert extracted(train(make_tiny, progressive(0), tmp_path, meddle=other_head)) == 0
+
+
+def test_a_prefix_that_trains_before_is_extracted_when_it_stands_still(tmp_path):
+    phases = [*progressive(2), *progressive(0)]
+    cached, computed = (train(make_tiny, phases, tmp_path, c) for c in ("always", "never"))
+    assert [each.stored for each in cached.decisions] == [False, False]
+    assert "decided at phase depth0" in cached.decisions[1].reason
+    features = [phase.features for phase in cached.record.phases]
+    assert [each["cached"] for each in features] == [False, True]
+    assert features[1]["samples_extracted"] == 38
+    for path, value in computed.weights.items():
+        np.testing.assert_allclose(cached.weights[path], value, 1e-4, 1e-5, err_msg=path)
+
+
+def test_a_phase_that_wakes_batch_norm_below_is_not_cached_there(tmp_path):
+    rule = FreezeRule("patterns", train=("s1_bn/gamma", "logits/.*"), freeze=(".*",))
+    run = train(make_tiny, [Phase("awake", 2, 1e-3, rule, batch_norm="train")], tmp_path)
+    assert run.decisions[0].cut == "s1_conv"
+    moved = run.inventory.variables["s1_bn/moving_mean"].numpy()
+    assert not np.array_equal(moved, np.zeros(4))
+
+
+def test_dropout_awake_below_is_not_cached(tmp_path):
+    rule = FreezeRule("patterns", train=("s1_conv/bias", "logits/.*"), freeze=(".*",))
+    run = train(lambda: make_tiny(dropout=0.5), [Phase("drop", 1, 1e-3, rule)], tmp_path)
+    assert run.decisions[0].cut is None and run.decisions[0].reason == "nothing frozen below"
+
+
+def test_random_augmentation_is_never_stored_silently(tmp_path):
+    run = train(make_tiny, progressive(0), tmp_path, cache="auto", augmented=True)
+    assert not run.decisions[0].stored
+    assert run.decisions[0].reason == "random augmentation; features.views=K stores K views"
+    with pytest.raises(ConfigError, match=r"features\.views must be at least 1"):
+        train(make_tiny, progressive(0), tmp_path, augmented=True)
+
+
+def test_views_are_stored_each_and_read_in_turn(tmp_path):
+    run = train(make_tiny, progressive(0, epochs=3), tmp_path, augmented=True, views=2)
+    assert extracted(run) == 2 * 22 + 10 + 6
+    assert {what for what, _, _ in run.extracted} >= {"train, view 0", "train, view 1"}
+
+
+def test_a_narrow_dtype_stays_close_and_what_it_cannot_hold_is_refused(tmp_path):
+    full, half = (
+        train(make_tiny, progressive(0), tmp_path, dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
+    assert half.decisions[0].bytes * 2 == full.decisions[0].bytes
+    kernel = "logits/kernel"
+    np.testing.assert_allclose(half.weights[kernel], full.weights[kernel], atol=0.02)
+
+    def loud(inventory):
+        inventory.variables["s2_bn/beta"].assign(np.full(4, 1e5, "float32"))
+
+    with pytest.raises(ConfigError, match=r"features\.dtype must be able to hold.*float16"):
+        train(make_tiny, progressive(0), tmp_path, dtype="float16", meddle=loud)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_entry_is_made_anew(tmp_path):
+    first = train(make_tiny, progressive(0), tmp_path)
+    for path in tmp_path.glob("*/0.bin"):
+        path.write_bytes(b"\0" * path.stat().st_size)
+    again = train(make_tiny, progressive(0), tmp_path)
+    assert extracted(again) == 38
+    for path, value in first.weights.items():
+        np.testing.assert_array_equal(again.weights[path], value)
+
+
+def test_auto_stores_what_pays_and_says_why_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "measure", lambda graph, source, view, calls:
+                        dict.fromkeys(calls, 1.0))  # fmt: skip
+    slow = train(make_tiny, progressive(0, epochs=3), tmp_path, cache="auto")
+    assert slow.decisions[0].stored and slow.decisions[0].saves_seconds > 0
+    monkeypatch.setattr(extraction, "measure", lambda graph, source, view, calls:
+                        dict.fromkeys(calls, 1e-12))  # fmt: skip
+    fast = train(make_tiny, progressive(0), tmp_path / "other", cache="auto")
+    assert fast.decisions[0].reason == "would cost more than it saves"
+    assert not fast.record.phases[0].features["cached"]
+
+
+def test_the_measurement_is_real(tmp_path):
+    run = train(make_tiny, progressive(0), tmp_path, cache="auto")
+    assert run.decisions[0].reason in ("saves more than it costs", "would cost more than it saves")
+    assert run.decisions[0].saves_seconds > 0
+
+
+def train_in_process(directory, queue):
+    run = train(make_tiny, progressive(0), directory)
+    queue.put((extracted(run), run.record.test["loss"]))
+
+
+@pytest.mark.slow
+def test_eight_processes_at_once_extract_once_and_agree(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=train_in_process, args=(tmp_path, queue)) for _ in range(8)]
+    for each in processes:
+        each.start()
+    found = [queue.get(timeout=240) for _ in processes]
+    for each in processes:
+        each.join()
+    assert sorted(number for number, _ in found) == [0] * 7 + [38]
+    assert len({loss for _, loss in found}) == 1
+
+
+def extract_and_hang(directory, queue):
+    original = extraction.EntryWriter.write
+
+    def write(writer, batches):
+        original(writer, batches)
+        queue.put("written")
+        time.sleep(60)
+
+    extraction.EntryWriter.write = write
+    train(make_tiny, progressive(0), directory)
+
+
+@pytest.mark.slow
+def test_a_kill_during_extraction_leaves_a_right_next_run(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=extract_and_hang, args=(tmp_path, queue))
+    process.start()
+    assert queue.get(timeout=120) == "written"
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    run = train(make_tiny, progressive(0), tmp_path)
+    plain = train(make_tiny, progressive(0), tmp_path, cache="never")
+    assert extracted(run) == 38
+    np.testing.assert_allclose(run.record.test["loss"], plain.record.test["loss"], rtol=1e-4)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_lbfgs_needs_stored_features_and_a_linear_head(tmp_path):
+    (phase,) = progressive(0)
+    (deep,) = progressive(1)
+    for wrong, cache, message in (
+        (phase, "never", "where no features are stored"),
+        (deep, "auto", "unless the phase trains a linear head on frozen features"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(make_tiny, [replace(wrong, solver="lbfgs")], tmp_path, cache)
+
+
+def test_the_exact_head_is_the_optimum_and_the_next_phase_starts_from_it(tmp_path):
+    exact = replace(progressive(0, epochs=1)[0], solver="lbfgs")
+    run = train(make_tiny, [exact, *progressive(1, epochs=1, rate=1e-9)], tmp_path, cache="auto")
+    assert run.decisions[0].stored
+    phase = run.record.phases[0]
+    assert phase.stopped_by == "optimum" and phase.solver["iterations"] > 0
+    losses = [row.loss for row in run.rows if row.split == "validation"]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    # No gradient training of the same head comes below it on validation, whatever its length.
+    (long,) = progressive(0, epochs=40, rate=1e-2)
+    trained = train(make_tiny, [replace(long, restore_best=True)], tmp_path)
+    best = min(row.loss for row in trained.rows if row.split == "validation")
+    assert losses[0] <= best * 1.05
+    assert keras.backend.backend() == "tensorflow"

@@ -1,0 +1,153 @@
+"""The store: whole or absent, checked, in budget, one maker at a time."""
+
+import json
+import multiprocessing
+import os
+import time
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from finetune.features.store import MANIFEST, ArraySpec, Store, key_of
+
+KEY = key_of({"weights": "a"})
+ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
+SPEC = [ArraySpec((3,), "float32")]
+
+
+def put(store, key=KEY, rows=ROWS, spec=SPEC):
+    writer = store.writer(key, len(rows), spec, {"split": "train"})
+    writer.write([rows[:3]])
+    writer.write([rows[3:]])
+    writer.commit()
+
+
+def test_what_is_written_is_read_and_shared(tmp_path):
+    put(Store(tmp_path, 10**9))
+    entry = Store(tmp_path, 10**9).open(KEY)
+    np.testing.assert_array_equal(entry.arrays[0], ROWS)
+    assert entry.num_bytes == 48
+    (info,) = Store(tmp_path, 10**9).entries()
+    assert (info.num_samples, info.ingredients) == (4, {"split": "train"})
+    assert info.num_bytes > 48  # the manifest counts too
+
+
+def test_every_ingredient_is_in_the_key():
+    assert key_of({"a": 1}) != key_of({"a": 2}) != key_of({"b": 2})
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+
+
+def test_an_unfinished_entry_is_absent(tmp_path):
+    store = Store(tmp_path, 10**9)
+    writer = store.writer(KEY, 4, SPEC, {})
+    writer.write([ROWS[:3]])
+    assert store.open(KEY) is None
+    with pytest.raises(ValueError, match=r"4 samples must be written\. Got 3"):
+        writer.commit()
+    writer.abort()
+    assert store.open(KEY) is None and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "manifest", "file"])
+def test_damage_is_noticed_and_the_entry_removed(tmp_path, damage):
+    put(Store(tmp_path, 10**9))
+    file = tmp_path / KEY / "0.bin"
+    data = bytearray(file.read_bytes())
+    if damage == "flip":
+        data[5] ^= 1
+        file.write_bytes(data)
+    elif damage == "cut":
+        file.write_bytes(data[:-1])
+    elif damage == "manifest":
+        (tmp_path / KEY / MANIFEST).write_text("{")
+    else:
+        file.unlink()
+    assert Store(tmp_path, 10**9).open(KEY) is None
+    assert not (tmp_path / KEY).exists()
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", 11), ("bfloat16", 8)])
+def test_narrow_dtypes_keep_their_precision_and_refuse_what_they_cannot_hold(tmp_path, dtype, bits):
+    store = Store(tmp_path, 10**9)
+    rows = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    put(store, rows=rows, spec=[ArraySpec((3,), dtype)])
+    (stored,) = store.open(KEY).arrays
+    np.testing.assert_allclose(stored.astype(np.float32), rows, rtol=2.0**-bits)
+    writer = store.writer(key_of({}), 1, [ArraySpec((1,), "float16")], {})
+    with pytest.raises(OverflowError, match="float16, which cannot hold 70000"):
+        writer.write([np.array([[7e4]], np.float32)])
+    writer.abort()
+    wide = store.writer(key_of({}), 1, [ArraySpec((1,), "bfloat16")], {})
+    wide.write([np.array([[7e4]], np.float32)])
+    wide.commit()
+    (value,) = store.open(key_of({})).arrays
+    assert value.dtype == ml_dtypes.bfloat16
+
+
+def test_the_least_recently_used_go_first_and_kept_ones_stay(tmp_path):
+    store = Store(tmp_path, 10**9)
+    keys = [key_of({"n": n}) for n in range(4)]
+    for age, key in enumerate(keys):
+        put(store, key)
+        os.utime(tmp_path / key / MANIFEST, (1000 + age, 1000 + age))
+    store.open(keys[0])  # now the most recent
+    size = store.entries()[0].num_bytes
+    tight = Store(tmp_path, 3 * size)
+    tight.make_room(size, keep=[keys[1]])
+    assert {each.key for each in tight.entries()} == {keys[0], keys[1]}
+    assert tight.clear() == 2 * size
+    assert tight.entries() == []
+
+
+def test_leftovers_of_a_dead_process_go_and_those_of_a_living_one_stay(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    process.join()
+    for pid in (process.pid, os.getpid()):
+        (tmp_path / f".{KEY}.{pid}").mkdir()
+    assert Store(tmp_path, 10**9).entries() == []
+    assert [path.name for path in tmp_path.iterdir()] == [f".{KEY}.{os.getpid()}"]
+
+
+def make_slowly(folder, queue):
+    store = Store(folder, 10**9)
+    with store.locked([KEY], lambda: None):
+        if store.open(KEY) is None:
+            time.sleep(0.3)
+            put(store)
+            queue.put("made")
+    queue.put(float(store.open(KEY).arrays[0].sum()))
+
+
+def test_eight_processes_make_an_entry_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=make_slowly, args=(tmp_path, queue)) for _ in range(8)]
+    for each in processes:
+        each.start()
+    found = [queue.get(timeout=60) for _ in range(9)]
+    for each in processes:
+        each.join()
+    assert sorted(map(str, found)) == ["66.0"] * 8 + ["made"]
+
+
+def die_while_writing(folder):
+    writer = Store(folder, 10**9).writer(KEY, 4, SPEC, {})
+    writer.write([ROWS[:3]])
+    os.kill(os.getpid(), 9)
+
+
+def test_a_kill_while_writing_leaves_nothing_to_read(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(
+        target=die_while_writing, args=(tmp_path,)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    store = Store(tmp_path, 10**9)
+    assert store.open(KEY) is None
+    with store.locked([KEY], lambda: pytest.fail("the lock died with its process")):
+        put(store)
+    np.testing.assert_array_equal(store.open(KEY).arrays[0], ROWS)
+    assert json.loads((tmp_path / KEY / MANIFEST).read_text())["num_samples"] == 4
