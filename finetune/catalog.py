@@ -1,11 +1,14 @@
 """`catalog`: what there is to choose from. Reads files only; no TensorFlow, no Hydra."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -15,18 +18,29 @@ from finetune.config import POLICIES
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.errors import ConfigError, unknown_name
 
+CLEAR = "--clear"
+
 
 def show(arguments: Sequence[str]) -> None:
-    """Prints the catalogs named in `arguments`, or all of them.
+    """Prints the catalogs named in `arguments`, or all of them; empties the store with --clear.
 
     Raises:
-        ConfigError: for a catalog that does not exist.
+        ConfigError: for a catalog that does not exist, or --clear with any but ``features``.
     """
-    for name in arguments:
+    names = [each for each in arguments if each != CLEAR]
+    for name in names:
         if name not in CATALOGS:
             raise ConfigError(unknown_name("catalog", "a catalog", name, CATALOGS))
     console = Console(highlight=False)
-    for number, name in enumerate(arguments or CATALOGS):
+    if CLEAR in arguments:
+        if names != ["features"]:
+            raise ConfigError(
+                f"{CLEAR} must come with the catalog features alone. Received: "
+                f"{' '.join(names) or 'no catalog'}. Use: catalog features {CLEAR}."
+            )
+        console.print(_clear())
+        return
+    for number, name in enumerate(names or CATALOGS):
         if number:
             console.print()
         console.print(CATALOGS[name]())
@@ -112,10 +126,38 @@ def _policies() -> Table:
     return table
 
 
+def _features() -> Table:
+    store = _store()
+    entries = sorted(store.entries(), key=lambda each: -each.used)
+    table = _table("stored features", "entry", "of", "split", "cut", "samples", "bytes", "used")
+    for each in entries:
+        made = each.ingredients
+        split = made["split"] if made["view"] is None else f"{made['split']}, view {made['view']}"
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.used))
+        cells = [each.key[:12], made["label"], split, made["cut"]]
+        table.add_row(*map(Text, cells), f"{each.num_samples:,}", decimal(each.num_bytes), used)
+    total = decimal(sum(each.num_bytes for each in entries))
+    table.caption = Text(f"{len(entries)} entries, {total} in {store.directory}")
+    table.caption_justify = "left"
+    return table
+
+
+def _clear() -> Text:
+    store = _store()
+    return Text(f"{decimal(store.clear())} removed from {store.directory}")
+
+
+def _store() -> Any:
+    from finetune.features.store import Store, features_directory  # NumPy is not for all verbs
+
+    return Store(features_directory(), max_bytes=0)
+
+
 CATALOGS: dict[str, Callable[[], Table]] = {
     "backbones": _backbones,
     "datasets": _datasets,
     "schedules": _schedules,
     "experiments": _experiments,
     "policies": _policies,
+    "features": _features,
 }

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from finetune import __version__
 from finetune.errors import ConfigError, FinetuneError, unknown_name
@@ -31,7 +32,8 @@ verbs
             -m, --multirun   one job for each combination of a=1,2 b=x,y
   check     compose, validate, build, and run one real step of each phase; trains nothing
   inspect   show stages, freeze plan and weight counts of every phase; trains nothing
-  catalog   [backbones | datasets | schedules | policies]: what there is
+  catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
+            features --clear   empty the store of features
 
 overrides
   experiment=resnet_freeze                      a whole run by name
@@ -192,6 +194,11 @@ def _refuse_occupied_sweep(overrides: list[str], search: Path | None) -> None:
 
 def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
     """Returns the function that Hydra calls for each job; it never raises for a failed job."""
+    shared: list[Any] = []  # the workbench of a sweep
+
+    def forget() -> None:
+        for workbench in shared:
+            workbench.forget()
 
     def job(composed) -> None:  # noqa: ANN001 - an OmegaConf node
         from hydra.core.hydra_config import HydraConfig
@@ -203,15 +210,19 @@ def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
         try:
             config = read(composed)
             runs = _import_runs()
+            if not shared:
+                shared.append(runs.Workbench(keep=sweeping))
             started = time.time() if sweeping else STARTED
             directory = Path(hydra.runtime.output_dir)
-            runs.train(config, directory, list(hydra.overrides.task), started)
+            runs.train(config, directory, list(hydra.overrides.task), started, shared[0])
         except FinetuneError as error:
+            forget()
             print(f"{label}{_block(error)}", file=sys.stderr)
             failures.append(error.exit_code)
         except Exception:
             if not sweeping:
                 raise
+            forget()
             print(label + traceback.format_exc(), file=sys.stderr)
             failures.append(1)
 

@@ -4,7 +4,7 @@ import logging
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,18 @@ import numpy as np
 import yaml
 
 from finetune.backbones import heads
-from finetune.backbones import loading as backbone_loading
-from finetune.backbones.stages import stages as find_stages
+from finetune.building import Run, Workbench
 from finetune.config import Config
-from finetune.datasets import loading as dataset_loading
 from finetune.datasets import pipeline
-from finetune.datasets.loading import Dataset, Split
+from finetune.datasets.loading import Split
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Feed, Source
 from finetune.features.service import FeatureService
 from finetune.features.store import features_directory
 from finetune.freezing.apply import apply
 from finetune.freezing.counts import WeightCounts, count
-from finetune.freezing.inventory import HEAD, Inventory, take_inventory, thaw
-from finetune.freezing.plan import FreezePlan, make_plan
-from finetune.freezing.schedule import Phase, as_config, expand
+from finetune.freezing.inventory import HEAD, thaw
+from finetune.freezing.schedule import as_config
 from finetune.record import (
     BackboneRecord,
     DatasetRecord,
@@ -43,7 +40,6 @@ from finetune.reporting.console import (
     show_check,
     show_plan,
 )
-from finetune.training.device import Device, prepare
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.trainer import SameFeed, Trainer, phase_record
 
@@ -51,55 +47,13 @@ log = logging.getLogger(__name__)
 PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
 
 
-@dataclass(frozen=True)
-class Run:
-    """Everything built, nothing trained."""
-
-    device: Device
-    dataset: Dataset
-    loaded: backbone_loading.LoadedBackbone
-    preprocessor: Any
-    inventory: Inventory
-    phases: tuple[Phase, ...]
-    plans: tuple[FreezePlan, ...]
-
-
-def build(config: Config) -> Run:
-    """Builds dataset, backbone, task model, schedule and the plan of every phase.
-
-    Raises:
-        ConfigError: for whatever the config asks that this model or dataset cannot give.
-    """
-    runtime = config.runtime
-    device = prepare(runtime.device, runtime.precision, runtime.deterministic, config.seed)
-    settings = asdict(config.dataset)
-    for key in ("batch_size", "image_size"):
-        settings.pop(key)
-    backbone = config.backbone
-    loaded = backbone_loading.load(
-        preset=backbone.preset,
-        path=None if backbone.path is None else Path(backbone.path),
-        name=backbone.name,
-        load_weights=backbone.load_weights,
-        image_size=config.dataset.image_size,
-    )
-    dataset = dataset_loading.load(**settings, seed=config.seed)
-    task = heads.build_task(
-        loaded,
-        len(dataset.classes),
-        pooling=config.head.pooling,
-        dropout=config.head.dropout,
-        seed=config.seed,
-    )
-    # With a preprocessor, a KerasHub task prepares what `fit` is given; our data come prepared.
-    preprocessor, task.preprocessor = task.preprocessor, None
-    inventory = take_inventory(task, find_stages(loaded.backbone))
-    phases = expand(config.schedule, inventory.stage_names)
-    plans = tuple(make_plan(phase, inventory.infos, inventory.stage_names) for phase in phases)
-    return Run(device, dataset, loaded, preprocessor, inventory, phases, plans)
-
-
-def train(config: Config, directory: Path, overrides: Sequence[str], started: float) -> RunRecord:
+def train(
+    config: Config,
+    directory: Path,
+    overrides: Sequence[str],
+    started: float,
+    workbench: Workbench | None = None,
+) -> RunRecord:
     """Trains and writes the run directory.
 
     Args:
@@ -107,11 +61,12 @@ def train(config: Config, directory: Path, overrides: Sequence[str], started: fl
         directory: the run directory; Hydra has made it.
         overrides: as typed, for the record.
         started: clock time (`time.time`) of the command's start.
+        workbench: of the jobs of a sweep; None for a run alone.
     """
     from finetune.reporting.tensorboard import TensorBoardListener
 
     console = make_console()
-    run = _build_aloud(config, console)
+    run = _build_aloud(config, console, workbench or Workbench())
     record = _record(run, config, overrides)
     write_atomically(
         directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
@@ -129,7 +84,7 @@ def train(config: Config, directory: Path, overrides: Sequence[str], started: fl
         ]
     )
     Trainer(
-        run.inventory,
+        run.built.inventory,
         run.phases,
         run.plans,
         features,
@@ -139,6 +94,7 @@ def train(config: Config, directory: Path, overrides: Sequence[str], started: fl
         finish=lambda: _save_model(run, directory / "model"),
         checkpoint_dir=directory / "checkpoints",
         standardise=config.head.standardise == "auto",
+        programs=run.built.programs,
         started=started,
     ).run()
     return record
@@ -148,7 +104,7 @@ def check(config: Config) -> None:
     """Runs one real step of each phase, validation and test batch included; writes nothing."""
     console = make_console()
     started = time.time()
-    run = _build_aloud(config, console)
+    run = _build_aloud(config, console, Workbench())
     feed = _direct_feed(run, config)
     _features(run, config, feed)  # refuses what no phase could read
     one = replace(
@@ -162,7 +118,7 @@ def check(config: Config) -> None:
     phases = tuple(replace(phase, epochs=1, solver="gradient") for phase in run.phases)
     record = _record(run, config, ())
     Trainer(
-        run.inventory,
+        run.built.inventory,
         phases,
         run.plans,
         SameFeed(one),
@@ -177,37 +133,43 @@ def check(config: Config) -> None:
 def inspect(config: Config) -> None:
     """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
     console = make_console()
-    run = _build_aloud(config, console)
+    run = _build_aloud(config, console, Workbench())
     counts: list[WeightCounts] = []
     for plan in run.plans:
-        apply(plan, run.inventory)
-        counts.append(count(plan, run.inventory))
+        apply(plan, run.built.inventory)
+        counts.append(count(plan, run.built.inventory))
     record = _record(run, config, ())
     record.features = _features(run, config, _direct_feed(run, config)).decisions()
     record.phases = [
-        phase_record(index, phase, each, run.inventory.stage_names, plan)
+        phase_record(index, phase, each, run.built.inventory.stage_names, plan)
         for index, (phase, each, plan) in enumerate(zip(run.phases, counts, run.plans, strict=True))
     ]
     show_plan(console, record)
 
 
-def _build_aloud(config: Config, console: Console) -> Run:
+def _build_aloud(config: Config, console: Console, workbench: Workbench) -> Run:
     with console.status("loading data and backbone"):
-        return build(config)
+        return workbench.run(config)
 
 
 def _save_model(run: Run, directory: Path) -> None:
-    task: Any = run.inventory.model
+    task: Any = run.built.inventory.model
     thaw(task)
-    task.preprocessor = run.preprocessor
-    heads.save_task(task, directory, run.dataset.classes)
+    task.preprocessor = run.built.preprocessor
+    try:
+        heads.save_task(task, directory, run.built.dataset.classes)
+    finally:
+        task.preprocessor = None
 
 
 def _direct_feed(run: Run, config: Config) -> Feed:
     """Returns what a phase is fed with that reads no features."""
     batch_size = config.dataset.batch_size
-    splits = run.dataset.splits
-    shared = {"image_size": run.loaded.image_size, "prepare": run.loaded.image_converter}
+    splits = run.built.dataset.splits
+    shared = {
+        "image_size": run.built.loaded.image_size,
+        "prepare": run.built.loaded.image_converter,
+    }
 
     def training(first: int, last: int) -> Any:
         return pipeline.training_batches(
@@ -223,7 +185,7 @@ def _direct_feed(run: Run, config: Config) -> Feed:
         return pipeline.evaluation_batches(splits[name], batch_size=batch_size, **shared)
 
     return Feed(
-        model=run.inventory.model,
+        model=run.built.inventory.model,
         training=training,
         validation=evaluation("validation"),
         test=evaluation("test"),
@@ -233,7 +195,10 @@ def _direct_feed(run: Run, config: Config) -> Feed:
 
 
 def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
-    shared = {"image_size": run.loaded.image_size, "prepare": run.loaded.image_converter}
+    shared = {
+        "image_size": run.built.loaded.image_size,
+        "prepare": run.built.loaded.image_converter,
+    }
 
     def source(split: Split) -> Source:
         def inputs(batch_size: int, view: int | None) -> Any:
@@ -244,10 +209,10 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
 
     settings = config.features
     return FeatureService(
-        run.inventory,
+        run.built.inventory,
         run.phases,
         run.plans,
-        sources={name: source(split) for name, split in run.dataset.splits.items()},
+        sources={name: source(split) for name, split in run.built.dataset.splits.items()},
         settings=FeatureSettings(
             cache=settings.cache,
             directory=features_directory(settings.dir),
@@ -256,34 +221,37 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
             views=settings.views,
         ),
         context={
-            "dataset": run.dataset.fingerprint,
-            "preprocessing": run.loaded.image_converter.get_config(),
-            "image_size": list(run.loaded.image_size),
-            "precision": f"{run.device.kind} {run.device.precision}",
+            "dataset": run.built.dataset.fingerprint,
+            "preprocessing": run.built.loaded.image_converter.get_config(),
+            "image_size": list(run.built.loaded.image_size),
+            "precision": f"{run.built.device.kind} {run.built.device.precision}",
             "versions": {name: version(name) for name in ("keras", "keras-hub", "tensorflow")},
         },
+        label=f"{run.built.loaded.name} on {run.built.dataset.name}",
         direct=direct,
+        graph=run.built.programs.graph,
+        parts=run.built.programs.parts,
         batch_size=config.dataset.batch_size,
         seed=config.seed,
     )
 
 
 def _record(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
-    stages = {name: {"weights": 0, "parameters": 0} for name in run.inventory.stage_names}
-    for info in run.inventory.infos:
+    stages = {name: {"weights": 0, "parameters": 0} for name in run.built.inventory.stage_names}
+    for info in run.built.inventory.infos:
         stages[info.stage]["weights"] += 1
         stages[info.stage]["parameters"] += info.parameters
-    dataset = run.dataset
+    dataset = run.built.dataset
     return RunRecord(
         config=asdict(config),
         overrides=list(overrides),
         seed=config.seed,
         versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        device=run.device.as_record(),
+        device=run.built.device.as_record(),
         backbone=BackboneRecord(
-            name=run.loaded.name,
-            source=run.loaded.source,
-            weights_sha256=run.loaded.weights_sha256,
+            name=run.built.loaded.name,
+            source=run.built.loaded.source,
+            weights_sha256=run.built.loaded.weights_sha256,
             stages=[{"name": n, **c} for n, c in stages.items() if n != HEAD],
         ),
         dataset=DatasetRecord(

@@ -9,12 +9,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
     "errors", "startup", "config", "checks", "reading", "record", "datasets", "backbones",
-    "freezing", "features", "training", "reporting", "composition", "catalog", "runs", "cli", "__main__",
+    "freezing", "features", "training", "building", "reporting", "composition", "catalog", "runs", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"errors", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
     "errors", "startup", "config", "checks", "reading", "record", "composition", "catalog", "cli",
     "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
+    "features/__init__", "features/store",
     "reporting/console", "reporting/tables", "reporting/tensorboard",
 ]  # fmt: skip
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets"}

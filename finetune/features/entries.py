@@ -52,7 +52,7 @@ class Item:
         view: number of the augmented view, or None.
         specs: of its arrays, one an edge of the cut.
         num_rows: samples in it.
-        ingredients: all that its numbers depend on, and the cut's name, for people.
+        ingredients: all that its numbers depend on, and what is said to people: cut, label.
     """
 
     key: str
@@ -78,6 +78,7 @@ class Items:
         sources: the splits.
         settings: of the store.
         context: what the numbers depend on besides weights, graph and split.
+        label: says to people what model on what data this is; not in the key.
     """
 
     def __init__(
@@ -87,9 +88,10 @@ class Items:
         sources: Mapping[str, Source],
         settings: FeatureSettings,
         context: Mapping[str, Any],
+        label: str = "",
     ) -> None:
         self._graph, self._variables, self._sources = graph, variables, sources
-        self._settings, self._context = settings, context
+        self._settings, self._context, self._label = settings, context, label
 
     def of(self, cut: Cut, split: str, view: int | None, weights_sha256: str) -> Item:
         """Returns one item; `weights_sha256` is that of the cut when its features are taken."""
@@ -104,7 +106,7 @@ class Items:
             "rows": num_rows,
             "view": view,
         }
-        described = {**ingredients, "cut": cut.name}
+        described = {**ingredients, "cut": cut.name, "label": self._label}
         return Item(key_of(ingredients), cut, split, view, specs, num_rows, described)
 
     def specs(self, cut: Cut) -> tuple[ArraySpec, ...]:

@@ -17,7 +17,6 @@ from finetune.features.cut import (
     find_linear_head,
     ready_at,
     structure_sha256,
-    task_graph,
 )
 from finetune.features.entries import FeatureSettings, Item, Items
 from finetune.features.feeding import Feed, Source
@@ -42,7 +41,10 @@ class FeatureService:
         settings: of the store.
         context: whatever else the numbers depend on: preprocessing, image size, precision,
             dataset fingerprint, library versions; JSON values.
+        label: says to people what model on what data this is.
         direct: what a phase is fed with that reads no features.
+        graph: the task model taken apart (`finetune.features.cut.task_graph`), or None.
+        parts: models above cuts that are made already; filled.
         batch_size: rows of a step.
         seed: of the order of the rows.
     """
@@ -56,7 +58,10 @@ class FeatureService:
         sources: Mapping[str, Source],
         settings: FeatureSettings,
         context: Mapping[str, Any],
+        label: str = "",
         direct: Feed,
+        graph: Graph | None,
+        parts: dict[Cut, Part],
         batch_size: int,
         seed: int,
     ) -> None:
@@ -64,14 +69,13 @@ class FeatureService:
         self._sources, self._settings = sources, settings
         self._direct, self._batch_size, self._seed = direct, batch_size, seed
         self._store = Store(settings.directory, settings.max_bytes)
-        self._graph = graph = task_graph(inventory)
+        self._graph, self._parts = graph, parts
         self._cuts: list[Cut | None] = [None] * len(plans)
         if graph is not None:
             self._cuts = [find_cut(graph, inventory, plan) for plan in plans]
-            self._items = Items(graph, inventory.variables, sources, settings, context)
+            self._items = Items(graph, inventory.variables, sources, settings, context, label)
         self._ready = [ready_at(cut, index, plans) for index, cut in enumerate(self._cuts)]
         self._decisions: dict[int, FeatureDecision] = {}
-        self._parts: dict[Cut, Part] = {}
         self._weights: dict[tuple[int, Cut], str] = {}
         self._check()
 

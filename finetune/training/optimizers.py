@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from finetune.freezing.inventory import Inventory, to_numpy
 from finetune.freezing.plan import FreezePlan
@@ -72,6 +73,7 @@ class OptimizerGroups:
             if any(phases):
                 self._group_of[info.path] = (info.stage, phases)
         self._optimizers: dict[tuple[str, tuple[bool, ...]], keras.optimizers.Optimizer] = {}
+        self._joined: dict[frozenset[str], keras.optimizers.MultiOptimizer] = {}
 
     def for_phase(self, plan: FreezePlan, rates: Mapping[str, float]) -> keras.optimizers.Optimizer:
         """Returns the optimizer to compile a phase with.
@@ -88,7 +90,18 @@ class OptimizerGroups:
             optimizer = self._optimizers[group]
             optimizer.learning_rate = rates[group[0]]
             chosen[id(self._inventory.variables[path])] = optimizer
-        return keras.optimizers.MultiOptimizer(lambda variable: chosen[id(variable)])
+        if plan.trainable not in self._joined:
+            joined = keras.optimizers.MultiOptimizer(lambda variable: chosen[id(variable)])
+            self._joined[plan.trainable] = joined
+        return self._joined[plan.trainable]
+
+    def restart(self) -> None:
+        """Puts every optimizer back to its start: no moments, no updates counted."""
+        for optimizer in (*self._optimizers.values(), *self._joined.values()):
+            rate = getattr(optimizer, "_learning_rate", None)
+            for variable in optimizer.variables:
+                if variable is not rate:  # every slot of Keras' optimizers starts at zero
+                    variable.assign(np.zeros(variable.shape, variable.dtype))
 
     def of_weight(self, path: str) -> keras.optimizers.Optimizer:
         """Returns the optimizer of a weight that trains in the phase last asked for."""

@@ -28,6 +28,10 @@ class Statistics:
     mean: np.ndarray
     scale: np.ndarray
 
+    def as_key(self) -> tuple[bytes, bytes]:
+        """Returns what is equal for equal statistics."""
+        return self.mean.tobytes(), self.scale.tobytes()
+
 
 def statistics_of(batches: Iterable[np.ndarray]) -> Statistics:
     """Computes the statistics of (batch, features) arrays in one pass (Chan et al. 1979)."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from finetune.features.feeding import Feed
@@ -27,8 +26,9 @@ from finetune.record import FrozenProof, Listener, MetricRow, PhaseRecord, RunRe
 from finetune.training import checkpoints
 from finetune.training.callbacks import BestEpoch, StepReporter
 from finetune.training.exact import fit_exact_head
-from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
-from finetune.training.standardise import StandardisedHead, statistics_of
+from finetune.training.optimizers import OptimizerSettings
+from finetune.training.programs import Programs
+from finetune.training.standardise import StandardisedHead, Statistics, statistics_of
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class Trainer:
         finish: called once with the trained model, layers released, before the run is completed.
         checkpoint_dir: where checkpoints go, or None for none.
         standardise: whether linear heads on frozen features train on standardised ones.
+        programs: compiled steps to use again; None: of this run alone.
         started: clock time (`time.time`) of the command's start.
     """
 
@@ -82,6 +83,7 @@ class Trainer:
         finish: Callable[[], object] | None = None,
         checkpoint_dir: Path | None = None,
         standardise: bool = True,
+        programs: Programs | None = None,
         started: float | None = None,
     ) -> None:
         self._inventory = inventory
@@ -89,7 +91,8 @@ class Trainer:
         self._phases = list(phases)
         self._plans = list(plans)
         self._feeds = feeds
-        self._optimizers = OptimizerGroups(optimizer, plans, inventory)
+        self._programs = Programs(inventory) if programs is None else programs
+        self._optimizers = self._programs.optimizers(optimizer, plans)
         self._record = record
         self._listener = listener
         self._finish = finish
@@ -147,16 +150,17 @@ class Trainer:
         record.features = dict(feed.record)
         self._add_seconds("extraction", record.features.get("seconds", 0.0))
         optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
-        feed.model.compile(
-            optimizer=optimizer,
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            steps_per_execution=min(feed.steps_per_execution, feed.num_steps),
-        )
-        if phase.solver == "lbfgs":
-            self._solve(feed, phase, record)
-        else:
-            with self._standardised(feed, plan):
+        with self._standardised(feed, plan, phase) as statistics:
+            self._programs.compile(
+                feed.model,
+                optimizer,
+                plan=plan,
+                steps_per_execution=min(feed.steps_per_execution, feed.num_steps),
+                coordinates=None if statistics is None else statistics.as_key(),
+            )
+            if phase.solver == "lbfgs":
+                self._solve(feed, phase, record)
+            else:
                 self._fit(feed, phase, plan, record)
         after = proof.digests(self._inventory.variables, plan.still)
         record.frozen_proof = FrozenProof(
@@ -172,24 +176,27 @@ class Trainer:
         return feed
 
     @contextmanager
-    def _standardised(self, feed: Feed, plan: FreezePlan) -> Iterator[None]:
+    def _standardised(
+        self, feed: Feed, plan: FreezePlan, phase: Phase
+    ) -> Iterator[Statistics | None]:
         """Trains a linear head on standardised features; it is plain again afterwards, always."""
         head, features = feed.head, feed.head_features
-        if not self._standardise or head is None or features is None:
-            yield
+        wanted = self._standardise and phase.solver == "gradient"
+        if not wanted or head is None or features is None:
+            yield None
             return
         paths = {id(v): path for path, v in self._inventory.variables.items()}
         weights = [paths[id(each)] for each in (head.dense.kernel, head.dense.bias)]
         if not plan.trainable.issuperset(weights):
-            yield
+            yield None
             return
         began = time.perf_counter()
-        standardised = StandardisedHead(
-            head, statistics_of(features()), self._optimizers.of_weight(weights[0])
-        )
+        statistics = statistics_of(features())
+        optimizer = self._optimizers.of_weight(weights[0])
+        standardised = StandardisedHead(head, statistics, optimizer)
         self._add_seconds("extraction", time.perf_counter() - began)
         try:
-            yield
+            yield statistics
         finally:
             standardised.fold()
 

@@ -91,7 +91,16 @@ def test_fallback_by_resolution_keeps_squeeze_layers_inside():
 def test_fallback_without_resolutions_makes_each_weighted_layer_a_stage():
     inputs = keras.Input((5,))
     x = keras.layers.LayerNormalization()(keras.layers.Dense(4)(inputs))
-    assert counts(keras.Model(inputs, keras.layers.ReLU()(x))) == {"stage1": 2, "stage2": 2}
+    x = keras.layers.Dense(3)(keras.layers.ReLU()(x))
+    expected = {"stage1": 2, "stage2": 2, "stage3": 2}
+    assert counts(keras.Model(inputs, x)) == expected
+
+
+def test_closing_norm_belongs_to_the_last_stage():
+    inputs = keras.Input((5,))
+    x = keras.layers.Dense(3)(keras.layers.Dense(4)(inputs))
+    x = keras.layers.LayerNormalization()(x)
+    assert counts(keras.Model(inputs, x)) == {"stage1": 2, "stage2": 4}
 
 
 def test_weight_in_two_stages_is_refused():

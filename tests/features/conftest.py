@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.datasets.pipeline import epoch_order
+from finetune.features.cut import task_graph
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Feed, Source
 from finetune.features.service import FeatureService
@@ -98,6 +99,7 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
     optimizer = settings.pop("optimizer", "adamw")
     service = FeatureService(
         inventory, phases, plans, sources=sources, context=context, direct=feed,
+        graph=task_graph(inventory), parts={},
         settings=FeatureSettings(cache, directory, 10**9, **settings),
         batch_size=BATCH_SIZE, seed=0,
     )  # fmt: skip

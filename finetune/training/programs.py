@@ -1,0 +1,99 @@
+"""Compiled steps and optimizers of one model, used again by later runs that differ in rates only.
+
+Tracing a training step costs more than training a head. A rate is a variable of the optimizer, so a
+run that differs in nothing else starts from the same weights and the same optimizer state, and calls
+what the run before has compiled.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from finetune.features.cut import task_graph
+from finetune.features.graph import Part
+from finetune.freezing.inventory import Inventory, to_numpy
+from finetune.freezing.plan import FreezePlan
+from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
+
+
+class Programs:
+    """What is made once for a model.
+
+    Args:
+        inventory: of the task model, as it was built.
+        reused: whether other runs will follow; keeps a copy of all weights then.
+    """
+
+    def __init__(self, inventory: Inventory, reused: bool = False) -> None:
+        self._inventory = inventory
+        self._graph: Any = None
+        self._has_graph = False
+        self.parts: dict[Any, Part] = {}
+        self._groups: OptimizerGroups | None = None
+        self._groups_key: Any = None
+        self._compiled: dict[int, Any] = {}
+        self._start = _values(inventory.model) if reused else None
+
+    @property
+    def graph(self) -> Any:
+        """The task model taken apart, once; None where it cannot be."""
+        if not self._has_graph:
+            self._graph, self._has_graph = task_graph(self._inventory), True
+        return self._graph
+
+    def restore(self) -> None:
+        """Puts every weight, random seed and optimizer variable back to where it started."""
+        if self._start is None:
+            raise ValueError("Programs must be made with reused=True to be restored.")
+        for variable in self._inventory.model.variables:
+            if not np.array_equal(to_numpy(variable), self._start[id(variable)]):
+                variable.assign(self._start[id(variable)])
+        if self._groups is not None:
+            self._groups.restart()
+
+    def optimizers(
+        self, settings: OptimizerSettings, plans: Sequence[FreezePlan]
+    ) -> OptimizerGroups:
+        """Returns the optimizers of a schedule, at their start."""
+        key = (settings, tuple(plan.trainable for plan in plans))
+        if self._groups is None or key != self._groups_key:
+            self._groups = OptimizerGroups(settings, plans, self._inventory)
+            self._groups_key = key
+        return self._groups
+
+    def compile(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        *,
+        plan: FreezePlan,
+        steps_per_execution: int,
+        coordinates: Any,
+    ) -> None:
+        """Compiles a model for a phase, unless it is compiled for just that already.
+
+        Args:
+            model: the task model or a part of it.
+            optimizer: of the phase.
+            plan: what trains, and which layers are held.
+            steps_per_execution: as in Keras.
+            coordinates: equal for equal standardisation of the head's features.
+        """
+        held = (plan.trainable, plan.inactive_stages, plan.held_norms)
+        key = (id(optimizer), held, steps_per_execution, coordinates)
+        # A loss-scaling optimizer that Keras puts around ours has state of its own: made anew.
+        if self._compiled.get(id(model)) == key and model.optimizer is optimizer:
+            return
+        model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            steps_per_execution=steps_per_execution,
+        )
+        self._compiled[id(model)] = key
+
+
+def _values(model: keras.Model) -> dict[int, np.ndarray]:
+    return {id(variable): to_numpy(variable) for variable in model.variables}
