@@ -45,6 +45,7 @@ def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
             f"Received: {node}. Write {where}={{key: value, …}}."
         )
         return result
+    typed = OmegaConf.structured(schema)
     known = {each.name: each for each in fields(schema)}
     for key in node:
         path = f"{where}.{key}" if where else str(key)
@@ -57,8 +58,8 @@ def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
             setattr(result, str(key), _read(type(default), node[key], path, problems))
         elif not OmegaConf.is_missing(node, key) and path != "schedule.phases":
             try:
-                merged = OmegaConf.merge(OmegaConf.structured(schema), {str(key): node[key]})
-                value = merged[str(key)]  # type: ignore[index] - a DictConfig
+                OmegaConf.update(typed, str(key), node[key])
+                value = typed[str(key)]
                 plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
                 setattr(result, str(key), plain)
             except OmegaConfBaseException as error:

@@ -9,12 +9,14 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 SCHEMA = 1
+EPOCH_SECONDS = 0.5
 Count = dict[str, int]
 
 
@@ -234,7 +236,11 @@ def _strict(value: Any) -> Any:
 
 
 class RecordListener:
-    """Keeps run.json and metrics.csv of a run directory true at every event.
+    """Keeps run.json and metrics.csv of a run directory true.
+
+    Both are written at the start and end of each phase and of the run, and after an epoch that
+    ends `EPOCH_SECONDS` or more after the last writing: an epoch on stored features is shorter
+    than writing it down.
 
     Args:
         directory: the run directory; made if it is not there.
@@ -243,6 +249,7 @@ class RecordListener:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._rows: list[MetricRow] = []
+        self._written = -math.inf
         directory.mkdir(parents=True, exist_ok=True)
 
     def run_started(self, record: RunRecord) -> None:
@@ -262,10 +269,10 @@ class RecordListener:
         """Writes nothing."""
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
-        """Writes the record and the rows so far."""
+        """Takes the rows; writes if the last time was some time ago."""
         self._rows += rows
-        write_atomically(self._directory / "metrics.csv", to_csv(self._rows))
-        self._write(record)
+        if time.monotonic() - self._written >= EPOCH_SECONDS:
+            self._write(record)
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Writes the record with the phase's proof."""
@@ -276,6 +283,9 @@ class RecordListener:
         self._write(record)
 
     def _write(self, record: RunRecord) -> None:
+        self._written = time.monotonic()
+        if self._rows:
+            write_atomically(self._directory / "metrics.csv", to_csv(self._rows))
         write_atomically(self._directory / "run.json", to_json(record))
 
 

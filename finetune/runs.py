@@ -1,9 +1,10 @@
 """From a checked config to a finished run: what `train`, `check` and `inspect` have in common."""
 
+import functools
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from finetune.features.service import FeatureService
 from finetune.features.store import features_directory
 from finetune.freezing.apply import apply
 from finetune.freezing.counts import WeightCounts, count
-from finetune.freezing.inventory import HEAD, thaw
+from finetune.freezing.inventory import HEAD
 from finetune.freezing.schedule import as_config
 from finetune.record import (
     BackboneRecord,
@@ -107,11 +108,16 @@ def check(config: Config) -> None:
     run = _build_aloud(config, console, Workbench())
     feed = _direct_feed(run, config)
     _features(run, config, feed)  # refuses what no phase could read
+
+    def first(batches: Callable[[], Any] | None) -> Callable[[], Any]:
+        assert batches is not None  # noqa: S101 - what is fed directly has all splits
+        return lambda: batches().take(1)
+
     one = replace(
         feed,
         training=lambda first, last: feed.training(first, last).take(1),
-        validation=feed.validation.take(1),
-        test=None if feed.test is None else feed.test.take(1),
+        validation=first(feed.validation),
+        test=first(feed.test),
         num_steps=1,
         steps_per_execution=1,
     )
@@ -154,7 +160,6 @@ def _build_aloud(config: Config, console: Console, workbench: Workbench) -> Run:
 
 def _save_model(run: Run, directory: Path) -> None:
     task: Any = run.built.inventory.model
-    thaw(task)
     task.preprocessor = run.built.preprocessor
     try:
         heads.save_task(task, directory, run.built.dataset.classes)
@@ -187,8 +192,8 @@ def _direct_feed(run: Run, config: Config) -> Feed:
     return Feed(
         model=run.built.inventory.model,
         training=training,
-        validation=evaluation("validation"),
-        test=evaluation("test"),
+        validation=functools.partial(evaluation, "validation"),
+        test=functools.partial(evaluation, "test"),
         num_steps=pipeline.num_steps(splits["train"], batch_size),
         steps_per_execution=config.runtime.steps_per_execution,
     )
@@ -202,7 +207,7 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
 
     def source(split: Split) -> Source:
         def inputs(batch_size: int, view: int | None) -> Any:
-            batches = pipeline.evaluation_batches(split, batch_size=batch_size, **shared)
+            batches = pipeline.evaluation_batches(split, batch_size=batch_size, once=True, **shared)
             return batches.map(lambda images, labels: images)
 
         return Source(split.num_examples, split.labels.astype(np.int32), inputs)

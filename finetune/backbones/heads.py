@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import keras_hub
 
 from finetune.backbones.families import image_classifiers
@@ -122,7 +123,11 @@ def save_task(
     for each in (written, replaced):
         shutil.rmtree(each, ignore_errors=True)
     try:
-        _untrained_copy(task).save_to_preset(str(written))
+        with _as_new(task):
+            task.save_to_preset(str(written))
+        for path in written.glob("*.json"):
+            config = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(_thawed(config), indent=4), encoding="utf-8")
         labels = json.dumps({"classes": list(classes)}, indent=2, ensure_ascii=False)
         (written / LABELS_FILE).write_text(labels + "\n", encoding="utf-8")
         if target.exists():
@@ -133,17 +138,22 @@ def save_task(
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _untrained_copy(task: Any) -> Any:
-    """Returns the task with its weights, but as new: compiled by default, nothing frozen.
+@contextmanager
+def _as_new(task: Any) -> Iterator[None]:
+    """Makes what is written of the task that of an untrained one: an optimizer without state.
 
-    KerasHub writes the optimizer into the task's weights, and warns at loading if it is not the
-    default one.
+    KerasHub writes the optimizer into the task's weights, and warns at loading if its state is
+    not that of one that has not been built.
     """
-    with _seeded(0):
-        copy = type(task).from_config(_thawed(task.get_config()))
-    for new, old in zip(copy.weights, task.weights, strict=True):
-        new.assign(old)
-    return copy
+    optimizer = getattr(task, "optimizer", None)
+    if optimizer is None:  # never compiled
+        yield
+        return
+    task.optimizer = keras.optimizers.Adam()
+    try:
+        yield
+    finally:
+        task.optimizer = optimizer
 
 
 def _thawed(value: Any) -> Any:

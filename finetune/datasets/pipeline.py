@@ -71,8 +71,18 @@ def evaluation_batches(
     batch_size: int,
     image_size: tuple[int, int],
     prepare: Prepare | None,
+    once: bool = False,
 ) -> tf.data.Dataset:
-    """Makes the batches of one pass in stored order; arguments as in `training_batches`."""
+    """Makes the batches of one pass in stored order; arguments as in `training_batches`.
+
+    With `once`, this pass is the only one: nothing is kept in memory for another.
+    """
+    if once:
+        decode = _decoder(split, image_size, prepare)
+        images = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
+        labels = tf.data.Dataset.from_tensor_slices(split.labels.astype(np.int32))
+        batches = tf.data.Dataset.zip(images, labels).batch(batch_size)
+        return _ordered(batches, num_steps(split, batch_size))
     rows = tf.data.Dataset.range(split.num_examples).batch(batch_size)
     return _images(rows, split, num_steps(split, batch_size), image_size, prepare)
 
@@ -86,10 +96,8 @@ def _images(
 ) -> tf.data.Dataset:
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         labels = tf.constant(split.labels.astype(np.int32))
-    options = tf.data.Options()
-    options.deterministic = True
     if split.num_examples * image_size[0] * image_size[1] * 3 * 4 <= CACHE_BYTES:
-        images = _decoded_once(split, image_size, prepare, options)
+        images = _decoded_once(split, image_size, prepare)
         batches = rows.map(
             lambda batch: (tf.gather(images, batch), tf.gather(labels, batch)),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -103,6 +111,12 @@ def _images(
             return images, tf.gather(labels, batch)
 
         batches = rows.map(decode_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return _ordered(batches, steps)
+
+
+def _ordered(batches: tf.data.Dataset, steps: int) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
@@ -127,18 +141,14 @@ def _decoder(
 _decoded: WeakKeyDictionary[Split, dict[tuple, tf.Tensor]] = WeakKeyDictionary()
 
 
-def _decoded_once(
-    split: Split, image_size: tuple[int, int], prepare: Prepare | None, options: tf.data.Options
-) -> tf.Tensor:
+def _decoded_once(split: Split, image_size: tuple[int, int], prepare: Prepare | None) -> tf.Tensor:
     """Returns all images of `split`, (n, height, width, 3) float32, decoding them at first use."""
     known = _decoded.setdefault(split, {})
     key = (image_size, prepare)
     if key not in known:
         decode = _decoder(split, image_size, prepare)
         every = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
-        stored = np.empty((split.num_examples, *image_size, 3), np.float32)
-        for index, image in enumerate(every.with_options(options).as_numpy_iterator()):
-            stored[index] = image
+        whole = _ordered(every, split.num_examples).batch(split.num_examples)
         with tf.device("CPU:0"):
-            known[key] = tf.constant(stored)
+            known[key] = whole.get_single_element()
     return known[key]

@@ -92,6 +92,7 @@ class Items:
     ) -> None:
         self._graph, self._variables, self._sources = graph, variables, sources
         self._settings, self._context, self._label = settings, context, label
+        self._structures: dict[Cut, str] = {}
 
     def of(self, cut: Cut, split: str, view: int | None, weights_sha256: str) -> Item:
         """Returns one item; `weights_sha256` is that of the cut when its features are taken."""
@@ -100,7 +101,7 @@ class Items:
         ingredients = {
             **self._context,
             "weights": weights_sha256,
-            "graph": structure_sha256(self._graph, cut),
+            "graph": self.structure_sha256(cut),
             "arrays": [[list(spec.shape), spec.dtype] for spec in specs],
             "split": split,
             "rows": num_rows,
@@ -108,6 +109,12 @@ class Items:
         }
         described = {**ingredients, "cut": cut.name, "label": self._label}
         return Item(key_of(ingredients), cut, split, view, specs, num_rows, described)
+
+    def structure_sha256(self, cut: Cut) -> str:
+        """Returns the digest of the prefix as a program; see `finetune.features.cut`."""
+        if cut not in self._structures:
+            self._structures[cut] = structure_sha256(self._graph, cut)
+        return self._structures[cut]
 
     def specs(self, cut: Cut) -> tuple[ArraySpec, ...]:
         """Returns the arrays of a cut; empty where a sample's shape is not fixed."""

@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -13,20 +15,72 @@ from finetune.errors import ConfigError
 from finetune.features.cut import Cut
 from finetune.features.entries import Item
 from finetune.features.feeding import Source
-from finetune.features.graph import Call, Edge, Graph, Part, run
+from finetune.features.graph import Edge, Graph, Part
 from finetune.features.store import EntryWriter, Store
 
 log = logging.getLogger(__name__)
 
-ROWS_AT_ONCE = 32  # of a CPU: larger batches are no faster and hold more memory
-_MEASURED_ROWS = 8
+ROWS_AT_ONCE = 16  # of a CPU: larger batches are no faster and hold more memory
+IN_FLIGHT = 2  # batches: one computes while another is read, or written and hashed
+_MEASURED_ROWS = 4
 Progress = Callable[[str, int, int], None]
+
+
+class Prefix:
+    """The part of a model below some cuts, compiled for inference.
+
+    Args:
+        graph: of the task model.
+        cuts: whose features are wanted.
+    """
+
+    def __init__(self, graph: Graph, cuts: Sequence[Cut]) -> None:
+        calls = {index for cut in cuts for index in cut.calls}
+        self.edges: list[Edge] = list(dict.fromkeys(edge for cut in cuts for edge in cut.edges))
+        self._part = Part(graph, calls, graph.inputs, self.edges)
+        self._forward: Any = None
+
+    def batches(self, source: Source, view: int | None) -> Iterator[list[np.ndarray]]:
+        """Yields the features of each batch of a split, one array an edge, in stored order."""
+        data = source.inputs(ROWS_AT_ONCE, view).prefetch(tf.data.AUTOTUNE)
+        self._compile(data.element_spec)
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            running: deque[Any] = deque()
+            for batch in data:
+                running.append(pool.submit(self._computed, batch))
+                if len(running) > IN_FLIGHT:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+    def seconds_per_row(self, source: Source, view: int | None) -> float:
+        """Measures the forward pass on a few rows of the data."""
+        rows = min(_MEASURED_ROWS, source.num_examples)
+        data = source.inputs(rows, view)
+        self._compile(data.element_spec)
+        (batch,) = data.take(1)
+        self._computed(batch)  # the first round allocates and chooses kernels
+        began = time.perf_counter()
+        self._computed(batch)
+        return (time.perf_counter() - began) / rows
+
+    def _compile(self, spec: Any) -> None:
+        if self._forward is None:
+            # One trace for all batches and splits: the data's own spec has an open batch.
+            self._forward = tf.function(self._run, input_signature=[spec])
+            self._forward.get_concrete_function()
+
+    def _run(self, inputs: Any) -> Any:
+        return self._part(tuple(keras.tree.flatten(inputs)), training=False)
+
+    def _computed(self, batch: Any) -> list[np.ndarray]:
+        return [np.asarray(each) for each in self._forward(batch)]
 
 
 def make_missing(
     items: Sequence[Item],
     store: Store,
-    graph: Graph,
+    prefix: Callable[[tuple[Cut, ...]], Prefix],
     sources: Mapping[str, Source],
     progress: Progress,
 ) -> int:
@@ -37,7 +91,7 @@ def make_missing(
     Args:
         items: what will be read.
         store: where it goes.
-        graph: of the task model.
+        prefix: returns the part below some cuts.
         sources: the splits.
         progress: called with (split, rows done, rows in all); a total of 0 is a wait.
 
@@ -61,13 +115,14 @@ def make_missing(
         store.make_room(sum(item.num_bytes for item in missing), [item.key for item in items])
         for split, view in dict.fromkeys((item.split, item.view) for item in missing):
             group = [item for item in missing if (item.split, item.view) == (split, view)]
-            _extract(group, store, graph, sources[split], progress)
+            below = prefix(tuple(item.cut for item in group))
+            _extract(group, store, below, sources[split], progress)
             num_extracted += sources[split].num_examples
     return num_extracted
 
 
 def _extract(
-    items: Sequence[Item], store: Store, graph: Graph, source: Source, progress: Progress
+    items: Sequence[Item], store: Store, below: Prefix, source: Source, progress: Progress
 ) -> None:
     """Runs the frozen prefix over one split in inference mode, once, for all its items."""
     split, view = items[0].split, items[0].view
@@ -77,9 +132,8 @@ def _extract(
     try:
         for item in items:
             writers.append(store.writer(item.key, item.num_rows, item.specs, item.ingredients))
-        part, edges = prefix(graph, [item.cut for item in items])
-        for outputs in batches_of(part, source, view):
-            of_edge = dict(zip(edges, outputs, strict=True))
+        for outputs in below.batches(source, view):
+            of_edge = dict(zip(below.edges, outputs, strict=True))
             for item, writer in zip(items, writers, strict=True):
                 writer.write([of_edge[edge] for edge in item.cut.edges])
             done += len(outputs[0])
@@ -97,51 +151,3 @@ def _extract(
     cuts = ", ".join(item.cut.name for item in items)
     seconds = time.perf_counter() - began
     log.info("features of %s at %s: %d samples, %.1f s", label, cuts, done, seconds)
-
-
-def prefix(graph: Graph, cuts: Sequence[Cut]) -> tuple[Part, list[Edge]]:
-    """Returns the part below all `cuts`, and the edges that it returns."""
-    calls = {index for cut in cuts for index in cut.calls}
-    edges = list(dict.fromkeys(edge for cut in cuts for edge in cut.edges))
-    return Part(graph, calls, graph.inputs, edges), edges
-
-
-def batches_of(part: Part, source: Source, view: int | None) -> Iterator[list[np.ndarray]]:
-    """Yields what `part` returns for each batch of a split, as NumPy arrays."""
-    data = source.inputs(ROWS_AT_ONCE, view).prefetch(tf.data.AUTOTUNE)
-
-    # One trace for all batches: the batch dimension of the data's own spec is open.
-    @tf.function(input_signature=[data.element_spec])
-    def forward(inputs: Any) -> Any:
-        return part(tuple(keras.tree.flatten(inputs)), training=False)
-
-    for batch in data:
-        yield [np.asarray(each) for each in forward(batch)]
-
-
-def measure(graph: Graph, source: Source, view: int | None, calls: set[int]) -> dict[int, float]:
-    """Measures the forward pass call by call on a few rows of the data.
-
-    Returns:
-        Seconds for one row, by index of the call; the second of two rounds.
-    """
-    (batch,) = source.inputs(min(_MEASURED_ROWS, source.num_examples), view).take(1)
-    flat = keras.tree.flatten(batch)
-    num_rows = int(flat[0].shape[0])
-    seconds: dict[int, float] = {}
-    for _ in range(2):
-        values = dict(zip(graph.inputs, flat, strict=True))
-        last = {edge: index for index in sorted(calls) for edge in graph.calls[index].inputs}
-        for index in sorted(calls):
-            seconds[index] = _timed(graph.calls[index], values) / num_rows
-            for edge in graph.calls[index].inputs:
-                if last[edge] == index and edge not in graph.inputs:
-                    values.pop(edge, None)
-    return seconds
-
-
-def _timed(call: Call, values: dict[Edge, Any]) -> float:
-    began = time.perf_counter()
-    run([call], values, training=False)
-    np.asarray(values[call.outputs[-1]])  # waits for a GPU
-    return time.perf_counter() - began

@@ -39,8 +39,8 @@ class Feed:
     Args:
         model: the task model, or its part above a cut; both share their weights.
         training: (first epoch, last epoch exclusive) -> batches of exactly those epochs.
-        validation: batches of the validation split.
-        test: batches of the test split; None where another feed has them.
+        validation: -> batches of the validation split.
+        test: -> batches of the test split; None where another feed has them.
         num_steps: optimizer updates in one epoch.
         steps_per_execution: optimizer updates for each call into TensorFlow.
         record: the entry ``features`` of the phase's record.
@@ -52,8 +52,8 @@ class Feed:
 
     model: keras.Model
     training: Callable[[int, int], tf.data.Dataset]
-    validation: tf.data.Dataset
-    test: tf.data.Dataset | None
+    validation: Callable[[], tf.data.Dataset]
+    test: Callable[[], tf.data.Dataset] | None
     num_steps: int
     steps_per_execution: int = 1
     record: Mapping[str, Any] = field(default_factory=lambda: {"cached": False})
@@ -96,10 +96,20 @@ def evaluation_batches(
     entry: Entry, labels: np.ndarray, dtypes: Sequence[str], *, batch_size: int
 ) -> tf.data.Dataset:
     """Makes the batches of one pass in stored order; arguments as in `training_batches`."""
+    if _fits_memory([entry]):
+        # One slice for all: an iterator of it is made in a tenth of the time of one that gathers.
+        with tf.device("CPU:0"):
+            held = tuple(tf.cast(a, d) for a, d in zip(entry.arrays, dtypes, strict=True))
+            return tf.data.Dataset.from_tensor_slices((held, labels)).batch(batch_size)
     gather = _gatherer([entry], labels, dtypes)
     rows = tf.data.Dataset.range(len(labels)).batch(batch_size)
     view = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
     return _batches(tf.data.Dataset.zip(view, rows), gather, -(-len(labels) // batch_size))
+
+
+def _fits_memory(views: Sequence[Entry]) -> bool:
+    free = psutil.virtual_memory().available * MEMORY_SHARE
+    return sum(entry.num_bytes for entry in views) <= free
 
 
 def _batches(rows: tf.data.Dataset, gather: Callable[..., Any], steps: int) -> tf.data.Dataset:
@@ -114,11 +124,10 @@ def _gatherer(
     views: Sequence[Entry], labels: np.ndarray, dtypes: Sequence[str]
 ) -> Callable[[tf.Tensor, tf.Tensor], Any]:
     """Returns the function from (view, rows) to (features, labels)."""
-    free = psutil.virtual_memory().available * MEMORY_SHARE
     shapes = [array.shape[1:] for array in views[0].arrays]
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         classes = tf.constant(labels)
-        if sum(entry.num_bytes for entry in views) <= free:
+        if _fits_memory(views):
             held = [
                 tf.constant(arrays[0] if len(views) == 1 else np.concatenate(arrays))
                 for arrays in zip(*(entry.arrays for entry in views), strict=True)

@@ -82,7 +82,7 @@ def decide(needs: Sequence[Need], mode: str, machine: Machine) -> list[Verdict]:
     for index in by_depth:
         need = needs[index]
         if need.on_disk:
-            verdicts[index] = Verdict(True, "on disk already", _saved(need))
+            verdicts[index] = on_disk(need)
             continue
         saves, costs = _saved(need), _cost(need, paid_per_row, machine)
         if need.num_bytes > room:
@@ -96,6 +96,11 @@ def decide(needs: Sequence[Need], mode: str, machine: Machine) -> list[Verdict]:
             paid_per_row = max(paid_per_row, need.seconds_per_row)
         verdicts[index] = Verdict(worth, _reason(need, mode, worth), saves, costs)
     return [verdicts[index] for index in range(len(needs))]
+
+
+def on_disk(need: Need) -> Verdict:
+    """Returns the verdict of what is stored already: it is read, whatever it saves."""
+    return Verdict(True, "on disk already", _saved(need))
 
 
 def _saved(need: Need) -> float:

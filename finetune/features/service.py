@@ -16,13 +16,12 @@ from finetune.features.cut import (
     find_cut,
     find_linear_head,
     ready_at,
-    structure_sha256,
 )
 from finetune.features.entries import FeatureSettings, Item, Items
 from finetune.features.feeding import Feed, Source
 from finetune.features.graph import Graph, Part
 from finetune.features.machine import this_machine
-from finetune.features.planner import Need, Verdict, decide
+from finetune.features.planner import Need, Verdict, decide, on_disk
 from finetune.features.store import Entry, Store
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
@@ -76,6 +75,7 @@ class FeatureService:
             self._items = Items(graph, inventory.variables, sources, settings, context, label)
         self._ready = [ready_at(cut, index, plans) for index, cut in enumerate(self._cuts)]
         self._decisions: dict[int, FeatureDecision] = {}
+        self._prefixes: dict[tuple[Cut, ...], extraction.Prefix] = {}
         self._weights: dict[tuple[int, Cut], str] = {}
         self._check()
 
@@ -202,7 +202,7 @@ class FeatureService:
         if not self._items.specs(cut):
             return "the shape of its features differs from batch to batch"
         try:
-            structure_sha256(self._graph, cut)
+            self._items.structure_sha256(cut)
         except NotImplementedError:
             return "a layer below the cut has no get_config"
         return None
@@ -218,14 +218,14 @@ class FeatureService:
 
     def _verdicts(self, candidates: Mapping[Cut, Sequence[int]]) -> list[Verdict]:
         needs = [self._need(cut, indices) for cut, indices in candidates.items()]
-        if self._settings.cache == "auto" and not all(need.on_disk for need in needs):
-            calls = {index for cut in candidates for index in cut.calls}
-            view = self._settings.training_views[0]
-            graph = self._graph_of(next(iter(candidates)))
-            seconds = extraction.measure(graph, self._sources["train"], view, calls)
+        if all(need.on_disk for need in needs):
+            return [on_disk(need) for need in needs]
+        if self._settings.cache == "auto":
+            source, view = self._sources["train"], self._settings.training_views[0]
+            seconds = [self._prefix((cut,)).seconds_per_row(source, view) for cut in candidates]
             needs = [
-                replace(need, seconds_per_row=sum(seconds[call] for call in cut.calls))
-                for need, cut in zip(needs, candidates, strict=True)
+                replace(need, seconds_per_row=each)
+                for need, each in zip(needs, seconds, strict=True)
             ]
         machine = this_machine(self._settings.directory, self._settings.max_bytes)
         return decide(needs, self._settings.cache, machine)
@@ -268,9 +268,14 @@ class FeatureService:
         return self._items.of(cut, split, view, self._weights[ready, cut])
 
     def _make(self, indices: Sequence[int], progress: extraction.Progress) -> int:
-        assert self._graph is not None  # noqa: S101 - there are cuts
         items = self._wanted(indices)
-        return extraction.make_missing(items, self._store, self._graph, self._sources, progress)
+        return extraction.make_missing(items, self._store, self._prefix, self._sources, progress)
+
+    def _prefix(self, cuts: tuple[Cut, ...]) -> extraction.Prefix:
+        """Returns the part below some cuts; what measures and all splits share what is traced."""
+        if cuts not in self._prefixes:
+            self._prefixes[cuts] = extraction.Prefix(self._graph_of(cuts[0]), cuts)
+        return self._prefixes[cuts]
 
     def _open_entries(
         self, index: int, progress: extraction.Progress
@@ -323,8 +328,8 @@ class FeatureService:
         return Feed(
             model=self._parts[cut],
             training=training,
-            validation=evaluation("validation"),
-            test=evaluation("test") if "test" in entries else None,
+            validation=functools.partial(evaluation, "validation"),
+            test=functools.partial(evaluation, "test") if "test" in entries else None,
             num_steps=num_steps,
             steps_per_execution=self._direct.steps_per_execution if head is None else num_steps,
             record=record,
@@ -337,8 +342,7 @@ class FeatureService:
     def _computed(self, cut: Cut) -> Iterator[np.ndarray]:
         """Yields the features of the first training view without storing them."""
         view = 0 if self._settings.augmented else None
-        part, _ = extraction.prefix(self._graph_of(cut), [cut])
-        for outputs in extraction.batches_of(part, self._sources["train"], view):
+        for outputs in self._prefix((cut,)).batches(self._sources["train"], view):
             yield outputs[0]
 
 

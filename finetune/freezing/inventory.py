@@ -134,4 +134,12 @@ def _unique(path: str, stage: str, taken: dict[str, Any]) -> str:
 
 def to_numpy(variable: Any) -> np.ndarray:
     """Returns a copy of a Keras variable's value."""
-    return np.array(variable.value.numpy())
+    return np.array(as_array(variable))
+
+
+def as_array(variable: Any) -> np.ndarray:
+    """Returns a Keras variable's value as it is now, read-only, not copied where it is on a CPU."""
+    tensor = variable.value.read_value()
+    if tensor.dtype.name == "bfloat16":  # NumPy's buffers know no such type
+        return tensor.numpy()
+    return np.asarray(memoryview(tensor))

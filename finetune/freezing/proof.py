@@ -1,24 +1,29 @@
 """Proof that what a phase holds still did not move: a digest of each weight, before and after."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from finetune.errors import FrozenWeightsError
-from finetune.freezing.inventory import to_numpy
+from finetune.freezing.inventory import as_array
 
 
 def digests(variables: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
     """Returns the sha256 of the bytes, shape and dtype of each named weight."""
-    result = {}
-    for path in paths:
-        value = np.ascontiguousarray(to_numpy(variables[path]))
-        digest = hashlib.sha256(f"{value.dtype}{value.shape}".encode())
-        digest.update(value.view(np.uint8).data if value.ndim else value.tobytes())
-        result[path] = digest.hexdigest()
-    return result
+    values = [as_array(variables[path]) for path in paths]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases Python's lock
+        return dict(zip(paths, pool.map(_digest, values), strict=True))
+
+
+def _digest(value: np.ndarray) -> str:
+    result = hashlib.sha256(f"{value.dtype}{value.shape}".encode())
+    contiguous = np.ascontiguousarray(value)
+    result.update(contiguous.view(np.uint8).data if value.ndim else value.tobytes())
+    return result.hexdigest()
 
 
 def combine(each: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from finetune.features.cut import task_graph
 from finetune.features.graph import Part
-from finetune.freezing.inventory import Inventory, to_numpy
+from finetune.freezing.inventory import Inventory, as_array, to_numpy
 from finetune.freezing.plan import FreezePlan
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 
@@ -48,7 +48,7 @@ class Programs:
         if self._start is None:
             raise ValueError("Programs must be made with reused=True to be restored.")
         for variable in self._inventory.model.variables:
-            if not np.array_equal(to_numpy(variable), self._start[id(variable)]):
+            if not np.array_equal(as_array(variable), self._start[id(variable)]):
                 variable.assign(self._start[id(variable)])
         if self._groups is not None:
             self._groups.restart()

@@ -118,7 +118,7 @@ class Trainer:
                 feed = self._run_phase(index, phase, plan)
             if feed is not None and feed.test is not None:
                 began = time.perf_counter()
-                self._record.test = _evaluate(feed, feed.test)
+                self._record.test = _evaluate(feed, feed.test())
                 self._add_seconds("evaluation", time.perf_counter() - began)
             release(self._inventory)
             if self._finish is not None:
@@ -227,7 +227,7 @@ class Trainer:
         }
         seconds = [time.perf_counter() - began]
         results = []
-        for split in (feed.training(self._epoch, self._epoch + 1), feed.validation):
+        for split in (feed.training(self._epoch, self._epoch + 1), feed.validation()):
             began = time.perf_counter()
             results.append(_evaluate(feed, split))
             seconds.append(time.perf_counter() - began)
@@ -249,7 +249,7 @@ class Trainer:
         first, last = self._epoch, self._epoch + phase.epochs
         feed.model.fit(
             feed.training(first, last),
-            validation_data=feed.validation,
+            validation_data=feed.validation(),
             initial_epoch=first,
             epochs=last,
             steps_per_epoch=feed.num_steps,
@@ -260,7 +260,7 @@ class Trainer:
         record.stopped_by = best.stopped_by
         if phase.restore_best:
             best.restore()
-            record.metrics["validation"] = _evaluate(feed, feed.validation)
+            record.metrics["validation"] = _evaluate(feed, feed.validation())
             record.best_epoch = best.best_epoch
 
     def _note_step(
@@ -312,7 +312,9 @@ class Trainer:
         if self._checkpoint_dir is None:
             return
         state = {"global_epoch": self._epoch, "phases_started": len(self._record.phases)}
-        checkpoints.save(self._checkpoint_dir, self._inventory, self._optimizers, state)
+        plans = self._plans[: len(self._record.phases)]
+        moved = {path for plan in plans for path in set(plan.states) - set(plan.still)}
+        checkpoints.save(self._checkpoint_dir, self._inventory, moved, self._optimizers, state)
 
 
 def _evaluate(feed: Feed, batches: Any) -> dict[str, float]:

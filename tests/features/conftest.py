@@ -92,7 +92,9 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
     def evaluation(split):
         return tf.data.Dataset.from_tensor_slices(arrays[split]).batch(BATCH_SIZE)
 
-    feed = Feed(model, training, evaluation("validation"), evaluation("test"), 3)
+    feed = Feed(
+        model, training, lambda: evaluation("validation"), lambda: evaluation("test"), 3
+    )  # fmt: skip
     plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
     context = settings.pop("context", CONTEXT)
     standardise = settings.pop("standardise", True)

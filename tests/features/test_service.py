@@ -142,12 +142,10 @@ def test_a_damaged_entry_is_made_anew(tmp_path):
 
 
 def test_auto_stores_what_pays_and_says_why_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "measure", lambda graph, source, view, calls:
-                        dict.fromkeys(calls, 1.0))  # fmt: skip
+    monkeypatch.setattr(extraction.Prefix, "seconds_per_row", lambda *_: 1.0)
     slow = train(make_tiny, progressive(0, epochs=3), tmp_path, cache="auto")
     assert slow.decisions[0].stored and slow.decisions[0].saves_seconds > 0
-    monkeypatch.setattr(extraction, "measure", lambda graph, source, view, calls:
-                        dict.fromkeys(calls, 1e-12))  # fmt: skip
+    monkeypatch.setattr(extraction.Prefix, "seconds_per_row", lambda *_: 1e-12)
     fast = train(make_tiny, progressive(0), tmp_path / "other", cache="auto")
     assert fast.decisions[0].reason == "would cost more than it saves"
     assert not fast.record.phases[0].features["cached"]

@@ -52,7 +52,11 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None):
     images = random.normal(size=(24, 8, 8, 1)).astype("float32")
     labels = (images.mean((1, 2, 3)) > 0).astype("int32")
     one = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
-    feed = Feed(inventory.model, lambda first, last: one.repeat(last - first), one, one, 3)
+
+    def batches():
+        return one
+
+    feed = Feed(inventory.model, lambda first, last: one.repeat(last - first), batches, batches, 3)
     plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
