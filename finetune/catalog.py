@@ -49,7 +49,7 @@ def show(arguments: Sequence[str]) -> None:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # nothing is lost where it is narrow
     return table
 
 
@@ -129,13 +129,13 @@ def _policies() -> Table:
 def _features() -> Table:
     store = _store()
     entries = sorted(store.entries(), key=lambda each: -each.used)
-    table = _table("stored features", "entry", "of", "split", "cut", "samples", "bytes", "used")
+    table = _table("stored features", "of", "split", "cut", "samples", "size", "used")
     for each in entries:
         made = each.ingredients
         split = made["split"] if made["view"] is None else f"{made['split']}, view {made['view']}"
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.used))
-        cells = [each.key[:12], made["label"], split, made["cut"]]
-        table.add_row(*map(Text, cells), f"{each.num_samples:,}", decimal(each.num_bytes), used)
+        used = time.strftime("%y-%m-%d %H:%M", time.localtime(each.used))
+        cells = [made["label"], split, made["cut"], f"{each.num_samples:,}"]
+        table.add_row(*map(Text, cells), decimal(each.num_bytes), used)
     total = decimal(sum(each.num_bytes for each in entries))
     table.caption = Text(f"{len(entries)} entries, {total} in {store.directory}")
     table.caption_justify = "left"

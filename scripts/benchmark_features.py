@@ -265,9 +265,7 @@ def measure(num_train: int, rows: list[str], repeat: int) -> dict[str, Any]:
     result: dict[str, Any] = {"images": num_train, "rows": {}}
     with tempfile.TemporaryDirectory(prefix="finetune-benchmark-") as name:
         folder = Path(name)
-        subprocess.run(
-            [sys.executable, __file__, "--inputs", str(folder), str(num_train)], check=True
-        )
+        make(folder, num_train)
         done = subprocess.run(
             [sys.executable, __file__, "--shares", name], check=True, capture_output=True, text=True
         )
@@ -276,8 +274,10 @@ def measure(num_train: int, rows: list[str], repeat: int) -> dict[str, Any]:
         for work in rows:
             sides = ["ours", "plain"] if work == "progressive" else ["ours", "predict", "plain"]
             taken: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-            for _ in range(repeat):
+            for number in range(repeat):
                 for side in sides:
+                    if side == "plain" and number > 0:
+                        continue  # it takes minutes, and varies by seconds
                     subprocess.run(["rm", "-rf", str(folder / "features")], check=True)
                     taken[side].append(call(side, work, folder))
                     if side == "ours":
@@ -289,6 +289,29 @@ def measure(num_train: int, rows: list[str], repeat: int) -> dict[str, Any]:
             result["rows"][work] = {**figures, "ceiling": ceiling(work, pyramid, num_train)}
             print(row(work, result["rows"][work]), flush=True)
     return result
+
+
+def grow(num_train: int) -> dict[str, Any]:
+    """Measures the first row without plain Keras on more images."""
+    result: dict[str, Any] = {"images": num_train}
+    with tempfile.TemporaryDirectory(prefix="finetune-benchmark-") as name:
+        folder = Path(name)
+        make(folder, num_train)
+        for side in ("ours", "predict"):
+            result[side] = call(side, "head", folder)
+            print(
+                f"head, {num_train} images: {side} {result[side]['seconds']:.1f} s, "
+                f"{result[side]['peak_bytes'] / 1e9:.2f} GB",
+                flush=True,
+            )
+        result["store"] = stored(folder / "features")
+    return result
+
+
+def make(folder: Path, num_train: int) -> None:
+    """Makes the inputs in a process of its own."""
+    command = [sys.executable, __file__, "--inputs", str(folder), str(num_train)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def stored(directory: Path) -> dict[str, float]:
@@ -325,7 +348,8 @@ def main() -> None:
     parser.add_argument("--shares")
     parser.add_argument("--images", type=int, default=256, help="training images (256)")
     parser.add_argument("--rows", nargs="*", default=["head", "progressive", "sweep"])
-    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=3, help="runs; of plain Keras always one")
+    parser.add_argument("--grow", type=int, default=2048, help="images to grow to; 0: do not")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.child:
@@ -336,7 +360,11 @@ def main() -> None:
         print("\n" + json.dumps(shares(Path(arguments.shares))))
     else:
         result = measure(arguments.images, arguments.rows, arguments.repeat)
-        print(json.dumps(result["store"], indent=2))
+        for work, cuts in result["store"].items():
+            for cut, size in cuts.items():
+                print(f"{work:12} {cut}: {size:,} bytes an image on disk")
+        if arguments.grow:
+            result["grown"] = grow(arguments.grow)
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(result, indent=2))
 

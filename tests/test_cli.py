@@ -4,13 +4,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from finetune.cli import main
+from finetune.features.store import ArraySpec, Store
 
 QUICK = {
     "help": (["--help"], 0),
     "catalog": (["catalog", "schedules"], 0),
+    "features": (["catalog", "features"], 0),
     "mistake": (["schedule.phases.head.epochs=0"], 2),
 }
 
@@ -45,6 +48,8 @@ def test_all_catalogs_show_their_entries(capsys):
     [
         (["trian"], "Did you mean train?"),
         (["catalog", "backbone"], "Did you mean backbones?"),
+        (["catalog", "--clear"], "Use: catalog features --clear."),
+        (["catalog", "features", "policies", "--clear"], "must come with the catalog features"),
         (["inspect", "--multirun"], "inspect takes overrides only. Received: --multirun."),
         (["--config-dir", "nowhere"], "--config-dir must be a directory"),
     ],
@@ -55,6 +60,24 @@ def test_bad_arguments_exit_2_with_one_block(arguments, message, capsys):
     assert error.startswith("error: ")
     assert message in error
     assert "Traceback" not in error
+
+
+def test_stored_features_are_listed_and_emptied(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FINETUNE_FEATURES_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "160")
+    ingredients = {"label": "net on [digits]", "split": "train", "view": 2, "cut": "pooler"}
+    writer = Store(tmp_path, 10**6).writer("0" * 64, 3, [ArraySpec((2,), "float32")], ingredients)
+    writer.write([np.zeros((3, 2), "float32")])
+    writer.commit()
+    assert main(["catalog", "features"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("net on [digits]", "train, view 2", "pooler", "1 entries"):
+        assert word in shown
+    assert main(["catalog", "features", "--clear"]) == 0
+    assert "removed from" in capsys.readouterr().out
+    assert not (tmp_path / ("0" * 64)).exists()
+    assert main(["catalog", "features"]) == 0
+    assert "0 entries" in capsys.readouterr().out
 
 
 def test_several_problems_are_one_list(capsys):

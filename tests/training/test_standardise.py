@@ -1,0 +1,101 @@
+"""A head in standardised coordinates is the same head, and its gradients are its own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from finetune.features.cut import LinearHead
+from finetune.training.exact import fit_exact_head
+from finetune.training.standardise import StandardisedHead, Statistics, statistics_of
+
+RANDOM = np.random.default_rng(0)
+FEATURES = (RANDOM.normal(size=(50, 4)) * [1, 10, 0.1, 0] + [5, -3, 0.2, 7]).astype("float32")
+LABELS = RANDOM.integers(0, 3, 50)
+
+
+def make_head(optimizer):
+    inputs = keras.Input((4,))
+    dense = keras.layers.Dense(3, bias_initializer="glorot_uniform")
+    first = keras.layers.Dropout(0.0)
+    model = keras.Model(inputs, dense(first(inputs)))
+    optimizer.build([dense.kernel, dense.bias])
+    return model, LinearHead(first, dense)
+
+
+def gradients(model, dense):
+    with tf.GradientTape() as tape:
+        losses = keras.losses.sparse_categorical_crossentropy(LABELS, model(FEATURES), True)
+        loss = tf.reduce_mean(losses)
+    kernel, bias = tape.gradient(loss, [dense.kernel.value, dense.bias.value])
+    return kernel.numpy(), bias.numpy()
+
+
+def test_statistics_of_batches_are_those_of_the_whole():
+    statistics = statistics_of(np.array_split(FEATURES, 7))
+    whole = FEATURES.astype(np.float64)
+    np.testing.assert_allclose(statistics.mean, whole.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.scale[:3], whole.std(0)[:3], rtol=1e-12)
+    assert statistics.scale[3] == 1.0  # a constant feature is only shifted
+
+
+def test_the_head_gives_the_same_logits_before_during_and_after():
+    optimizer = keras.optimizers.AdamW()
+    model, head = make_head(optimizer)
+    before = model(FEATURES).numpy()
+    kernel = head.dense.kernel.numpy()
+    standardised = StandardisedHead(head, statistics_of([FEATURES]), optimizer)
+    np.testing.assert_allclose(model(FEATURES).numpy(), before, atol=1e-4)
+    assert not np.allclose(head.dense.kernel.numpy(), kernel)
+    standardised.fold()
+    np.testing.assert_allclose(head.dense.kernel.numpy(), kernel, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model(FEATURES).numpy(), before, atol=1e-4)
+
+
+def test_first_moments_change_as_gradients_do():
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model, head = make_head(optimizer)
+    plain = gradients(model, head.dense)
+    slots = optimizer.momentums
+    for slot, gradient in zip(slots, plain, strict=True):
+        slot.assign(gradient)
+    standardised = StandardisedHead(head, statistics_of([FEATURES]), optimizer)
+    for slot, gradient in zip(slots, gradients(model, head.dense), strict=True):
+        np.testing.assert_allclose(slot.numpy(), gradient, rtol=1e-3, atol=1e-5)
+    standardised.fold()
+    for slot, gradient in zip(slots, plain, strict=True):
+        np.testing.assert_allclose(slot.numpy(), gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_second_moments_stay_bounds():
+    optimizer = keras.optimizers.Adam()
+    model, head = make_head(optimizer)
+    for slot, gradient in zip(optimizer._velocities, gradients(model, head.dense), strict=True):
+        slot.assign(gradient**2)
+    StandardisedHead(head, statistics_of([FEATURES]), optimizer)
+    for slot, gradient in zip(optimizer._velocities, gradients(model, head.dense), strict=True):
+        assert np.all(slot.numpy() >= gradient**2 * 0.999 - 1e-9)
+
+
+@pytest.mark.parametrize("num_classes", [3, 4])
+def test_the_exact_head_is_where_the_loss_has_its_minimum(num_classes):
+    # Unstandardised, penalised with the chosen strength: no direction goes down from there.
+    statistics = Statistics(FEATURES.mean(0).astype(np.float64), np.ones(4))
+    head = fit_exact_head(
+        FEATURES.astype(np.float64), LABELS, FEATURES.astype(np.float64), LABELS,
+        num_classes=num_classes, statistics=statistics,
+    )  # fmt: skip
+
+    def objective(kernel, bias):
+        logits = FEATURES @ kernel + bias
+        losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(50), LABELS]
+        return losses.sum() + (kernel**2).sum() / (2 * head.strength)
+
+    least = objective(head.kernel, head.bias)
+    for _ in range(30):
+        kernel, bias = head.kernel.copy(), head.bias.copy()
+        kernel[:, :3] += (step := RANDOM.normal(size=(4, 3)) * 0.05)
+        bias[:3] += RANDOM.normal(size=3) * 0.05 - statistics.mean @ step
+        assert objective(kernel, bias) > least - 1e-3
+    if num_classes == 4:  # a class without a sample is never chosen
+        assert not (np.argmax(FEATURES @ head.kernel + head.bias, 1) == 3).any()
