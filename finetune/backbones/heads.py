@@ -143,17 +143,18 @@ def _as_new(task: Any) -> Iterator[None]:
     """Makes what is written of the task that of an untrained one: an optimizer without state.
 
     KerasHub writes the optimizer into the task's weights, and warns at loading if its state is
-    not that of one that has not been built.
+    not that of one that has not been built. It also serializes how the task was compiled, to
+    leave that out afterwards.
     """
     optimizer = getattr(task, "optimizer", None)
     if optimizer is None:  # never compiled
         yield
         return
-    task.optimizer = keras.optimizers.Adam()
+    task.optimizer, task.compiled = keras.optimizers.Adam(), False
     try:
         yield
     finally:
-        task.optimizer = optimizer
+        task.optimizer, task.compiled = optimizer, True
 
 
 def _thawed(value: Any) -> Any:

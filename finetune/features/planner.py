@@ -119,4 +119,4 @@ def _reason(need: Need, mode: str, worth: bool) -> str:
         return "solver lbfgs reads it"
     if mode == "always":
         return "features.cache=always"
-    return "saves more than it costs" if worth else "would cost more than it saves"
+    return "saves time" if worth else "would cost time"

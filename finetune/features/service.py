@@ -194,7 +194,7 @@ class FeatureService:
         if self._graph is None:
             return "the model is no functional graph"
         if cut is None:
-            return "nothing frozen below"
+            return "no frozen prefix"
         if self._settings.cache == "never":
             return "features.cache=never"
         if self._without_views():
