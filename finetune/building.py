@@ -12,6 +12,7 @@ from finetune.backbones import loading as backbone_loading
 from finetune.backbones.stages import stages as find_stages
 from finetune.config import Config
 from finetune.datasets import loading as dataset_loading
+from finetune.datasets.augmentation import Augmentation
 from finetune.datasets.loading import Dataset
 from finetune.freezing.inventory import Inventory, take_inventory
 from finetune.freezing.plan import FreezePlan, make_plan
@@ -27,6 +28,7 @@ class Built:
     Args:
         device: what the run computes on.
         dataset: all splits.
+        augmentation: of the training images; None: none.
         loaded: the backbone as it was loaded.
         preprocessor: of the task; its image converter prepares the data.
         inventory: of the task model.
@@ -35,6 +37,7 @@ class Built:
 
     device: Device
     dataset: Dataset
+    augmentation: Augmentation | None
     loaded: backbone_loading.LoadedBackbone
     preprocessor: Any
     inventory: Inventory
@@ -97,7 +100,7 @@ def _build(config: Config, reused: bool) -> Built:
     runtime = config.runtime
     device = prepare(runtime.device, runtime.precision, runtime.deterministic, config.seed)
     settings = asdict(config.dataset)
-    for key in ("batch_size", "image_size"):
+    for key in ("batch_size", "image_size", "augment", "flip"):
         settings.pop(key)
     backbone = config.backbone
     loaded = backbone_loading.load(
@@ -119,4 +122,7 @@ def _build(config: Config, reused: bool) -> Built:
     preprocessor, task.preprocessor = task.preprocessor, None
     inventory = take_inventory(task, find_stages(loaded.backbone))
     programs = Programs(inventory, reused)
-    return Built(device, dataset, loaded, preprocessor, inventory, programs)
+    augmentation = None
+    if config.dataset.augment != "none":
+        augmentation = Augmentation(config.dataset.augment, config.dataset.flip, config.seed)
+    return Built(device, dataset, augmentation, loaded, preprocessor, inventory, programs)

@@ -132,7 +132,9 @@ def _features() -> Table:
     table = _table("stored features", "of", "split", "cut", "samples", "size", "used")
     for each in entries:
         made = each.ingredients
-        split = made["split"] if made["view"] is None else f"{made['split']}, view {made['view']}"
+        split = (
+            made["split"] if made["view"] is None else f"{made['split']}, view {made['view'][0]}"
+        )
         used = time.strftime("%y-%m-%d %H:%M", time.localtime(each.used))
         cells = [made["label"], split, made["cut"], f"{each.num_samples:,}"]
         table.add_row(*map(Text, cells), decimal(each.num_bytes), used)

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from finetune.config import (
+    AUGMENTATIONS,
     BATCH_NORM_MODES,
     CACHE_MODES,
     DEVICES,
@@ -107,6 +108,7 @@ def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
     yield from _positive("dataset.image_size", dataset.image_size, "null is the backbone's own.")
     yield from _positive("dataset.max_samples", dataset.max_samples, fix)
     yield from _positive("dataset.train_per_class", dataset.train_per_class, fix)
+    yield from _choice("dataset.augment", "a strength", dataset.augment, AUGMENTATIONS)
 
 
 def _check_schedule(schedule: ScheduleConfig) -> Iterator[str]:

@@ -30,6 +30,7 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 POOLINGS = ("avg", "max")
 STANDARDISE = ("auto", "never")
 SOLVERS = ("gradient", "lbfgs")
+AUGMENTATIONS = ("none", "light", "strong")
 CACHE_MODES = ("auto", "always", "never")
 FEATURE_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -75,6 +76,8 @@ class DatasetConfig:
     image_size: int | None = None
     max_samples: int | None = None
     train_per_class: int | None = None
+    augment: str = "none"
+    flip: bool = True
 
 
 @dataclass

@@ -183,6 +183,7 @@ def _direct_feed(run: Run, config: Config) -> Feed:
             seed=config.seed,
             first_epoch=first,
             last_epoch=last,
+            augmentation=run.built.augmentation,
             **shared,
         )
 
@@ -207,12 +208,18 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
 
     def source(split: Split) -> Source:
         def inputs(batch_size: int, view: int | None) -> Any:
-            batches = pipeline.evaluation_batches(split, batch_size=batch_size, once=True, **shared)
-            return batches.map(lambda images, labels: images)
+            return pipeline.single_pass(
+                split,
+                batch_size=batch_size,
+                augmentation=None if view is None else run.built.augmentation,
+                epoch=view or 0,
+                **shared,
+            )
 
         return Source(split.num_examples, split.labels.astype(np.int32), inputs)
 
     settings = config.features
+    augmentation = run.built.augmentation
     return FeatureService(
         run.built.inventory,
         run.phases,
@@ -224,6 +231,7 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
             max_bytes=int(settings.max_gib * 2**30),
             dtype=settings.dtype,
             views=settings.views,
+            augmentation=None if augmentation is None else augmentation.description,
         ),
         context={
             "dataset": run.built.dataset.fingerprint,

@@ -65,7 +65,12 @@ def test_bad_arguments_exit_2_with_one_block(arguments, message, capsys):
 def test_stored_features_are_listed_and_emptied(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FINETUNE_FEATURES_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "160")
-    ingredients = {"label": "net on [digits]", "split": "train", "view": 2, "cut": "pooler"}
+    ingredients = {
+        "label": "net on [digits]",
+        "split": "train",
+        "view": [2, "light"],
+        "cut": "pooler",
+    }
     writer = Store(tmp_path, 10**6).writer("0" * 64, 3, [ArraySpec((2,), "float32")], ingredients)
     writer.write([np.zeros((3, 2), "float32")])
     writer.commit()

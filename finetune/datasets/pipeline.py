@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import tensorflow as tf
 
+from finetune.datasets.augmentation import Augmentation
 from finetune.datasets.loading import Split
 
 CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
@@ -27,6 +28,7 @@ def training_batches(
     last_epoch: int,
     image_size: tuple[int, int],
     prepare: Prepare | None,
+    augmentation: Augmentation | None = None,
 ) -> tf.data.Dataset:
     """Makes the shuffled batches of the epochs `first_epoch` to `last_epoch` (exclusive).
 
@@ -41,26 +43,32 @@ def training_batches(
         last_epoch: the epoch after the last one.
         image_size: (height, width) in pixels after `prepare`.
         prepare: (height, width, 3) uint8 -> model input of `image_size`; None: bilinear resize.
+        augmentation: of each image between resizing and scaling; None: none.
 
     Returns:
         Batches of images (batch, height, width, 3) float32 and labels (batch,) int32.
     """
-    rows = epoch_order(split.num_examples, batch_size, seed, first_epoch, last_epoch)
+    order = epoch_order(split.num_examples, batch_size, seed, first_epoch, last_epoch)
     steps = (last_epoch - first_epoch) * num_steps(split, batch_size)
-    return _images(rows, split, steps, image_size, prepare)
+    return _images(order, split, steps, image_size, prepare, augmentation)
 
 
 def epoch_order(
     num_examples: int, batch_size: int, seed: int, first_epoch: int, last_epoch: int
 ) -> tf.data.Dataset:
-    """Makes batches of row numbers, (batch,) int64; arguments as in `training_batches`."""
+    """Makes batches of row numbers; arguments as in `training_batches`.
+
+    Returns:
+        The epoch, int64 scalar, and its rows (batch,) int64.
+    """
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.random.experimental.stateless_shuffle(  # type: ignore[attr-defined]
             tf.range(num_examples, dtype=tf.int64),
             seed=tf.stack([tf.constant(seed, tf.int64), epoch]),
         )
-        return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), batches)
 
     return tf.data.Dataset.range(first_epoch, last_epoch).flat_map(order)
 
@@ -71,47 +79,89 @@ def evaluation_batches(
     batch_size: int,
     image_size: tuple[int, int],
     prepare: Prepare | None,
-    once: bool = False,
 ) -> tf.data.Dataset:
-    """Makes the batches of one pass in stored order; arguments as in `training_batches`.
+    """Makes the batches of one pass in stored order; arguments as in `training_batches`."""
+    order = _stored_order(split, batch_size, 0)
+    return _images(order, split, num_steps(split, batch_size), image_size, prepare, None)
 
-    With `once`, this pass is the only one: nothing is kept in memory for another.
+
+def single_pass(
+    split: Split,
+    *,
+    batch_size: int,
+    image_size: tuple[int, int],
+    prepare: Prepare | None,
+    augmentation: Augmentation | None,
+    epoch: int,
+) -> tf.data.Dataset:
+    """Makes the images of one pass in stored order, as they are in an epoch; keeps none of them.
+
+    Args:
+        split: encoded images and labels.
+        batch_size: images in a batch, at least 1.
+        image_size: (height, width) in pixels after `prepare`.
+        prepare: as in `training_batches`.
+        augmentation: as in `training_batches`.
+        epoch: whose augmentation is wanted.
     """
-    if once:
-        decode = _decoder(split, image_size, prepare)
-        images = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
-        labels = tf.data.Dataset.from_tensor_slices(split.labels.astype(np.int32))
-        batches = tf.data.Dataset.zip(images, labels).batch(batch_size)
-        return _ordered(batches, num_steps(split, batch_size))
+    steps = num_steps(split, batch_size)
+    if augmentation is not None:
+        order = _stored_order(split, batch_size, epoch)
+        batches = _images(order, split, steps, image_size, prepare, augmentation)
+        return batches.map(lambda images, labels: images)
+    decode = _decoder(split, image_size, prepare)
+    images = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
+    return _ordered(images.batch(batch_size), steps)
+
+
+def _stored_order(split: Split, batch_size: int, epoch: int) -> tf.data.Dataset:
     rows = tf.data.Dataset.range(split.num_examples).batch(batch_size)
-    return _images(rows, split, num_steps(split, batch_size), image_size, prepare)
+    number = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64)).repeat()
+    return tf.data.Dataset.zip(number, rows)
 
 
 def _images(
-    rows: tf.data.Dataset,
+    order: tf.data.Dataset,
     split: Split,
     steps: int,
     image_size: tuple[int, int],
     prepare: Prepare | None,
+    augmentation: Augmentation | None,
 ) -> tf.data.Dataset:
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         labels = tf.constant(split.labels.astype(np.int32))
-    if split.num_examples * image_size[0] * image_size[1] * 3 * 4 <= CACHE_BYTES:
-        images = _decoded_once(split, image_size, prepare)
-        batches = rows.map(
-            lambda batch: (tf.gather(images, batch), tf.gather(labels, batch)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-    else:
-        decode = _decoder(split, image_size, prepare)
+    resize, scale = (prepare, None) if augmentation is None else _halves(prepare)
+    fits = split.num_examples * image_size[0] * image_size[1] * 3 * 4 <= CACHE_BYTES
+    held = _decoded_once(split, image_size, resize) if fits else None
+    read = _decoder(split, image_size, resize) if held is None else lambda row: held[row]
+    signature = tf.TensorSpec((*image_size, 3), tf.float32)
 
-        def decode_batch(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            signature = tf.TensorSpec((*image_size, 3), tf.float32)
-            images = tf.map_fn(decode, batch, fn_output_signature=signature)
-            return images, tf.gather(labels, batch)
+    def one(epoch: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        return read(row) if augmentation is None else augmentation(read(row), epoch, row)
 
-        batches = rows.map(decode_batch, num_parallel_calls=tf.data.AUTOTUNE)
-    return _ordered(batches, steps)
+    def batch_of(epoch: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if held is not None and augmentation is None:
+            images = tf.gather(held, rows)
+        else:
+            images = tf.map_fn(lambda row: one(epoch, row), rows, fn_output_signature=signature)
+        return images if scale is None else scale(images), tf.gather(labels, rows)
+
+    return _ordered(order.map(batch_of, num_parallel_calls=tf.data.AUTOTUNE), steps)
+
+
+def _halves(prepare: Prepare | None) -> tuple[Prepare | None, Prepare | None]:
+    """Returns what resizes (to 0..255) and what scales: augmentation comes between them."""
+    if prepare is None:
+        return None, None
+    if prepare not in _made_halves:  # made once: decoded images are known by what resized them
+        converter: Any = prepare  # of KerasHub
+        config, make = converter.get_config(), type(converter).from_config
+        resize = make(config | {"scale": None, "offset": None})
+        _made_halves[prepare] = resize, make(config | {"image_size": None})
+    return _made_halves[prepare]
+
+
+_made_halves: WeakKeyDictionary[Prepare, tuple[Prepare, Prepare]] = WeakKeyDictionary()
 
 
 def _ordered(batches: tf.data.Dataset, steps: int) -> tf.data.Dataset:

@@ -25,7 +25,7 @@ class FeatureSettings:
         max_bytes: budget of the store.
         dtype: of floating-point features on disk: ``float32``, ``float16`` or ``bfloat16``.
         views: augmented views of the training split to store; 0 stores none.
-        augmented: whether the training split is randomly augmented.
+        augmentation: how the training split is randomly augmented, seed included; None: not.
     """
 
     cache: str
@@ -33,12 +33,12 @@ class FeatureSettings:
     max_bytes: int
     dtype: str = "float32"
     views: int = 0
-    augmented: bool = False
+    augmentation: str | None = None
 
     @property
     def training_views(self) -> tuple[int | None, ...]:
         """What the training split is stored as; empty where it cannot be stored."""
-        return tuple(range(self.views)) if self.augmented else (None,)
+        return (None,) if self.augmentation is None else tuple(range(self.views))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Items:
             "arrays": [[list(spec.shape), spec.dtype] for spec in specs],
             "split": split,
             "rows": num_rows,
-            "view": view,
+            "view": None if view is None else [view, self._settings.augmentation],
         }
         described = {**ingredients, "cut": cut.name, "label": self._label}
         return Item(key_of(ingredients), cut, split, view, specs, num_rows, described)

@@ -85,11 +85,9 @@ def training_batches(
         last_epoch: the epoch after the last one.
     """
     gather = _gatherer(views, labels, dtypes)
-    rows = epoch_order(len(labels), batch_size, seed, first_epoch, last_epoch)
+    order = epoch_order(len(labels), batch_size, seed, first_epoch, last_epoch)
     steps = -(-len(labels) // batch_size)
-    view = tf.data.Dataset.range(first_epoch, last_epoch).map(lambda epoch: epoch % len(views))
-    view = view.flat_map(lambda each: tf.data.Dataset.from_tensors(each).repeat(steps))
-    return _batches(tf.data.Dataset.zip(view, rows), gather, steps * (last_epoch - first_epoch))
+    return _batches(order, gather, steps * (last_epoch - first_epoch))
 
 
 def evaluation_batches(
@@ -103,8 +101,8 @@ def evaluation_batches(
             return tf.data.Dataset.from_tensor_slices((held, labels)).batch(batch_size)
     gather = _gatherer([entry], labels, dtypes)
     rows = tf.data.Dataset.range(len(labels)).batch(batch_size)
-    view = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
-    return _batches(tf.data.Dataset.zip(view, rows), gather, -(-len(labels) // batch_size))
+    epoch = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+    return _batches(tf.data.Dataset.zip(epoch, rows), gather, -(-len(labels) // batch_size))
 
 
 def _fits_memory(views: Sequence[Entry]) -> bool:
@@ -112,10 +110,10 @@ def _fits_memory(views: Sequence[Entry]) -> bool:
     return sum(entry.num_bytes for entry in views) <= free
 
 
-def _batches(rows: tf.data.Dataset, gather: Callable[..., Any], steps: int) -> tf.data.Dataset:
+def _batches(order: tf.data.Dataset, gather: Callable[..., Any], steps: int) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
-    batches = rows.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = order.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
@@ -123,7 +121,7 @@ def _batches(rows: tf.data.Dataset, gather: Callable[..., Any], steps: int) -> t
 def _gatherer(
     views: Sequence[Entry], labels: np.ndarray, dtypes: Sequence[str]
 ) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """Returns the function from (view, rows) to (features, labels)."""
+    """Returns the function from (epoch, rows) to (features, labels)."""
     shapes = [array.shape[1:] for array in views[0].arrays]
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         classes = tf.constant(labels)
@@ -136,7 +134,8 @@ def _gatherer(
         else:
             read = _from_disk(views)
 
-    def gather(view: tf.Tensor, rows: tf.Tensor) -> Any:
+    def gather(epoch: Any, rows: tf.Tensor) -> Any:
+        view = epoch % len(views)
         features = tuple(
             tf.cast(tf.ensure_shape(each, (None, *shape)), dtype)
             for each, shape, dtype in zip(read(view, rows), shapes, dtypes, strict=True)

@@ -341,7 +341,7 @@ class FeatureService:
 
     def _computed(self, cut: Cut) -> Iterator[np.ndarray]:
         """Yields the features of the first training view without storing them."""
-        view = 0 if self._settings.augmented else None
+        view = None if self._settings.augmentation is None else 0
         for outputs in self._prefix((cut,)).batches(self._sources["train"], view):
             yield outputs[0]
 

@@ -85,7 +85,7 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
         given, labels = arrays["train"]
         rows = epoch_order(SIZES["train"], BATCH_SIZE, 0, first, last)
         return rows.map(
-            lambda row: (tf.nest.map_structure(lambda x: tf.gather(x, row), given),
+            lambda epoch, row: (tf.nest.map_structure(lambda x: tf.gather(x, row), given),
                          tf.gather(labels, row))
         )  # fmt: skip
 
