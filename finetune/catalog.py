@@ -19,6 +19,7 @@ from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.errors import ConfigError, unknown_name
 
 CLEAR = "--clear"
+_DIRECTORY = "features.dir="
 
 
 def show(arguments: Sequence[str]) -> None:
@@ -27,7 +28,7 @@ def show(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: for a catalog that does not exist, or --clear with any but ``features``.
     """
-    names = [each for each in arguments if each != CLEAR]
+    names = [each for each in arguments if each != CLEAR and not each.startswith(_DIRECTORY)]
     for name in names:
         if name not in CATALOGS:
             raise ConfigError(unknown_name("catalog", "a catalog", name, CATALOGS))
@@ -38,12 +39,13 @@ def show(arguments: Sequence[str]) -> None:
                 f"{CLEAR} must come with the catalog features alone. Received: "
                 f"{' '.join(names) or 'no catalog'}. Use: catalog features {CLEAR}."
             )
-        console.print(_clear())
+        store = _store(arguments)
+        console.print(Text(f"{decimal(store.clear())} removed from {store.directory}"))
         return
     for number, name in enumerate(names or CATALOGS):
         if number:
             console.print()
-        console.print(CATALOGS[name]())
+        console.print(CATALOGS[name](arguments))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -64,7 +66,7 @@ def _described(group: str) -> list[tuple[str, str, dict]]:
     return rows
 
 
-def _backbones() -> Table:
+def _backbones(_arguments: Sequence[str]) -> Table:
     table = _table("backbones", "backbone=", "parameters", "on disk", "what")
     for name, description, content in _described("backbone"):
         entry = BUNDLED_BACKBONES.get(content.get("preset") or "")
@@ -86,7 +88,7 @@ def _backbone_on_disk(preset: str | None) -> str:
     return "yes" if any(cache.glob(f"models/keras/*/keras/{preset}/*")) else "no"
 
 
-def _datasets() -> Table:
+def _datasets(_arguments: Sequence[str]) -> Table:
     table = _table("datasets", "dataset=", "samples", "classes", "on disk", "what")
     root = Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
     for name, description, _ in _described("dataset"):
@@ -102,7 +104,7 @@ def _datasets() -> Table:
     return table
 
 
-def _schedules() -> Table:
+def _schedules(_arguments: Sequence[str]) -> Table:
     table = _table("schedules", "schedule=", "phases", "what")
     for name, description, content in _described("schedule"):
         phases = list(content.get("phases") or {})
@@ -112,26 +114,26 @@ def _schedules() -> Table:
     return table
 
 
-def _experiments() -> Table:
+def _experiments(_arguments: Sequence[str]) -> Table:
     table = _table("experiments", "experiment=", "command")
     for name, description, _ in _described("experiment"):
         table.add_row(name, Text(description))
     return table
 
 
-def _policies() -> Table:
+def _policies(_arguments: Sequence[str]) -> Table:
     table = _table("freeze policies", "policy", "what")
     for name, description in POLICIES.items():
         table.add_row(name, Text(description))
     return table
 
 
-def _features() -> Table:
-    store = _store()
+def _features(arguments: Sequence[str]) -> Table:
+    store = _store(arguments)
     entries = sorted(store.entries(), key=lambda each: -each.used)
     table = _table("stored features", "of", "split", "cut", "samples", "size", "used")
     for each in entries:
-        made = each.ingredients
+        made = {"split": "", "view": None, "cut": ""} | each.ingredients
         split = (
             made["split"] if made["view"] is None else f"{made['split']}, view {made['view'][0]}"
         )
@@ -144,18 +146,14 @@ def _features() -> Table:
     return table
 
 
-def _clear() -> Text:
-    store = _store()
-    return Text(f"{decimal(store.clear())} removed from {store.directory}")
-
-
-def _store() -> Any:
+def _store(arguments: Sequence[str]) -> Any:
     from finetune.features.store import Store, features_directory  # NumPy is not for all verbs
 
-    return Store(features_directory(), max_bytes=0)
+    given = [each.removeprefix(_DIRECTORY) for each in arguments if each.startswith(_DIRECTORY)]
+    return Store(features_directory(given[-1] if given else None), max_bytes=0)
 
 
-CATALOGS: dict[str, Callable[[], Table]] = {
+CATALOGS: dict[str, Callable[[Sequence[str]], Table]] = {
     "backbones": _backbones,
     "datasets": _datasets,
     "schedules": _schedules,

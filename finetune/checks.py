@@ -45,7 +45,7 @@ def check(config: Config) -> list[str]:
         *_check_dataset(config.dataset),
         *_check_schedule(config.schedule),
         *_check_optimizer(config.optimizer),
-        *_check_features(config.features),
+        *_check_features(config.features, config.dataset.augment),
         *_check_runtime(config.runtime),
     ]
 
@@ -251,13 +251,18 @@ def _check_optimizer(optimizer: OptimizerConfig) -> Iterator[str]:
             )
 
 
-def _check_features(features: FeaturesConfig) -> Iterator[str]:
+def _check_features(features: FeaturesConfig, augment: str) -> Iterator[str]:
     yield from _choice("features.cache", "a mode", features.cache, CACHE_MODES)
     yield from _choice("features.dtype", "a dtype", features.dtype, FEATURE_DTYPES)
     yield from _positive("features.max_gib", features.max_gib, "features.cache=never stores none.")
     views = features.views
     fix = "0 stores no augmented view."
     yield from _number("features.views", views, "at least 0", views >= 0, fix)
+    if views > 0 and augment == "none":
+        yield (
+            f"features.views must be 0 where nothing is augmented. Received: {views} with "
+            "dataset.augment=none. Set dataset.augment=light or strong, or features.views=0."
+        )
 
 
 def _check_runtime(runtime: RuntimeConfig) -> Iterator[str]:

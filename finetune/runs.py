@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from finetune import __version__
 from finetune.backbones import heads
 from finetune.building import Run, Workbench
 from finetune.config import Config
@@ -216,7 +217,8 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
                 **shared,
             )
 
-        return Source(split.num_examples, split.labels.astype(np.int32), inputs)
+        labels = split.labels.astype(np.int32)
+        return Source(split.num_examples, labels, inputs, split.fingerprint)
 
     settings = config.features
     augmentation = run.built.augmentation
@@ -234,11 +236,13 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
             augmentation=None if augmentation is None else augmentation.description,
         ),
         context={
-            "dataset": run.built.dataset.fingerprint,
             "preprocessing": run.built.loaded.image_converter.get_config(),
             "image_size": list(run.built.loaded.image_size),
             "precision": f"{run.built.device.kind} {run.built.device.precision}",
-            "versions": {name: version(name) for name in ("keras", "keras-hub", "tensorflow")},
+            "versions": {
+                "finetune": __version__,
+                **{name: version(name) for name in ("keras", "keras-hub", "tensorflow")},
+            },
         },
         label=f"{run.built.loaded.name} on {run.built.dataset.name}",
         direct=direct,

@@ -1,8 +1,13 @@
 """Jobs of a sweep share a model and what is compiled for it, and nothing else."""
 
 import time
+import warnings
 
+import keras
+import keras_hub
 import numpy as np
+import pytest
+import tensorflow as tf
 
 from finetune import runs
 from finetune.building import Workbench
@@ -46,6 +51,42 @@ def test_a_job_on_a_used_model_gives_the_bits_of_a_run_alone(tmp_path):
     assert [each.metrics for each in second_record.phases] == [
         each.metrics for each in alone_record.phases
     ]
+
+
+@pytest.mark.parametrize("more", [[], ["features.cache=never"], ["dataset.batch_size=7"]])
+def test_the_recorded_test_metrics_are_those_of_the_saved_model(tmp_path, more):
+    overrides = [
+        "experiment=resnet_probe", "dataset.max_samples=60", "schedule.phases.head.epochs=3",
+        *more,
+    ]  # fmt: skip
+    tmp_path.joinpath("run").mkdir()
+    workbench = Workbench()
+    config = read(compose_config(overrides))
+    record = runs.train(config, tmp_path / "run", overrides, time.time(), workbench)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "run/model"))
+    split = workbench._built.dataset.splits["test"]
+    images = np.stack([tf.io.decode_image(each, channels=3).numpy() for each in split.images])
+    logits = model.predict(images, verbose=0)
+    losses = keras.losses.sparse_categorical_crossentropy(split.labels, logits, from_logits=True)
+    assert record.test["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-4)
+    correct = np.mean(np.argmax(logits, 1) == split.labels)
+    assert record.test["accuracy"] == pytest.approx(float(correct))
+
+
+def test_validation_features_are_shared_by_training_subsets(tmp_path):
+    extracted = []
+    for seed in (0, 1):
+        overrides = [
+            "experiment=resnet_probe", "schedule.phases.head.epochs=1", f"seed={seed}",
+            "dataset.train_per_class=2", "features.cache=always", f"features.dir={tmp_path}/f",
+        ]  # fmt: skip
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        record = runs.train(read(compose_config(overrides)), directory, overrides, time.time())
+        extracted.append(record.phases[0].features["samples_extracted"])
+    assert extracted == [20 + 100 + 797, 20]
 
 
 def test_whatever_changes_the_model_is_built_anew(tmp_path):

@@ -146,15 +146,12 @@ def _as_new(task: Any) -> Iterator[None]:
     not that of one that has not been built. It also serializes how the task was compiled, to
     leave that out afterwards.
     """
-    optimizer = getattr(task, "optimizer", None)
-    if optimizer is None:  # never compiled
-        yield
-        return
+    optimizer, compiled = getattr(task, "optimizer", None), task.compiled
     task.optimizer, task.compiled = keras.optimizers.Adam(), False
     try:
         yield
     finally:
-        task.optimizer, task.compiled = optimizer, True
+        task.optimizer, task.compiled = optimizer, compiled
 
 
 def _thawed(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Random augmentation that follows from the seed, the epoch and the row alone.
 
-The layers are Keras' own. They count in a variable, so that what an image gets would depend on what was drawn
-before it; here each image's draws start from a seed of its own, and an epoch looks the same in whichever run,
-order or process it is made.
+The layers are Keras' own. They count in a variable, so that what an image gets would depend on what
+was drawn before it; here each image's draws start from a seed of its own, and an epoch looks the
+same in whichever run, order or process it is made.
 """
 
 from typing import Any

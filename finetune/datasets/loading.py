@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ _BUILDERS = {"digits": Digits}
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Encoded images (object array of bytes) and their class indices (int64)."""
+    """Encoded images (object array of bytes), their class indices (int64), a digest of both."""
 
     name: str
     images: np.ndarray
     labels: np.ndarray
+    fingerprint: str = ""
 
     @property
     def num_examples(self) -> int:
@@ -84,8 +85,8 @@ def load(
             f"dataset.name must be a dataset of at least 2 classes. Received: {name} "
             f"({len(classes)} class). Choose another dataset."
         )
-    header = [name, str(builder.version), config, splits]
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    header = [name, str(builder.version), config]
+    digest = hashlib.sha256(json.dumps([*header, splits], sort_keys=True).encode())
     budget = psutil.virtual_memory().available // 2
     loaded: dict[str, Split] = {}
     for part, expression in splits.items():
@@ -98,10 +99,12 @@ def load(
         budget -= sum(map(len, split.images))
         chosen = np.arange(split.num_examples) if rows is None else rows
         digest.update(part.encode() + b"\0" + chosen.astype("<i8").tobytes())
+        own = hashlib.sha256(json.dumps(header).encode())
         for each in split.images:
-            digest.update(len(each).to_bytes(8, "little") + each)
-        digest.update(split.labels.astype("<i8").tobytes())
-        loaded[part] = split
+            own.update(len(each).to_bytes(8, "little") + each)
+        own.update(split.labels.astype("<i8").tobytes())
+        loaded[part] = replace(split, fingerprint=own.hexdigest())
+        digest.update(own.digest())
     return Dataset(name, digest.hexdigest(), classes, loaded)
 
 

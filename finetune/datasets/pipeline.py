@@ -94,7 +94,9 @@ def single_pass(
     augmentation: Augmentation | None,
     epoch: int,
 ) -> tf.data.Dataset:
-    """Makes the images of one pass in stored order, as they are in an epoch; keeps none of them.
+    """Makes the images of one pass in stored order, as they are in an epoch.
+
+    Without augmentation this is the only pass: no decoded image is kept for another.
 
     Args:
         split: encoded images and labels.
@@ -175,8 +177,10 @@ def _decoder(
     split: Split, image_size: tuple[int, int], prepare: Prepare | None
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns the function from a row of `split` to its decoded and prepared image."""
-    with tf.device("CPU:0"):
-        encoded = tf.constant(list(split.images), dtype=tf.string)
+    if split not in _encoded:
+        with tf.device("CPU:0"):
+            _encoded[split] = tf.constant(list(split.images), dtype=tf.string)
+    encoded = _encoded[split]
 
     def decode(row: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(encoded[row], channels=3, expand_animations=False)
@@ -187,6 +191,7 @@ def _decoder(
     return decode
 
 
+_encoded: WeakKeyDictionary[Split, tf.Tensor] = WeakKeyDictionary()
 # Decoded images live as long as their split: phases and epochs share them.
 _decoded: WeakKeyDictionary[Split, dict[tuple, tf.Tensor]] = WeakKeyDictionary()
 

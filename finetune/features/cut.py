@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from finetune.features.graph import Edge, Graph, flat_graph
 from finetune.freezing.inventory import Inventory, flatten
@@ -43,6 +44,11 @@ class LinearHead:
 
     first: keras.Layer
     dense: keras.layers.Dense
+
+    @property
+    def weights(self) -> tuple[keras.Variable, keras.Variable]:
+        """Kernel and bias."""
+        return self.dense.kernel, self.dense.bias
 
 
 def task_graph(inventory: Inventory) -> Graph | None:
@@ -200,12 +206,12 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
         cls = type(call.operation)
         config = _nameless(call.operation.get_config())
         inputs = [numbers[edge] for edge in call.inputs]
-        constants = repr(_constants(call.node.arguments))
+        constants = _constants(call.node.arguments)
         lines.append(
             json.dumps(
                 [f"{cls.__module__}.{cls.__qualname__}", config, inputs, constants],
                 sort_keys=True,
-                default=repr,
+                default=_described,
             )
         )
     lines.append(json.dumps([[numbers[e], _shape(graph, e)] for e in cut.edges]))
@@ -218,8 +224,24 @@ def _shape(graph: Graph, edge: Edge) -> str:
 
 
 def _constants(arguments: Any) -> Any:
-    """Returns the arguments of a call with tensors left out: slices, axes, flags."""
+    """Returns the arguments of a call with tensors left out: slices, axes, flags, arrays."""
     return arguments.convert(lambda x: "tensor" if isinstance(x, keras.KerasTensor) else x)
+
+
+def _described(value: Any) -> str:
+    """Returns text that is equal for equal values, in each process.
+
+    Raises:
+        NotImplementedError: where there is none.
+    """
+    if hasattr(value, "__array__"):
+        array = np.ascontiguousarray(value)
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
+        return f"{array.dtype} {array.shape} {digest}"
+    text = repr(value)
+    if " at 0x" in text:
+        raise NotImplementedError(f"{type(value).__name__} has no description")
+    return text
 
 
 def _nameless(value: Any) -> Any:

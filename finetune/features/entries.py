@@ -104,6 +104,7 @@ class Items:
             "graph": self.structure_sha256(cut),
             "arrays": [[list(spec.shape), spec.dtype] for spec in specs],
             "split": split,
+            "data": self._sources[split].fingerprint,
             "rows": num_rows,
             "view": None if view is None else [view, self._settings.augmentation],
         }

@@ -25,11 +25,13 @@ class Source:
         labels: (num_examples,) int32 class indices.
         inputs: (rows in a batch, view or None) -> the model's inputs in stored order; a view is a
             number of an augmented one, None is no augmentation.
+        fingerprint: changes with any row.
     """
 
     num_examples: int
     labels: np.ndarray
     inputs: Callable[[int, int | None], tf.data.Dataset]
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ def evaluation_batches(
     entry: Entry, labels: np.ndarray, dtypes: Sequence[str], *, batch_size: int
 ) -> tf.data.Dataset:
     """Makes the batches of one pass in stored order; arguments as in `training_batches`."""
-    if _fits_memory([entry]):
+    if _fits_memory([entry], dtypes):
         # One slice for all: an iterator of it is made in a tenth of the time of one that gathers.
         with tf.device("CPU:0"):
             held = tuple(tf.cast(a, d) for a, d in zip(entry.arrays, dtypes, strict=True))
@@ -105,9 +107,14 @@ def evaluation_batches(
     return _batches(tf.data.Dataset.zip(epoch, rows), gather, -(-len(labels) // batch_size))
 
 
-def _fits_memory(views: Sequence[Entry]) -> bool:
-    free = psutil.virtual_memory().available * MEMORY_SHARE
-    return sum(entry.num_bytes for entry in views) <= free
+def _fits_memory(views: Sequence[Entry], dtypes: Sequence[str]) -> bool:
+    """Tells whether the features may be held as they are above the cut."""
+    needed = sum(
+        array.size * tf.as_dtype(dtype).size
+        for entry in views
+        for array, dtype in zip(entry.arrays, dtypes, strict=True)
+    )
+    return needed <= psutil.virtual_memory().available * MEMORY_SHARE
 
 
 def _batches(order: tf.data.Dataset, gather: Callable[..., Any], steps: int) -> tf.data.Dataset:
@@ -125,7 +132,7 @@ def _gatherer(
     shapes = [array.shape[1:] for array in views[0].arrays]
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         classes = tf.constant(labels)
-        if _fits_memory(views):
+        if _fits_memory(views, dtypes):
             held = [
                 tf.constant(arrays[0] if len(views) == 1 else np.concatenate(arrays))
                 for arrays in zip(*(entry.arrays for entry in views), strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from finetune.errors import ConfigError
-from finetune.features import extraction, feeding
+from finetune.features import extraction, feeding, rules
 from finetune.features.cut import (
     Cut,
     LinearHead,
@@ -39,7 +39,7 @@ class FeatureService:
         sources: train, validation and test.
         settings: of the store.
         context: whatever else the numbers depend on: preprocessing, image size, precision,
-            dataset fingerprint, library versions; JSON values.
+            library versions; JSON values.
         label: says to people what model on what data this is.
         direct: what a phase is fed with that reads no features.
         graph: the task model taken apart (`finetune.features.cut.task_graph`), or None.
@@ -124,34 +124,19 @@ class FeatureService:
         return self._graph
 
     def _check(self) -> None:
-        problems = []
-        for phase, cut in zip(self._phases, self._cuts, strict=True):
-            if phase.solver != "lbfgs":
-                continue
-            where = f"schedule.phases.{phase.name}.solver must be gradient"
-            fix = "Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
-            if cut is None or find_linear_head(self._graph_of(cut), cut) is None:
-                problems.append(
-                    f"{where} unless the phase trains a linear head on frozen features. Received: "
-                    f"lbfgs with {phase.rule}. {fix}"
-                )
-            elif self._settings.cache == "never" or self._without_views():
-                problems.append(
-                    f"{where} where no features are stored. Received: lbfgs with features.cache="
-                    f"{self._settings.cache}, features.views={self._settings.views}. Set "
-                    "features.cache=auto, and features.views where the data are augmented."
-                )
-        if self._settings.cache == "always" and self._without_views():
+        settings = self._settings
+        problems = [rules.views_problem(settings)]
+        for phase, plan, cut in zip(self._phases, self._plans, self._cuts, strict=True):
+            head = None if cut is None else find_linear_head(self._graph_of(cut), cut)
+            labels = self._sources["train"].labels
             problems.append(
-                "features.views must be at least 1 to store an augmented training split. Received: "
-                f"{self._settings.views} with features.cache=always. Set features.views to the "
-                "number of epochs for exact training, or to fewer views that epochs share."
+                rules.exact_head_problem(phase, plan, head, self._inventory, labels, settings)
             )
-        if problems:
-            raise ConfigError(problems)
-
-    def _without_views(self) -> bool:
-        return not self._settings.training_views
+        found = [each for each in problems if each is not None]
+        if found:
+            raise ConfigError(found)
+        if settings.cache != "never":
+            rules.require_writable(settings.directory)
 
     # What is stored.
 
@@ -181,10 +166,13 @@ class FeatureService:
                     saves_seconds=verdict.saves_seconds,
                     costs_seconds=verdict.costs_seconds,
                 )
-                if self._settings.cache == "always" and not verdict.stored:
+                needed = "always" if self._settings.cache == "always" else None
+                if self._phases[index].solver == "lbfgs":
+                    needed = "solver lbfgs"
+                if needed is not None and not verdict.stored:
                     raise ConfigError(
-                        f"features.cache must be auto or never here. Received: always, but the "
-                        f"features of phase {self._phases[index].name} are not stored: "
+                        f"features.max_gib must let the features of phase "
+                        f"{self._phases[index].name} be stored. Received: {needed}, but "
                         f"{verdict.reason}. Raise features.max_gib or free some disk."
                     )
 
@@ -197,14 +185,14 @@ class FeatureService:
             return "no frozen prefix"
         if self._settings.cache == "never":
             return "features.cache=never"
-        if self._without_views():
+        if not self._settings.training_views:
             return "random augmentation; features.views=K stores K views"
         if not self._items.specs(cut):
             return "the shape of its features differs from batch to batch"
         try:
             self._items.structure_sha256(cut)
         except NotImplementedError:
-            return "a layer below the cut has no get_config"
+            return "a layer below the cut has no full get_config"
         return None
 
     def _refused(self, index: int, reason: str) -> FeatureDecision:

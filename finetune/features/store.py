@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,15 +26,15 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 MANIFEST = "manifest.json"
 _LOCKS = "locks"
+_KEY = re.compile(r"[0-9a-f]{64}")
+_LEFT_OVER = re.compile(r"\.[0-9a-f]{64}\.\d+(\.gone)?")
 _POLL_SECONDS = 0.1
 
 
 def features_directory(configured: str | None = None) -> Path:
     """Returns where features are stored: as configured, by environment, or in the user's cache."""
-    if configured is not None:
-        return Path(configured).expanduser()
-    if (own := os.environ.get("FINETUNE_FEATURES_DIR")) is not None:
-        return Path(own)
+    if own := configured or os.environ.get("FINETUNE_FEATURES_DIR"):
+        return Path(own).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "finetune" / "features"
 
@@ -87,7 +88,7 @@ class EntryInfo:
 
 
 class EntryWriter:
-    """Takes the batches of one entry; `commit` puts it in its place.
+    """Takes the batches of one entry; `commit` puts it in its place. Its maker holds the lock.
 
     Args:
         target: the directory that the entry will be.
@@ -109,7 +110,8 @@ class EntryWriter:
         self._num_samples = num_samples
         self._written = 0
         self._ingredients = dict(ingredients)
-        shutil.rmtree(self._fresh, ignore_errors=True)
+        for left in target.parent.glob(f".{target.name}.*"):  # of processes that were killed
+            shutil.rmtree(left, ignore_errors=True)
         self._fresh.mkdir(parents=True)
         self._files = [(self._fresh / _file(i)).open("wb") for i in range(len(self._specs))]
         self._digests = [hashlib.sha256() for _ in self._specs]
@@ -128,7 +130,7 @@ class EntryWriter:
                 raise ValueError(
                     f"features must have shape {spec.shape}. Received: {batch.shape[1:]}."
                 )
-            data = _narrowed(batch, spec.dtype)
+            data = _as_dtype(batch, spec.dtype)
             data.tofile(file)
             digest.update(data.view(np.uint8).data)
         self._written += len(batches[0])
@@ -159,7 +161,7 @@ class EntryWriter:
             file.flush()
             os.fsync(file.fileno())
         if self._target.exists():  # damaged, or made by a process that held no lock
-            shutil.rmtree(self._target)
+            _discard(self._target)
         self._fresh.rename(self._target)
 
     def abort(self) -> None:
@@ -203,7 +205,7 @@ class Store:
             os.utime(path / MANIFEST)
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("features %s are damaged (%s) and will be made anew", key[:12], error)
-            shutil.rmtree(path, ignore_errors=True)
+            _discard(path)
             return None
         self._verified[key] = entry
         return entry
@@ -263,28 +265,29 @@ class Store:
                 total -= each.num_bytes
 
     def entries(self) -> list[EntryInfo]:
-        """Lists the entries; leftovers of killed processes are removed on the way."""
+        """Lists the entries, damaged ones too; what killed processes left is removed on the way."""
         if not self.directory.is_dir():
             return []
         found = []
         for path in sorted(self.directory.iterdir()):
-            if path.name.startswith("."):
-                _remove_if_orphaned(path)
-                continue
-            try:
-                manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-                found.append(
-                    EntryInfo(
-                        key=path.name,
-                        num_bytes=sum(f.stat().st_size for f in path.iterdir()),
-                        num_samples=manifest["num_samples"],
-                        used=(path / MANIFEST).stat().st_mtime,
-                        ingredients=manifest["ingredients"],
-                    )
-                )
-            except (OSError, ValueError, KeyError):
-                continue  # no entry, or removed by another process just now
+            if _LEFT_OVER.fullmatch(path.name):
+                self._remove_if_orphaned(path)
+            elif _KEY.fullmatch(path.name):
+                try:
+                    found.append(_info(path))
+                except FileNotFoundError:
+                    continue  # removed by another process just now
         return found
+
+    def _remove_if_orphaned(self, path: Path) -> None:
+        """Removes what a process left half-written, unless one is writing it now."""
+        (self.directory / _LOCKS).mkdir(exist_ok=True)
+        lock = filelock.FileLock(self.directory / _LOCKS / f"{path.name.split('.')[1]}.lock")
+        try:
+            with lock.acquire(blocking=False):
+                shutil.rmtree(path, ignore_errors=True)
+        except filelock.Timeout:
+            return
 
     def clear(self) -> int:
         """Removes every entry; returns the bytes that were freed."""
@@ -295,27 +298,43 @@ class Store:
 
     def _remove(self, key: str) -> None:
         self._verified.pop(key, None)
-        # Renamed first: whoever looks sees all of it or nothing. Open maps stay readable.
-        doomed = self.directory / f".{key}.{os.getpid()}.gone"
-        try:
-            (self.directory / key).rename(doomed)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(doomed, ignore_errors=True)
+        _discard(self.directory / key)
+
+
+def _discard(path: Path) -> None:
+    """Removes an entry. Renamed first: whoever looks sees all or nothing. Maps stay readable."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.gone")
+    try:
+        path.rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _info(path: Path) -> EntryInfo:
+    num_bytes = sum(file.stat().st_size for file in path.iterdir())
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        used = (path / MANIFEST).stat().st_mtime
+        num_samples, ingredients = int(manifest["num_samples"]), dict(manifest["ingredients"])
+        return EntryInfo(path.name, num_bytes, num_samples, used, ingredients)
+    except (OSError, ValueError, KeyError, TypeError):
+        return EntryInfo(path.name, num_bytes, 0, path.stat().st_mtime, {"label": "damaged"})
 
 
 def _file(index: int) -> str:
     return f"{index}.bin"
 
 
-def _narrowed(batch: np.ndarray, dtype: str) -> np.ndarray:
+def _as_dtype(batch: np.ndarray, dtype: str) -> np.ndarray:
     """Returns `batch` in the dtype on disk; refuses values out of its range."""
     if batch.dtype == np_dtype(dtype):
         return np.ascontiguousarray(batch)
     with np.errstate(over="ignore"):
         narrow = np.ascontiguousarray(batch.astype(np_dtype(dtype)))
-    if not np.isfinite(narrow.astype(np.float32)).all() and np.isfinite(batch).all():
-        largest = float(np.abs(batch).max())
+    overflown = np.isfinite(batch) & ~np.isfinite(narrow.astype(np.float32))
+    if overflown.any():
+        largest = float(np.abs(batch[overflown]).max())
         raise OverflowError(f"{dtype}, which cannot hold {largest:g}")
     return narrow
 
@@ -332,20 +351,3 @@ def _read(path: Path) -> Entry:
                 raise ValueError(f"{_file(index)} is not what its manifest says")
         arrays.append(np.memmap(path / _file(index), np_dtype(each["dtype"]), "r", shape=shape))
     return Entry(path.name, tuple(arrays))
-
-
-def _remove_if_orphaned(path: Path) -> None:
-    """Removes a half-written directory whose process is gone."""
-    pid = path.name.strip(".").split(".")[1:2]
-    if pid and pid[0].isdigit() and not _alive(int(pid[0])):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

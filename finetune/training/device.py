@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config  # only it can turn determinism off
 
 from finetune.errors import ConfigError
 from finetune.startup import native_stderr_held
@@ -67,7 +68,9 @@ def prepare(device: str, precision: str, deterministic: bool, seed: int) -> Devi
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(seed)
     if deterministic:
-        tf.config.experimental.enable_op_determinism()
+        tf_config.enable_op_determinism()
+    else:
+        tf_config.disable_op_determinism()  # a job before may have asked for it
     names = tuple(gpu.name for gpu in gpus) or ("cpu",)
     log.info("device %s %s, precision %s, deterministic %s", kind, names, policy, deterministic)
     return Device(kind, names, policy, deterministic)

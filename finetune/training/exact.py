@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.training.standardise import Statistics
+from finetune.features.feeding import Feed
+from finetune.training.standardise import Statistics, statistics_of
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,27 @@ class ExactHead:
     strength: float
     iterations: int
     validation_loss: float
+
+
+def solve(feed: Feed) -> ExactHead:
+    """Fits the exact head to the stored features of a feed, all views, and puts it in place."""
+    head, features = feed.head, feed.head_features
+    assert head is not None and features is not None  # noqa: S101 - the feature service sees to it
+    train, validation = (
+        np.concatenate([entry.arrays[0] for entry in feed.stored[split]]).astype(np.float32)
+        for split in ("train", "validation")
+    )
+    exact = fit_exact_head(
+        train,
+        np.tile(feed.labels["train"], len(feed.stored["train"])),
+        validation,
+        feed.labels["validation"],
+        num_classes=head.dense.units,
+        statistics=statistics_of(features()),
+    )
+    for weight, value in zip(head.weights, (exact.kernel, exact.bias), strict=True):
+        weight.assign(value.astype(np.float32))
+    return exact
 
 
 def fit_exact_head(

@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.features.cut import task_graph
+from finetune.features.cut import LinearHead, task_graph
 from finetune.features.graph import Part
 from finetune.freezing.inventory import Inventory, as_array, to_numpy
 from finetune.freezing.plan import FreezePlan
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
+from finetune.training.standardise import StandardisedHead
 
 
 class Programs:
@@ -34,6 +35,7 @@ class Programs:
         self._groups: OptimizerGroups | None = None
         self._groups_key: Any = None
         self._compiled: dict[int, Any] = {}
+        self._heads: dict[tuple[int, int], StandardisedHead] = {}
         self._start = _values(inventory.model) if reused else None
 
     @property
@@ -53,6 +55,13 @@ class Programs:
         if self._groups is not None:
             self._groups.restart()
 
+    def standardised(self, head: LinearHead) -> StandardisedHead:
+        """Returns what puts the head into standardised coordinates, the same one each time."""
+        layers = (id(head.first), id(head.dense))
+        if layers not in self._heads:
+            self._heads[layers] = StandardisedHead(head)
+        return self._heads[layers]
+
     def optimizers(
         self, settings: OptimizerSettings, plans: Sequence[FreezePlan]
     ) -> OptimizerGroups:
@@ -70,7 +79,7 @@ class Programs:
         *,
         plan: FreezePlan,
         steps_per_execution: int,
-        coordinates: Any,
+        standardised: bool,
     ) -> None:
         """Compiles a model for a phase, unless it is compiled for just that already.
 
@@ -79,10 +88,10 @@ class Programs:
             optimizer: of the phase.
             plan: what trains, and which layers are held.
             steps_per_execution: as in Keras.
-            coordinates: equal for equal standardisation of the head's features.
+            standardised: whether the head is in standardised coordinates.
         """
         held = (plan.trainable, plan.inactive_stages, plan.held_norms)
-        key = (id(optimizer), held, steps_per_execution, coordinates)
+        key = (id(optimizer), held, steps_per_execution, standardised)
         # A loss-scaling optimizer that Keras puts around ours has state of its own: made anew.
         if self._compiled.get(id(model)) == key and model.optimizer is optimizer:
             return

@@ -28,9 +28,11 @@ class Statistics:
     mean: np.ndarray
     scale: np.ndarray
 
-    def as_key(self) -> tuple[bytes, bytes]:
-        """Returns what is equal for equal statistics."""
-        return self.mean.tobytes(), self.scale.tobytes()
+    def __eq__(self, other: object) -> bool:
+        """Returns whether all values are the same."""
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        return np.array_equal(self.mean, other.mean) and np.array_equal(self.scale, other.scale)
 
 
 def statistics_of(batches: Iterable[np.ndarray]) -> Statistics:
@@ -44,48 +46,73 @@ def statistics_of(batches: Iterable[np.ndarray]) -> Statistics:
         mean = mean + delta * len(rows) / total
         count = total
     spread = np.sqrt(squares / count)
-    constant = spread <= _NARROW * spread.max(initial=0.0)
+    constant = spread <= _NARROW * np.maximum(spread.max(initial=0.0), np.abs(mean))
     return Statistics(np.asarray(mean), np.where(constant, 1.0, spread))
 
 
 class StandardisedHead:
-    """Keeps a head in standardised coordinates from construction until `fold`.
+    """Puts a linear head into standardised coordinates and back, once a phase.
+
+    Steps that were compiled in standardised coordinates stay right after `fold`: mean and scale
+    are variables that are 0 and 1 then.
 
     Args:
-        head: its first layer is given standardised features meanwhile.
-        statistics: of the features.
-        optimizer: what updates kernel and bias; its moments change coordinates too.
+        head: its first layer is given standardised features between `enter` and `fold`.
     """
 
-    def __init__(
-        self, head: LinearHead, statistics: Statistics, optimizer: keras.optimizers.Optimizer
+    def __init__(self, head: LinearHead) -> None:
+        self._head = head
+        size = head.dense.kernel.shape[0]
+        zeros, ones = np.zeros(size, np.float32), np.ones(size, np.float32)
+        self._mean: Any = keras.Variable(zeros, dtype="float32", trainable=False)
+        self._scale: Any = keras.Variable(ones, dtype="float32", trainable=False)
+        self._statistics = Statistics(zeros, ones)
+        self._pairs: list[tuple[str, Any, Any]] = []  # kernel and bias slots of one kind
+        self._before: tuple[Statistics, list[np.ndarray], list[np.ndarray]] | None = None
+
+    def enter(
+        self,
+        statistics: Statistics,
+        of_kernel: keras.optimizers.Optimizer,
+        of_bias: keras.optimizers.Optimizer,
     ) -> None:
-        self._head, self._optimizer = head, optimizer
-        self._mean, self._scale = statistics.mean, statistics.scale
+        """Changes to the coordinates of `statistics`; the moments in the optimizers change too."""
+        dense = self._head.dense
+        self._statistics = statistics
+        self._mean.assign(statistics.mean.astype(np.float32))
+        self._scale.assign(statistics.scale.astype(np.float32))
         kernel, bias = self._values()
-        self._assign(kernel * self._scale[:, None], bias + self._mean @ kernel)
-        self._turn_moments(1 / self._scale, -self._mean / self._scale)
+        self._assign(kernel * statistics.scale[:, None], bias + statistics.mean @ kernel)
+        kernel_slots, bias_slots = _slots(of_kernel, dense.kernel), _slots(of_bias, dense.bias)
+        self._pairs = [
+            (name, slot, bias_slots[name])
+            for name, slot in kernel_slots.items()
+            if name in bias_slots
+        ]
+        self._turn(1 / statistics.scale, -statistics.mean / statistics.scale)
         self._wrap()
 
     def fold(self) -> None:
-        """Gives the head its plain coordinates and its own `call` back; once."""
+        """Gives the head its plain coordinates and its own `call` back."""
         del self._head.first.call
+        mean, scale = self._statistics.mean, self._statistics.scale
         kernel, bias = self._values()
-        plain = kernel / self._scale[:, None]
-        self._assign(plain, bias - self._mean @ plain)
-        self._turn_moments(self._scale, self._mean)
+        plain = kernel / scale[:, None]
+        self._assign(plain, bias - mean @ plain)
+        self._turn(scale, mean)
+        self._mean.assign(np.zeros_like(mean, np.float32))
+        self._scale.assign(np.ones_like(scale, np.float32))
 
     def _wrap(self) -> None:
         layer = self._head.first
         call = layer.call
         dtype = layer.compute_dtype
-        mean: Any = keras.ops.convert_to_tensor(self._mean.astype(np.float32))
-        scale: Any = keras.ops.convert_to_tensor(self._scale.astype(np.float32))
 
         @functools.wraps(call)
         def standardised(inputs: Any, *args: Any, **kwargs: Any) -> Any:
             plain: Any = keras.ops.cast(inputs, "float32")
-            return call(keras.ops.cast((plain - mean) / scale, dtype), *args, **kwargs)
+            standard = (plain - self._mean) / self._scale
+            return call(keras.ops.cast(standard, dtype), *args, **kwargs)
 
         layer.call = standardised
 
@@ -97,21 +124,31 @@ class StandardisedHead:
         self._head.dense.kernel.assign(kernel.astype(np.float32))
         self._head.dense.bias.assign(bias.astype(np.float32))
 
-    def _turn_moments(self, factor: np.ndarray, offset: np.ndarray) -> None:
-        """Changes first moments as gradients change; bounds second ones (Minkowski) from above."""
-        dense = self._head.dense
-        kernel_slots, bias_slots = (
-            _slots(self._optimizer, each) for each in (dense.kernel, dense.bias)
-        )
-        for name, slot in kernel_slots.items():
+    def _turn(self, factor: np.ndarray, offset: np.ndarray) -> None:
+        """Changes the kernel's moments: first ones as gradients change, second ones as a bound.
+
+        Second moments are bounded from above (Minkowski). A change that is taken back at once, as
+        from one probe phase to the next, restores them instead of widening the bound twice.
+        """
+        given = [to_numpy(slot) for _, slot, _ in self._pairs]
+        if self._before is not None:
+            statistics, left, arrived = self._before
+            same = len(given) == len(arrived) and all(map(np.array_equal, given, arrived))
+            if same and statistics == self._statistics:
+                for (_, slot, _), value in zip(self._pairs, left, strict=True):
+                    slot.assign(value)
+                self._before = (statistics, given, left)
+                return
+        for name, slot, bias_slot in self._pairs:
             of_kernel = to_numpy(slot).astype(np.float64)
-            of_bias = to_numpy(bias_slots[name]).astype(np.float64)
+            of_bias = to_numpy(bias_slot).astype(np.float64)
             if "velocity" in name:
                 root = factor[:, None] * np.sqrt(of_kernel)
                 turned = (root + np.abs(offset)[:, None] * np.sqrt(of_bias)) ** 2
             else:
                 turned = factor[:, None] * of_kernel + offset[:, None] * of_bias
             slot.assign(turned.astype(np.float32))
+        self._before = (self._statistics, given, [to_numpy(slot) for _, slot, _ in self._pairs])
 
 
 def _slots(optimizer: keras.optimizers.Optimizer, weight: Any) -> dict[str, Any]:

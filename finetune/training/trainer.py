@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
@@ -25,10 +23,10 @@ from finetune.freezing.schedule import Phase
 from finetune.record import FrozenProof, Listener, MetricRow, PhaseRecord, RunRecord
 from finetune.training import checkpoints
 from finetune.training.callbacks import BestEpoch, StepReporter
-from finetune.training.exact import fit_exact_head
+from finetune.training.exact import solve
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.programs import Programs
-from finetune.training.standardise import StandardisedHead, Statistics, statistics_of
+from finetune.training.standardise import statistics_of
 
 log = logging.getLogger(__name__)
 
@@ -150,13 +148,13 @@ class Trainer:
         record.features = dict(feed.record)
         self._add_seconds("extraction", record.features.get("seconds", 0.0))
         optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
-        with self._standardised(feed, plan, phase) as statistics:
+        with self._standardised(feed, plan, phase) as standardised:
             self._programs.compile(
                 feed.model,
                 optimizer,
                 plan=plan,
-                steps_per_execution=min(feed.steps_per_execution, feed.num_steps),
-                coordinates=None if statistics is None else statistics.as_key(),
+                steps_per_execution=_whole_executions(feed.num_steps, feed.steps_per_execution),
+                standardised=standardised,
             )
             if phase.solver == "lbfgs":
                 self._solve(feed, phase, record)
@@ -176,49 +174,29 @@ class Trainer:
         return feed
 
     @contextmanager
-    def _standardised(
-        self, feed: Feed, plan: FreezePlan, phase: Phase
-    ) -> Iterator[Statistics | None]:
+    def _standardised(self, feed: Feed, plan: FreezePlan, phase: Phase) -> Iterator[bool]:
         """Trains a linear head on standardised features; it is plain again afterwards, always."""
         head, features = feed.head, feed.head_features
+        paths = {id(variable): path for path, variable in self._inventory.variables.items()}
+        weights = [paths[id(each)] for each in (() if head is None else head.weights)]
         wanted = self._standardise and phase.solver == "gradient"
-        if not wanted or head is None or features is None:
-            yield None
-            return
-        paths = {id(v): path for path, v in self._inventory.variables.items()}
-        weights = [paths[id(each)] for each in (head.dense.kernel, head.dense.bias)]
-        if not plan.trainable.issuperset(weights):
-            yield None
+        if not wanted or head is None or features is None or not plan.trainable >= set(weights):
+            yield False
             return
         began = time.perf_counter()
-        statistics = statistics_of(features())
-        optimizer = self._optimizers.of_weight(weights[0])
-        standardised = StandardisedHead(head, statistics, optimizer)
+        standardised = self._programs.standardised(head)
+        optimizers = [self._optimizers.of_weight(path) for path in weights]
+        standardised.enter(statistics_of(features()), *optimizers)
         self._add_seconds("extraction", time.perf_counter() - began)
         try:
-            yield statistics
+            yield True
         finally:
             standardised.fold()
 
     def _solve(self, feed: Feed, phase: Phase, record: PhaseRecord) -> None:
         """Puts the exact linear head in place; it counts as one epoch."""
-        assert feed.head is not None and feed.stored is not None  # noqa: S101 - checked at the start
         began = time.perf_counter()
-        rows = [
-            np.concatenate([e.arrays[0] for e in feed.stored[s]]) for s in ("train", "validation")
-        ]
-        train, validation = (each.astype(np.float64) for each in rows)
-        dense = feed.head.dense
-        exact = fit_exact_head(
-            train,
-            np.tile(feed.labels["train"], len(feed.stored["train"])),
-            validation,
-            feed.labels["validation"],
-            num_classes=dense.units,
-            statistics=statistics_of([train]),
-        )
-        dense.kernel.assign(exact.kernel.astype(np.float32))
-        dense.bias.assign(exact.bias.astype(np.float32))
+        exact = solve(feed)
         record.solver = {
             "name": phase.solver,
             "C": exact.strength,
@@ -315,6 +293,14 @@ class Trainer:
         plans = self._plans[: len(self._record.phases)]
         moved = {path for plan in plans for path in set(plan.states) - set(plan.still)}
         checkpoints.save(self._checkpoint_dir, self._inventory, moved, self._optimizers, state)
+
+
+def _whole_executions(num_steps: int, wanted: int) -> int:
+    """Returns the most steps an execution, up to those wanted, that make up an epoch exactly.
+
+    Keras rounds an epoch up to whole executions, and would take steps from the next one.
+    """
+    return max(n for n in range(1, min(num_steps, wanted) + 1) if num_steps % n == 0)
 
 
 def _evaluate(feed: Feed, batches: Any) -> dict[str, float]:

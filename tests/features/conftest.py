@@ -97,12 +97,13 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
     )  # fmt: skip
     plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
     context = settings.pop("context", CONTEXT)
+    max_bytes = settings.pop("max_bytes", 10**9)
     standardise = settings.pop("standardise", True)
     optimizer = settings.pop("optimizer", "adamw")
     service = FeatureService(
         inventory, phases, plans, sources=sources, context=context, direct=feed,
         graph=task_graph(inventory), parts={},
-        settings=FeatureSettings(cache, directory, 10**9, **settings),
+        settings=FeatureSettings(cache, directory, max_bytes, **settings),
         batch_size=BATCH_SIZE, seed=0,
     )  # fmt: skip
     record = RunRecord(

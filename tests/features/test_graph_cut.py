@@ -200,6 +200,22 @@ def test_the_digest_of_a_graph_ignores_names_and_sees_settings():
     assert len({digest(), digest(strides=2), digest(slice_from=1)}) == 3
 
 
+def test_the_digest_of_a_graph_sees_every_value_of_a_constant():
+    def digest(middle):
+        values = np.zeros((1, 2000), "float32")
+        values[0, 1000] = middle  # NumPy leaves it out of a repr
+        inputs = keras.Input((2000,))
+        x = keras.layers.Dense(2000, name="frozen")(inputs)
+        x = keras.ops.multiply(x, values)
+        model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+        stage = Stage("stage1", model.get_layer("frozen"))
+        graph, cut = cut_of(take_inventory(model, (stage,)), depth(0))
+        assert len(cut.calls) == 2
+        return structure_sha256(graph, cut)
+
+    assert digest(1.0) == digest(1.0) != digest(2.0)
+
+
 def test_a_subclassed_model_cannot_be_taken_apart():
     class Own(keras.Model):
         def call(self, inputs):

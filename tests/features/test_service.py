@@ -102,15 +102,15 @@ def test_dropout_awake_below_is_not_cached(tmp_path):
 
 
 def test_random_augmentation_is_never_stored_silently(tmp_path):
-    run = train(make_tiny, progressive(0), tmp_path, cache="auto", augmented=True)
+    run = train(make_tiny, progressive(0), tmp_path, cache="auto", augmentation="light")
     assert not run.decisions[0].stored
     assert run.decisions[0].reason == "random augmentation; features.views=K stores K views"
     with pytest.raises(ConfigError, match=r"features\.views must be at least 1"):
-        train(make_tiny, progressive(0), tmp_path, augmented=True)
+        train(make_tiny, progressive(0), tmp_path, augmentation="light")
 
 
 def test_views_are_stored_each_and_read_in_turn(tmp_path):
-    run = train(make_tiny, progressive(0, epochs=3), tmp_path, augmented=True, views=2)
+    run = train(make_tiny, progressive(0, epochs=3), tmp_path, augmentation="light", views=2)
     assert extracted(run) == 2 * 22 + 10 + 6
     assert {what for what, _, _ in run.extracted} >= {"train, view 0", "train, view 1"}
 
@@ -214,6 +214,38 @@ def test_lbfgs_needs_stored_features_and_a_linear_head(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             train(make_tiny, [replace(wrong, solver="lbfgs")], tmp_path, cache)
+
+
+def test_lbfgs_trains_kernel_and_bias_or_is_refused(tmp_path):
+    rule = FreezeRule("patterns", train=("logits/bias",), freeze=(".*",))
+    with pytest.raises(ConfigError, match="unless the phase trains a linear head"):
+        train(make_tiny, [Phase("bias", 1, 1e-3, rule, solver="lbfgs")], tmp_path, "auto")
+    exact = [replace(progressive(0)[0], solver="lbfgs")]
+    with pytest.raises(ConfigError, match=r"features\.max_gib must let.*solver lbfgs"):
+        train(make_tiny, exact, tmp_path, "auto", max_bytes=10)
+
+
+def test_a_head_that_trains_in_parts_keeps_its_moments_apart(tmp_path):
+    rule = FreezeRule("patterns", train=("logits/kernel",), freeze=(".*",))
+    phases = [*progressive(0), Phase("kernel", 2, 1e-3, rule)]
+    cached, computed = (train(make_tiny, phases, tmp_path, cache) for cache in ("always", "never"))
+    for path, value in computed.weights.items():
+        np.testing.assert_allclose(cached.weights[path], value, 1e-4, 1e-5, err_msg=path)
+
+
+def test_a_probe_in_two_phases_trains_as_in_one(tmp_path):
+    (one,) = progressive(0, epochs=6)
+    halves = [replace(one, name=name, epochs=3) for name in "ab"]
+    whole, split = train(make_tiny, [one], tmp_path), train(make_tiny, halves, tmp_path)
+    for path in ("logits/kernel", "logits/bias"):
+        np.testing.assert_allclose(split.weights[path], whole.weights[path], 1e-4, 1e-6)
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError, match=r"features\.dir must be a directory.*file"):
+        train(make_tiny, progressive(0), file)
 
 
 def test_the_exact_head_is_the_optimum_and_the_next_phase_starts_from_it(tmp_path):

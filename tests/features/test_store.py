@@ -4,12 +4,13 @@ import json
 import multiprocessing
 import os
 import time
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from finetune.features.store import MANIFEST, ArraySpec, Store, key_of
+from finetune.features.store import MANIFEST, ArraySpec, Store, features_directory, key_of
 
 KEY = key_of({"weights": "a"})
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -100,14 +101,15 @@ def test_the_least_recently_used_go_first_and_kept_ones_stay(tmp_path):
     assert tight.entries() == []
 
 
-def test_leftovers_of_a_dead_process_go_and_those_of_a_living_one_stay(tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=int)
-    process.start()
-    process.join()
-    for pid in (process.pid, os.getpid()):
-        (tmp_path / f".{KEY}.{pid}").mkdir()
-    assert Store(tmp_path, 10**9).entries() == []
-    assert [path.name for path in tmp_path.iterdir()] == [f".{KEY}.{os.getpid()}"]
+def test_leftovers_go_unless_one_is_being_written(tmp_path):
+    left = tmp_path / f".{KEY}.1"
+    left.mkdir()
+    store = Store(tmp_path, 10**9)
+    with store.locked([KEY], lambda: None):
+        assert Store(tmp_path, 10**9).entries() == []
+        assert left.is_dir()
+    assert store.entries() == []
+    assert not left.exists()
 
 
 def make_slowly(folder, queue):
@@ -118,6 +120,46 @@ def make_slowly(folder, queue):
             put(store)
             queue.put("made")
     queue.put(float(store.open(KEY).arrays[0].sum()))
+
+
+def test_only_what_is_ours_is_removed(tmp_path):
+    foreign = [tmp_path / name for name in (".python.3999999", f".{KEY}.x", "models", ".cache.1")]
+    for each in foreign:
+        each.mkdir()
+    store = Store(tmp_path, 10**9)
+    assert store.entries() == [] and store.clear() == 0
+    assert all(each.is_dir() for each in foreign)
+
+
+@pytest.mark.parametrize("manifest", [None, "[1]", "{"])
+def test_a_damaged_entry_is_counted_and_cleared(tmp_path, manifest):
+    store = Store(tmp_path, 10**9)
+    put(store)
+    path = tmp_path / KEY / MANIFEST
+    if manifest is None:
+        path.unlink()
+    else:
+        path.write_text(manifest)
+    (info,) = store.entries()
+    assert info.ingredients == {"label": "damaged"} and info.num_bytes >= 48
+    assert store.clear() == info.num_bytes
+    assert not (tmp_path / KEY).exists()
+
+
+def test_where_the_store_is(monkeypatch):
+    monkeypatch.setenv("FINETUNE_FEATURES_DIR", "~/f")
+    assert features_directory() == Path.home() / "f"
+    assert features_directory("x") == Path("x")
+    monkeypatch.setenv("FINETUNE_FEATURES_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
+    assert features_directory() == Path("/c/finetune/features")
+
+
+def test_one_nan_does_not_hide_an_overflow(tmp_path):
+    writer = Store(tmp_path, 10**9).writer(KEY, 1, [ArraySpec((2,), "float16")], {})
+    with pytest.raises(OverflowError, match="1e[+]06"):
+        writer.write([np.array([[1e6, np.nan]], np.float32)])
+    writer.abort()
 
 
 def test_eight_processes_make_an_entry_once(tmp_path):

@@ -44,7 +44,8 @@ def test_the_head_gives_the_same_logits_before_during_and_after():
     model, head = make_head(optimizer)
     before = model(FEATURES).numpy()
     kernel = head.dense.kernel.numpy()
-    standardised = StandardisedHead(head, statistics_of([FEATURES]), optimizer)
+    standardised = StandardisedHead(head)
+    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
     np.testing.assert_allclose(model(FEATURES).numpy(), before, atol=1e-4)
     assert not np.allclose(head.dense.kernel.numpy(), kernel)
     standardised.fold()
@@ -59,7 +60,8 @@ def test_first_moments_change_as_gradients_do():
     slots = optimizer.momentums
     for slot, gradient in zip(slots, plain, strict=True):
         slot.assign(gradient)
-    standardised = StandardisedHead(head, statistics_of([FEATURES]), optimizer)
+    standardised = StandardisedHead(head)
+    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
     for slot, gradient in zip(slots, gradients(model, head.dense), strict=True):
         np.testing.assert_allclose(slot.numpy(), gradient, rtol=1e-3, atol=1e-5)
     standardised.fold()
@@ -67,12 +69,47 @@ def test_first_moments_change_as_gradients_do():
         np.testing.assert_allclose(slot.numpy(), gradient, rtol=1e-3, atol=1e-4)
 
 
+def test_what_was_compiled_inside_evaluates_the_plain_head_afterwards():
+    optimizer = keras.optimizers.Adam()
+    model, head = make_head(optimizer)
+    before = model(FEATURES).numpy()
+    standardised = StandardisedHead(head)
+    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
+    compiled = tf.function(model)
+    np.testing.assert_allclose(compiled(FEATURES), before, atol=1e-4)
+    standardised.fold()
+    np.testing.assert_allclose(compiled(FEATURES), model(FEATURES), atol=1e-6)
+
+
+def test_second_moments_come_back_where_nothing_trained_between():
+    optimizer = keras.optimizers.Adam()
+    model, head = make_head(optimizer)
+    standardised = StandardisedHead(head)
+    statistics = statistics_of([FEATURES])
+    standardised.enter(statistics, optimizer, optimizer)
+    squares = [gradient**2 for gradient in gradients(model, head.dense)]
+    for slot, value in zip(optimizer._velocities, squares, strict=True):
+        slot.assign(value)
+    standardised.fold()
+    assert np.any(optimizer._velocities[0].numpy() != squares[0])
+    standardised.enter(statistics, optimizer, optimizer)
+    np.testing.assert_array_equal(optimizer._velocities[0].numpy(), squares[0])
+
+
+def test_a_feature_that_is_constant_but_for_rounding_is_only_shifted():
+    rows = np.full((30, 2), 1000.0, np.float32)
+    rows[:, 0] += np.random.default_rng(0).choice([0, 6e-5], 30)
+    rows[:, 1] = np.arange(30)
+    assert statistics_of([rows]).scale[0] == 1.0
+
+
 def test_second_moments_stay_bounds():
     optimizer = keras.optimizers.Adam()
     model, head = make_head(optimizer)
     for slot, gradient in zip(optimizer._velocities, gradients(model, head.dense), strict=True):
         slot.assign(gradient**2)
-    StandardisedHead(head, statistics_of([FEATURES]), optimizer)
+    standardised = StandardisedHead(head)
+    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
     for slot, gradient in zip(optimizer._velocities, gradients(model, head.dense), strict=True):
         assert np.all(slot.numpy() >= gradient**2 * 0.999 - 1e-9)
 

@@ -46,7 +46,7 @@ class Spy:
         self.status = record.status
 
 
-def train(phases, on_step=None, inventory=None, settings=None, finish=None):
+def train(phases, on_step=None, inventory=None, settings=None, finish=None, executions=1):
     inventory = inventory or take_inventory(*make_tiny(dropout=0.2))
     random = np.random.default_rng(0)
     images = random.normal(size=(24, 8, 8, 1)).astype("float32")
@@ -56,7 +56,10 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None):
     def batches():
         return one
 
-    feed = Feed(inventory.model, lambda first, last: one.repeat(last - first), batches, batches, 3)
+    def training(first, last):
+        return one.repeat(last - first)
+
+    feed = Feed(inventory.model, training, batches, batches, 3, executions)
     plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
@@ -122,6 +125,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where():
     with pytest.raises(TrainingError, match=r"phase hot, epoch \d+.*learning rate 1e\+30"):
         trainer.run()
     assert spy.status == "failed"
+
+
+def test_an_execution_never_takes_steps_of_the_next_epoch():
+    losses = []
+    for executions in (1, 2, 3):  # of 3 steps an epoch: 2 at once would read into the next one
+        trainer, _, spy, _ = train([Phase("head", 3, 0.1, PROBE)], executions=executions)
+        trainer.run()
+        losses.append([row.loss for row in spy.rows])
+    assert losses[1] == pytest.approx(losses[0])
+    assert losses[2] == pytest.approx(losses[0])
 
 
 def test_patience_ends_a_phase_and_the_best_weights_come_back():
