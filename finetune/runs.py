@@ -70,12 +70,12 @@ def train(
     console = make_console()
     run = _build_aloud(config, console, workbench or Workbench())
     record = _record(run, config, overrides)
-    write_atomically(
-        directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
-    )
     direct = _direct_feed(run, config)
     features = _features(run, config, direct)
     record.features = features.decisions()
+    write_atomically(
+        directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
+    )
     listeners = Listeners(
         [
             RecordListener(directory),
