@@ -11,9 +11,10 @@ from finetune.backbones import heads
 from finetune.backbones import loading as backbone_loading
 from finetune.backbones.stages import stages as find_stages
 from finetune.config import Config
-from finetune.datasets import loading as dataset_loading
 from finetune.datasets.augmentation import Augmentation
-from finetune.datasets.loading import Dataset
+from finetune.datasets.dataset import Dataset
+from finetune.datasets.folder import load_folder
+from finetune.datasets.loading import load as load_tfds
 from finetune.freezing.inventory import Inventory, take_inventory
 from finetune.freezing.plan import FreezePlan, make_plan
 from finetune.freezing.schedule import Phase, expand
@@ -96,12 +97,28 @@ def _model_key(config: Config) -> str:
     return json.dumps([*parts, asdict(config.runtime)], sort_keys=True)
 
 
+def _dataset(config: Config) -> Dataset:
+    given = config.dataset
+    chosen: dict[str, Any] = {
+        "max_samples": given.max_samples,
+        "train_per_class": given.train_per_class,
+        "seed": config.seed,
+    }
+    if given.name == "image_folder" and given.path is not None:
+        return load_folder(given.path, **chosen)
+    return load_tfds(
+        given.name,
+        version=given.version,
+        config=given.config,
+        data_dir=given.data_dir,
+        splits=asdict(given.splits),
+        **chosen,
+    )
+
+
 def _build(config: Config, reused: bool) -> Built:
     runtime = config.runtime
     device = prepare(runtime.device, runtime.precision, runtime.deterministic, config.seed)
-    settings = asdict(config.dataset)
-    for key in ("batch_size", "image_size", "augment", "flip"):
-        settings.pop(key)
     backbone = config.backbone
     loaded = backbone_loading.load(
         preset=backbone.preset,
@@ -110,7 +127,7 @@ def _build(config: Config, reused: bool) -> Built:
         load_weights=backbone.load_weights,
         image_size=config.dataset.image_size,
     )
-    dataset = dataset_loading.load(**settings, seed=config.seed)
+    dataset = _dataset(config)
     task = heads.build_task(
         loaded,
         len(dataset.classes),

@@ -103,6 +103,22 @@ def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
             "dataset.name must be the name of a TFDS dataset. Received: nothing. "
             "Add dataset.name=NAME."
         )
+    if dataset.name == "image_folder" and dataset.path in (None, MISSING):
+        yield (
+            "dataset.path must be the folder of images. Received: nothing. Add dataset.path=DIR."
+        )
+    if dataset.name != "image_folder" and dataset.path is not None:
+        yield (
+            f"dataset.path must be null for dataset {dataset.name}. Received: {dataset.path}. "
+            "Use dataset=image_folder for a folder of images."
+        )
+    for key in ("version", "config", "data_dir"):
+        value = getattr(dataset, key)
+        if dataset.name == "image_folder" and value is not None:
+            yield (
+                f"dataset.{key} must be null for dataset image_folder. Received: {value}. "
+                "Only TFDS datasets have one."
+            )
     yield from _positive("dataset.batch_size", dataset.batch_size, "32 is a usual start.")
     fix = "Leave it out (null) for no limit."
     yield from _positive("dataset.image_size", dataset.image_size, "null is the backbone's own.")

@@ -68,6 +68,7 @@ class DatasetConfig:
     """What to train on, and how it is fed."""
 
     name: str = MISSING
+    path: str | None = None
     version: str | None = None
     config: str | None = None
     data_dir: str | None = None

@@ -18,7 +18,7 @@ from finetune.backbones import heads
 from finetune.building import Run, Workbench
 from finetune.config import Config
 from finetune.datasets import pipeline
-from finetune.datasets.loading import Split
+from finetune.datasets.dataset import Split
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Feed, Source
 from finetune.features.service import FeatureService

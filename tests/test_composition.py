@@ -113,6 +113,7 @@ def test_every_config_composes_and_passes_its_checks(choice):
     more = {
         "backbone=local": ["backbone.path=DIR"],
         "dataset=tfds": ["dataset.name=mnist"],
+        "dataset=image_folder": ["dataset.path=DIR"],
         "schedule=custom": [PHASE],
     }
     assert read(compose_config([choice, *more.get(choice, [])])).dataset.batch_size >= 1

@@ -1,10 +1,7 @@
 """Loads an image classification dataset of TFDS into memory, its images still encoded."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +9,20 @@ import numpy as np
 import psutil
 import tensorflow_datasets as tfds
 
-from finetune.datasets import splits as selection
 from finetune.datasets.catalog import BUNDLED_DATASETS
+from finetune.datasets.dataset import (
+    Dataset,
+    Split,
+    chosen_rows,
+    make_dataset,
+    require_classes,
+    too_large,
+)
 from finetune.datasets.digits import Digits
 from finetune.datasets.preparing import first_line, prepare
 from finetune.errors import ConfigError, unknown_name
 
 _BUILDERS = {"digits": Digits}
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Encoded images (object array of bytes), their class indices (int64), a digest of both."""
-
-    name: str
-    images: np.ndarray
-    labels: np.ndarray
-    fingerprint: str = ""
-
-    @property
-    def num_examples(self) -> int:
-        """The images in this split."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """What a run trains on; `fingerprint` changes with any image, label or row."""
-
-    name: str
-    fingerprint: str
-    classes: tuple[str, ...]
-    splits: dict[str, Split]
 
 
 def load(
@@ -79,33 +58,20 @@ def load(
         prepare(builder, name)
         builder = _builder(name, version, config, directory)  # reads what is on disk now
     _check_splits(builder, splits)
-    classes = tuple(builder.info.features[label].names)
-    if len(classes) < 2:
-        raise ConfigError(
-            f"dataset.name must be a dataset of at least 2 classes. Received: {name} "
-            f"({len(classes)} class). Choose another dataset."
-        )
-    header = [name, str(builder.version), config]
-    digest = hashlib.sha256(json.dumps([*header, splits], sort_keys=True).encode())
+    classes = builder.info.features[label].names
+    require_classes("dataset.name", name, classes)
     budget = psutil.virtual_memory().available // 2
     loaded: dict[str, Split] = {}
     for part, expression in splits.items():
         rows = None
         per_class = train_per_class if part == "train" else None
         if per_class is not None or max_samples is not None:
-            rows = _rows(_labels(builder, expression, label), per_class, max_samples, seed)
+            rows = chosen_rows(_labels(builder, expression, label), per_class, max_samples, seed)
         split = _read(builder, part, expression, (image, label), rows, budget)
         _check_labels(split, expression)
         budget -= sum(map(len, split.images))
-        chosen = np.arange(split.num_examples) if rows is None else rows
-        digest.update(part.encode() + b"\0" + chosen.astype("<i8").tobytes())
-        own = hashlib.sha256(json.dumps(header).encode())
-        for each in split.images:
-            own.update(len(each).to_bytes(8, "little") + each)
-        own.update(split.labels.astype("<i8").tobytes())
-        loaded[part] = replace(split, fingerprint=own.hexdigest())
-        digest.update(own.digest())
-    return Dataset(name, digest.hexdigest(), classes, loaded)
+        loaded[part] = split
+    return make_dataset(name, [str(builder.version), config, splits], classes, loaded)
 
 
 def _builder(name: str, version: str | None, config: str | None, data_dir: str | None) -> Any:
@@ -200,17 +166,6 @@ def _labels(builder: Any, expression: str, label: str) -> np.ndarray:
     return np.concatenate([batch[label] for batch in batches]).astype(np.int64)
 
 
-def _rows(
-    labels: np.ndarray, per_class: int | None, max_samples: int | None, seed: int
-) -> np.ndarray:
-    rows = np.arange(len(labels))
-    if per_class is not None:
-        rows = selection.few_shot(labels, per_class, seed)
-    if max_samples is not None:
-        rows = rows[selection.limit(labels[rows], max_samples, seed)]
-    return rows
-
-
 def _read(
     builder: Any,
     part: str,
@@ -233,11 +188,7 @@ def _read(
         labels.extend(batch[keys[1]][keep])
         size += sum(map(len, batch[keys[0]][keep]))
         if size > budget:
-            raise ConfigError(
-                f"dataset.max_samples must keep the encoded images within half of the memory "
-                f"that is free. Received: {builder.name}, more than {budget / 2**30:.1f} GiB by "
-                f"image {len(images)} of {part}. Set dataset.max_samples below {len(images)}."
-            )
+            raise too_large(builder.name, part, len(images), budget)
     held = np.empty(len(images), object)
     held[:] = images
     return Split(part, held, np.asarray(labels, np.int64))

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.datasets.augmentation import Augmentation
-from finetune.datasets.loading import Split
+from finetune.datasets.dataset import Split
 
 CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
 Prepare = Callable[[Any], Any]

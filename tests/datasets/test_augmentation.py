@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from finetune.datasets import pipeline
 from finetune.datasets.augmentation import Augmentation
-from finetune.datasets.loading import Split
+from finetune.datasets.dataset import Split
 
 
 @pytest.fixture(scope="module")

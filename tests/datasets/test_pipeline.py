@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from finetune.datasets import pipeline
-from finetune.datasets.loading import Split
+from finetune.datasets.dataset import Split
 
 SEED = 2**32 - 1
 
