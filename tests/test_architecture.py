@@ -15,7 +15,7 @@ ONLY = {"reporting": {"errors", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
     "errors", "startup", "config", "checks", "reading", "record", "composition", "catalog", "cli",
     "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
-    "features/__init__", "features/store",
+    "features/__init__", "features/arrays", "features/store",
     "reporting/console", "reporting/tables", "reporting/tensorboard",
 ]  # fmt: skip
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets"}

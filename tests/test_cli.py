@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from finetune.cli import main
-from finetune.features.store import ArraySpec, Store
+from finetune.features.arrays import ArraySpec
+from finetune.features.store import Store
 
 QUICK = {
     "help": (["--help"], 0),

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 
+from finetune.features.arrays import ArraySpec
 from finetune.features.cut import Cut, structure_sha256
 from finetune.features.feeding import Source
 from finetune.features.graph import Graph, Part
-from finetune.features.store import ArraySpec, key_of
+from finetune.features.store import key_of
 from finetune.freezing import proof
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.errors import ConfigError
+from finetune.features.arrays import EntryWriter
 from finetune.features.cut import Cut
 from finetune.features.entries import Item
 from finetune.features.feeding import Source
 from finetune.features.graph import Edge, Graph, Part
-from finetune.features.store import EntryWriter, Store
+from finetune.features.store import Store
 
 log = logging.getLogger(__name__)
 

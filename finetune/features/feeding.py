@@ -10,8 +10,8 @@ import psutil
 import tensorflow as tf
 
 from finetune.datasets.pipeline import epoch_order
+from finetune.features.arrays import Entry
 from finetune.features.cut import LinearHead
-from finetune.features.store import Entry
 
 MEMORY_SHARE = 0.5  # of what is free: features up to this are gathered in memory
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from finetune.errors import ConfigError
 from finetune.features import extraction, feeding, rules
+from finetune.features.arrays import Entry
 from finetune.features.cut import (
     Cut,
     LinearHead,
@@ -22,7 +23,7 @@ from finetune.features.feeding import Feed, Source
 from finetune.features.graph import Graph, Part
 from finetune.features.machine import this_machine
 from finetune.features.planner import Need, Verdict, decide, on_disk
-from finetune.features.store import Entry, Store
+from finetune.features.store import Store
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
 from finetune.freezing.schedule import Phase

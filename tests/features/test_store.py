@@ -10,7 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from finetune.features.store import MANIFEST, ArraySpec, Store, features_directory, key_of
+from finetune.features.arrays import MANIFEST, ArraySpec
+from finetune.features.store import Store, features_directory, key_of
 
 KEY = key_of({"weights": "a"})
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
