@@ -148,7 +148,7 @@ class FeatureService:
         for index in group:
             cut, reason = self._cuts[index], self._why_not(index)
             if cut is None or reason is not None:
-                self._decisions[index] = self._refused(index, reason or "")
+                self._decisions[index] = self._refused(index, self._explained(index, reason or ""))
             else:
                 candidates.setdefault(cut, []).append(index)
         if not candidates:
@@ -163,7 +163,7 @@ class FeatureService:
                     bytes_per_sample=row,
                     bytes=row * sum(self._rows(split) for split, _ in self._splits(index)),
                     stored=verdict.stored,
-                    reason=verdict.reason,
+                    reason=self._explained(index, verdict.reason),
                     saves_seconds=verdict.saves_seconds,
                     costs_seconds=verdict.costs_seconds,
                 )
@@ -195,6 +195,15 @@ class FeatureService:
         except NotImplementedError:
             return "a layer below the cut has no full get_config"
         return None
+
+    def _explained(self, index: int, reason: str) -> str:
+        """Adds the layers that the cut would go through if they could be taken apart."""
+        graph, cut = self._graph, self._cuts[index]
+        if graph is None:
+            return reason
+        below = {graph.calls[i].operation.name for i in (() if cut is None else cut.calls)}
+        outside = [f"{name} ({why})" for name, why in graph.whole.items() if name not in below]
+        return f"{reason}; not cut inside {', '.join(outside)}" if outside else reason
 
     def _refused(self, index: int, reason: str) -> FeatureDecision:
         cut = self._cuts[index]

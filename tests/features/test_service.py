@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -93,6 +94,41 @@ def test_a_phase_that_wakes_batch_norm_below_is_not_cached_there(tmp_path):
     assert run.decisions[0].cut == "s1_conv"
     moved = run.inventory.variables["s1_bn/moving_mean"].numpy()
     assert not np.array_equal(moved, np.zeros(4))
+
+
+def test_a_layer_that_cannot_be_cut_inside_is_named(tmp_path):
+    class Encoder(keras.layers.Layer):
+        def build(self, shape):
+            self.blocks = [keras.layers.Dense(4, name=f"block{i}") for i in (1, 2)]
+            for block in self.blocks:
+                block.build(shape)
+            self.built = True
+
+        def compute_output_spec(self, inputs):
+            return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+        def call(self, inputs):
+            if isinstance(inputs, keras.KerasTensor):
+                raise TypeError("needs values")
+            return self.blocks[1](self.blocks[0](inputs))
+
+    def make():
+        inputs = keras.Input((4,))
+        encoder = Encoder(name="encoder")
+        outputs = keras.layers.Dense(3, name="logits")(encoder(inputs))
+        stages = [
+            SimpleNamespace(name=f"stage{i}", layers=(block,))
+            for i, block in enumerate(encoder.blocks, 1)
+        ]
+        return keras.Model(inputs, outputs), tuple(stages)
+
+    probe, deeper = (train(make, progressive(depth), tmp_path) for depth in (0, 1))
+    assert probe.decisions[0].cut == "encoder"  # whole: the cut is above it
+    assert probe.decisions[0].reason == "features.cache=always"
+    assert deeper.decisions[0].cut is None
+    assert deeper.decisions[0].reason == (
+        "no frozen prefix; not cut inside encoder (TypeError while it was traced)"
+    )
 
 
 def test_dropout_awake_below_is_not_cached(tmp_path):
