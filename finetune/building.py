@@ -1,25 +1,52 @@
 """From a checked config to everything a run trains with; jobs of a sweep share what they can."""
 
+import functools
 import json
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from finetune.backbones import heads
+from finetune.backbones import heads, saving
 from finetune.backbones import loading as backbone_loading
+from finetune.backbones.loading import LoadedBackbone
 from finetune.backbones.stages import stages as find_stages
-from finetune.config import Config
-from finetune.datasets.augmentation import Augmentation
+from finetune.config import Config, DatasetConfig
+from finetune.datasets.augmentation import Augmentation, Mix
 from finetune.datasets.dataset import Dataset
-from finetune.datasets.folder import load_folder
-from finetune.datasets.loading import load as load_tfds
+from finetune.datasets.pipeline import Examples
+from finetune.datasets.readers import ImageReader, Reader, TextReader
+from finetune.datasets.sources import load_dataset
+from finetune.errors import ConfigError
 from finetune.freezing.inventory import Inventory, take_inventory
 from finetune.freezing.plan import FreezePlan, make_plan
 from finetune.freezing.schedule import Phase, expand
 from finetune.training.device import Device, prepare
+from finetune.training.objective import MIXED, ONE, SEVERAL, Objective, balanced_weights
 from finetune.training.programs import Programs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the pretrained weights come from, and what they ask of the data.
+
+    Args:
+        name: of the backbone.
+        source: as in `LoadedBackbone`.
+        weights_sha256: of the backbone as loaded.
+        preprocessing: JSON values: size, scale, mean, tokenizer and the like.
+    """
+
+    name: str
+    source: str
+    weights_sha256: str
+    preprocessing: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,20 +56,20 @@ class Built:
     Args:
         device: what the run computes on.
         dataset: all splits.
-        augmentation: of the training images; None: none.
-        loaded: the backbone as it was loaded.
-        preprocessor: of the task; its image converter prepares the data.
+        examples: the same, with what makes batches of them.
+        origin: of the backbone.
         inventory: of the task model.
-        programs: what is compiled for the model.
+        programs: what is compiled for the model, and what it is for.
+        save: writes the trained model to a directory.
     """
 
     device: Device
     dataset: Dataset
-    augmentation: Augmentation | None
-    loaded: backbone_loading.LoadedBackbone
-    preprocessor: Any
+    examples: Mapping[str, Examples]
+    origin: Origin
     inventory: Inventory
     programs: Programs
+    save: Callable[[Path], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +79,18 @@ class Run:
     built: Built
     phases: tuple[Phase, ...]
     plans: tuple[FreezePlan, ...]
+
+
+def plan_run(built: Built, config: Config) -> Run:
+    """Resolves every phase of the schedule on the model.
+
+    Raises:
+        ConfigError: for a phase that this model cannot have.
+    """
+    inventory = built.inventory
+    phases = expand(config.schedule, inventory.stage_names)
+    plans = tuple(make_plan(p, inventory.infos, inventory.stage_names) for p in phases)
+    return Run(built, phases, plans)
 
 
 class Workbench:
@@ -80,10 +119,7 @@ class Workbench:
             self._built = None  # its memory goes first
             self._built = _build(config, self._keep)
             self._key = key
-        inventory = self._built.inventory
-        phases = expand(config.schedule, inventory.stage_names)
-        plans = tuple(make_plan(p, inventory.infos, inventory.stage_names) for p in phases)
-        return Run(self._built, phases, plans)
+        return plan_run(self._built, config)
 
     def forget(self) -> None:
         """Drops the model: after a failed job nothing is assumed of it."""
@@ -97,49 +133,114 @@ def _model_key(config: Config) -> str:
     return json.dumps([*parts, asdict(config.runtime)], sort_keys=True)
 
 
-def _dataset(config: Config) -> Dataset:
-    given = config.dataset
-    chosen: dict[str, Any] = {
-        "max_samples": given.max_samples,
-        "train_per_class": given.train_per_class,
-        "seed": config.seed,
-    }
-    if given.name == "image_folder" and given.path is not None:
-        return load_folder(given.path, **chosen)
-    return load_tfds(
-        given.name,
-        version=given.version,
-        config=given.config,
-        data_dir=given.data_dir,
-        splits=asdict(given.splits),
-        **chosen,
-    )
-
-
 def _build(config: Config, reused: bool) -> Built:
-    runtime = config.runtime
+    runtime, backbone = config.runtime, config.backbone
     device = prepare(runtime.device, runtime.precision, runtime.deterministic, config.seed)
-    backbone = config.backbone
     loaded = backbone_loading.load(
         preset=backbone.preset,
         path=None if backbone.path is None else Path(backbone.path),
         name=backbone.name,
+        revision=backbone.revision,
         load_weights=backbone.load_weights,
         image_size=config.dataset.image_size,
+        sequence_length=config.dataset.sequence_length,
     )
-    dataset = _dataset(config)
+    dataset = load_dataset(config.dataset, config.seed)
+    require_fitting(loaded, dataset)
+    num_classes = len(dataset.classes)
+    objective = make_objective(dataset, config.dataset, num_classes)
     task = heads.build_task(
         loaded,
-        len(dataset.classes),
+        num_classes,
         pooling=config.head.pooling,
         dropout=config.head.dropout,
         seed=config.seed,
     )
-    # With a preprocessor, a KerasHub task prepares what `fit` is given; our data come prepared.
-    preprocessor, task.preprocessor = task.preprocessor, None
     inventory = take_inventory(task, find_stages(loaded.backbone))
-    programs = Programs(inventory, reused)
+    reader = _reader(loaded, dataset, config)
+    labels = {"classes": list(dataset.classes), "multi_label": dataset.multi_label}
+    preprocessing = dict(loaded.preprocessing)
+    if isinstance(reader, TextReader):
+        preprocessing["tokens"] = reader.sequence_length
+    log.info("preprocessing of %s: %s", loaded.name, json.dumps(preprocessing))
+    return Built(
+        device=device,
+        dataset=dataset,
+        examples=make_examples(dataset, reader, objective, config.dataset.class_weights),
+        origin=Origin(loaded.name, loaded.source, loaded.weights_sha256, preprocessing),
+        inventory=inventory,
+        programs=Programs(inventory, objective, reused),
+        save=functools.partial(
+            saving.save_task,
+            task,
+            labels=labels,
+            preprocessor=loaded.preprocessor,
+            backbone=loaded.backbone,
+        ),
+    )
+
+
+def require_fitting(loaded: LoadedBackbone, dataset: Dataset) -> None:
+    """Refuses texts for an image backbone and the reverse.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if loaded.kind != dataset.kind:
+        raise ConfigError(
+            f"dataset must hold {loaded.kind}s: backbone {loaded.name} takes {loaded.kind}s. "
+            f"Received: {dataset.name}, which holds {dataset.kind}s. Choose a dataset of "
+            f"{loaded.kind}s, or another backbone."
+        )
+
+
+def make_objective(dataset: Dataset, given: DatasetConfig, num_classes: int) -> Objective:
+    """Returns what a model is trained for on this dataset.
+
+    Raises:
+        ConfigError: for settings that make no sense with several labels.
+    """
+    if not dataset.multi_label:
+        return Objective(ONE if given.mix == "none" else MIXED, num_classes)
+    if given.class_weights != "none":
+        raise ConfigError(
+            "dataset.class_weights must be none where an example may have several labels. "
+            f"Received: {given.class_weights}. Set dataset.class_weights=none."
+        )
+    return Objective(SEVERAL, num_classes)
+
+
+def make_examples(
+    dataset: Dataset, reader: Reader, objective: Objective, class_weights: str
+) -> dict[str, Examples]:
+    """Returns the splits with their reader, targets, and weights for training."""
+    made: dict[str, Examples] = {}
+    for name, split in dataset.splits.items():
+        weights: np.ndarray | None = None
+        if name == "train" and class_weights == "balanced":
+            weights = balanced_weights(split.labels)
+        made[name] = Examples(split, reader, objective.targets(split.labels), weights)
+    return made
+
+
+def _reader(loaded: LoadedBackbone, dataset: Dataset, config: Config) -> Reader:
+    given = config.dataset
+    if loaded.image_size is None:
+        _refuse_for_text(given)
+        return TextReader(loaded.preprocessor, dataset.splits)
     augmentation = None
-    if config.dataset.augment != "none":
-        augmentation = Augmentation(config.dataset.augment, config.dataset.flip, config.seed)
-    return Built(device, dataset, augmentation, loaded, preprocessor, inventory, programs)
+    if given.augment != "none":
+        augmentation = Augmentation(given.augment, given.flip, config.seed)
+    mix = None if given.mix == "none" else Mix(given.mix, config.seed)
+    return ImageReader(loaded.image_size, loaded.image_converter, augmentation, mix)
+
+
+def _refuse_for_text(given: DatasetConfig) -> None:
+    problems = [
+        f"dataset.{key} must be none: texts are not augmented. Received: {value}. "
+        f"Set dataset.{key}=none."
+        for key, value in (("augment", given.augment), ("mix", given.mix))
+        if value != "none"
+    ]
+    if problems:
+        raise ConfigError(problems)

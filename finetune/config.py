@@ -27,10 +27,12 @@ MONITORS = ("loss", "accuracy")
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion")
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-POOLINGS = ("avg", "max")
+POOLINGS = ("auto", "avg", "max", "cls")
 STANDARDISE = ("auto", "never")
 SOLVERS = ("gradient", "lbfgs")
 AUGMENTATIONS = ("none", "light", "strong")
+MIXES = ("none", "mixup", "cutmix")
+CLASS_WEIGHTS = ("none", "balanced")
 CACHE_MODES = ("auto", "always", "never")
 FEATURE_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -42,6 +44,7 @@ class BackboneConfig:
     name: str | None = None
     preset: str | None = None
     path: str | None = None
+    revision: str | None = None
     load_weights: bool = True
 
 
@@ -49,7 +52,7 @@ class BackboneConfig:
 class HeadConfig:
     """The new layers after the backbone."""
 
-    pooling: str = "avg"
+    pooling: str = "auto"
     dropout: float = 0.0
     standardise: str = "auto"
 
@@ -64,6 +67,14 @@ class SplitsConfig:
 
 
 @dataclass
+class ColumnsConfig:
+    """Names of the columns or features that hold examples and labels."""
+
+    input: str | None = None
+    label: str | None = None
+
+
+@dataclass
 class DatasetConfig:
     """What to train on, and how it is fed."""
 
@@ -73,12 +84,17 @@ class DatasetConfig:
     config: str | None = None
     data_dir: str | None = None
     splits: SplitsConfig = field(default_factory=SplitsConfig)
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    label_separator: str | None = None
     batch_size: int = 32
     image_size: int | None = None
+    sequence_length: int | None = None
+    class_weights: str = "none"
     max_samples: int | None = None
     train_per_class: int | None = None
     augment: str = "none"
     flip: bool = True
+    mix: str = "none"
 
 
 @dataclass

@@ -32,12 +32,16 @@ class FrozenProof:
 
 @dataclass
 class BackboneRecord:
-    """Which pretrained network, by the digest of its weights, and its stages."""
+    """Which pretrained network, by the digest of its weights, and its stages.
+
+    `preprocessing` is what its checkpoint asks of the data: size, scale, mean, tokenizer.
+    """
 
     name: str
     source: str
     weights_sha256: str
     stages: list[dict[str, Any]]
+    preprocessing: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -115,6 +119,7 @@ class RunRecord:
     features: list[FeatureDecision] = field(default_factory=list)
     phases: list[PhaseRecord] = field(default_factory=list)
     test: dict[str, float] = field(default_factory=dict)
+    test_per_class: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
 

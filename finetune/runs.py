@@ -14,11 +14,9 @@ import numpy as np
 import yaml
 
 from finetune import __version__
-from finetune.backbones import heads
 from finetune.building import Run, Workbench
 from finetune.config import Config
 from finetune.datasets import pipeline
-from finetune.datasets.dataset import Split
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Feed, Source
 from finetune.features.service import FeatureService
@@ -42,6 +40,7 @@ from finetune.reporting.console import (
     show_check,
     show_plan,
 )
+from finetune.training.evaluation import Report, report
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.trainer import SameFeed, Trainer, phase_record
 
@@ -65,10 +64,22 @@ def train(
         started: clock time (`time.time`) of the command's start.
         workbench: of the jobs of a sweep; None for a run alone.
     """
-    from finetune.reporting.tensorboard import TensorBoardListener
-
     console = make_console()
     run = _build_aloud(config, console, workbench or Workbench())
+    return execute(run, config, directory, overrides, started, console)
+
+
+def execute(
+    run: Run,
+    config: Config,
+    directory: Path,
+    overrides: Sequence[str],
+    started: float,
+    console: Console,
+) -> RunRecord:
+    """Trains what has been built and writes the run directory; arguments as in `train`."""
+    from finetune.reporting.tensorboard import TensorBoardListener
+
     record = _record(run, config, overrides)
     direct = _direct_feed(run, config)
     features = _features(run, config, direct)
@@ -91,12 +102,13 @@ def train(
         run.plans,
         features,
         OptimizerSettings(**asdict(config.optimizer)),
+        run.built.programs,
         record=record,
         listener=listeners,
-        finish=lambda: _save_model(run, directory / "model"),
+        assess=functools.partial(_assess, run),
+        finish=lambda: run.built.save(directory / "model"),
         checkpoint_dir=directory / "checkpoints",
         standardise=config.head.standardise == "auto",
-        programs=run.built.programs,
         started=started,
     ).run()
     return record
@@ -130,8 +142,10 @@ def check(config: Config) -> None:
         run.plans,
         SameFeed(one),
         OptimizerSettings(**asdict(config.optimizer)),
+        run.built.programs,
         record=record,
         listener=Listeners([]),
+        assess=functools.partial(_assess, run),
         started=started,
     ).run()
     show_check(console, record)
@@ -140,7 +154,11 @@ def check(config: Config) -> None:
 def inspect(config: Config) -> None:
     """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
     console = make_console()
-    run = _build_aloud(config, console, Workbench())
+    show(_build_aloud(config, console, Workbench()), config, console)
+
+
+def show(run: Run, config: Config, console: Console) -> None:
+    """Shows what has been built, as `inspect` does."""
     counts: list[WeightCounts] = []
     for plan in run.plans:
         apply(plan, run.built.inventory)
@@ -159,95 +177,82 @@ def _build_aloud(config: Config, console: Console, workbench: Workbench) -> Run:
         return workbench.run(config)
 
 
-def _save_model(run: Run, directory: Path) -> None:
-    task: Any = run.built.inventory.model
-    task.preprocessor = run.built.preprocessor
-    try:
-        heads.save_task(task, directory, run.built.dataset.classes)
-    finally:
-        task.preprocessor = None
+def _assess(run: Run, outputs: np.ndarray) -> Report:
+    """Compares outputs, in stored order from the first row, with the labels of the test split."""
+    dataset = run.built.dataset
+    labels = dataset.splits["test"].labels[: len(outputs)]
+    return report(outputs, labels, dataset.classes, run.built.programs.objective)
 
 
 def _direct_feed(run: Run, config: Config) -> Feed:
     """Returns what a phase is fed with that reads no features."""
     batch_size = config.dataset.batch_size
-    splits = run.built.dataset.splits
-    shared = {
-        "image_size": run.built.loaded.image_size,
-        "prepare": run.built.loaded.image_converter,
-    }
+    examples = run.built.examples
 
     def training(first: int, last: int) -> Any:
         return pipeline.training_batches(
-            splits["train"],
+            examples["train"],
             batch_size=batch_size,
             seed=config.seed,
             first_epoch=first,
             last_epoch=last,
-            augmentation=run.built.augmentation,
-            **shared,
         )
 
     def evaluation(name: str) -> Any:
-        return pipeline.evaluation_batches(splits[name], batch_size=batch_size, **shared)
+        return pipeline.evaluation_batches(examples[name], batch_size=batch_size)
 
     return Feed(
         model=run.built.inventory.model,
         training=training,
         validation=functools.partial(evaluation, "validation"),
         test=functools.partial(evaluation, "test"),
-        num_steps=pipeline.num_steps(splits["train"], batch_size),
+        num_steps=examples["train"].num_steps(batch_size),
         steps_per_execution=config.runtime.steps_per_execution,
     )
 
 
+def _source(examples: pipeline.Examples) -> Source:
+    def inputs(batch_size: int, view: int | None) -> Any:
+        return pipeline.single_pass(examples, batch_size=batch_size, view=view)
+
+    return Source(
+        num_examples=examples.num_examples,
+        targets=examples.targets,
+        inputs=inputs,
+        fingerprint=examples.split.fingerprint,
+        weights=examples.weights,
+    )
+
+
 def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
-    shared = {
-        "image_size": run.built.loaded.image_size,
-        "prepare": run.built.loaded.image_converter,
-    }
-
-    def source(split: Split) -> Source:
-        def inputs(batch_size: int, view: int | None) -> Any:
-            return pipeline.single_pass(
-                split,
-                batch_size=batch_size,
-                augmentation=None if view is None else run.built.augmentation,
-                epoch=view or 0,
-                **shared,
-            )
-
-        labels = split.labels.astype(np.int32)
-        return Source(split.num_examples, labels, inputs, split.fingerprint)
-
-    settings = config.features
-    augmentation = run.built.augmentation
+    settings, built = config.features, run.built
+    reader = built.examples["train"].reader
     return FeatureService(
-        run.built.inventory,
+        built.inventory,
         run.phases,
         run.plans,
-        sources={name: source(split) for name, split in run.built.dataset.splits.items()},
+        sources={name: _source(each) for name, each in built.examples.items()},
         settings=FeatureSettings(
             cache=settings.cache,
             directory=features_directory(settings.dir),
             max_bytes=int(settings.max_gib * 2**30),
             dtype=settings.dtype,
             views=settings.views,
-            augmentation=None if augmentation is None else augmentation.description,
+            augmentation=reader.augmentation,
+            mixed=reader.mix is not None,
         ),
         context={
-            "preprocessing": run.built.loaded.image_converter.get_config(),
-            "image_size": list(run.built.loaded.image_size),
-            "precision": f"{run.built.device.kind} {run.built.device.precision}",
+            "preprocessing": dict(built.origin.preprocessing),
+            "precision": f"{built.device.kind} {built.device.precision}",
             "versions": {
                 "finetune": __version__,
                 **{name: version(name) for name in ("keras", "keras-hub", "tensorflow")},
             },
         },
-        label=f"{run.built.loaded.name} on {run.built.dataset.name}",
+        label=f"{built.origin.name} on {built.dataset.name}",
         direct=direct,
-        graph=run.built.programs.graph,
-        parts=run.built.programs.parts,
+        graph=built.programs.graph,
+        parts=built.programs.parts,
         batch_size=config.dataset.batch_size,
         seed=config.seed,
     )
@@ -266,9 +271,7 @@ def _record(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
         versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         device=run.built.device.as_record(),
         backbone=BackboneRecord(
-            name=run.built.loaded.name,
-            source=run.built.loaded.source,
-            weights_sha256=run.built.loaded.weights_sha256,
+            **asdict(run.built.origin),
             stages=[{"name": n, **c} for n, c in stages.items() if n != HEAD],
         ),
         dataset=DatasetRecord(

@@ -67,7 +67,7 @@ def test_the_recorded_test_metrics_are_those_of_the_saved_model(tmp_path, more):
         warnings.simplefilter("error", UserWarning)
         model = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "run/model"))
     split = workbench._built.dataset.splits["test"]
-    images = np.stack([tf.io.decode_image(each, channels=3).numpy() for each in split.images])
+    images = np.stack([tf.io.decode_image(each, channels=3).numpy() for each in split.examples])
     logits = model.predict(images, verbose=0)
     losses = keras.losses.sparse_categorical_crossentropy(split.labels, logits, from_logits=True)
     assert record.test["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-4)

@@ -36,3 +36,9 @@ def _subclasses(cls: Any) -> Iterator[Any]:
     for each in cls.__subclasses__():
         yield each
         yield from _subclasses(each)
+
+
+def classifier_of(backbone: Any) -> Any:
+    """Returns KerasHub's classifier of a backbone; None where it has none."""
+    text = {c.backbone_cls: c for c in _subclasses(keras_hub.models.TextClassifier)}
+    return (text | image_classifiers()).get(type(backbone))

@@ -28,14 +28,35 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class LoadedBackbone:
-    """A backbone ready for a head; `image_size` is the (height, width) it is built at."""
+    """A backbone ready for a head, with what turns examples into its input.
+
+    Args:
+        name: what the record calls it.
+        source: ``bundled``, ``directory``, ``kerashub``, ``huggingface`` or ``kaggle``.
+        backbone: built, its weights loaded.
+        kind: of its input, ``image`` or ``text``.
+        preprocessor: of KerasHub, of the family's classifier where there is one. An image
+            preprocessor's `image_converter` is set to `image_size`; a text preprocessor's
+            `sequence_length` to the number of tokens it makes.
+        weights_sha256: digest of the backbone's weights as loaded.
+        preprocessing: what the checkpoint asks for, for people and for the key of stored features:
+            size, scale, mean, std, interpolation; or tokenizer, vocabulary, casing, length.
+        image_size: (height, width) that an image backbone is built at; None for text.
+    """
 
     name: str
     source: str
     backbone: keras.Model
-    image_converter: keras_hub.layers.ImageConverter
+    kind: str
+    preprocessor: Any
     weights_sha256: str
-    image_size: Size
+    preprocessing: dict[str, Any]
+    image_size: Size | None = None
+
+    @property
+    def image_converter(self) -> keras_hub.layers.ImageConverter:
+        """Of an image backbone."""
+        return self.preprocessor.image_converter
 
 
 def load(
@@ -45,6 +66,8 @@ def load(
     load_weights: bool = True,
     image_size: int | Size | None = None,
     name: str | None = None,
+    revision: str | None = None,
+    sequence_length: int | None = None,
 ) -> LoadedBackbone:
     """Loads a backbone and what turns raw images into its input.
 
@@ -133,8 +156,16 @@ def _assemble(
         ) from error
     height, width = backbone.input_shape[1:3]
     converter.image_size = (height, width)
+    preprocessor = image_classifiers()[family].preprocessor_cls(image_converter=converter)
     return LoadedBackbone(
-        name, source, backbone, converter, weights_sha256(backbone), (height, width)
+        name,
+        source,
+        backbone,
+        "image",
+        preprocessor,
+        weights_sha256(backbone),
+        preprocessing={"image_size": [height, width]},
+        image_size=(height, width),
     )
 
 

@@ -66,6 +66,39 @@ def _strong() -> list[Any]:
     ]
 
 
+class Mix:
+    """Mixes the images of a batch with each other, and their targets in the same proportion.
+
+    Args:
+        name: ``mixup`` (Zhang et al. 2017, alpha 0.2) or ``cutmix`` (Yun et al. 2019, alpha 1).
+        seed: 0..2**32-1.
+    """
+
+    def __init__(self, name: str, seed: int) -> None:
+        self._seed = seed
+        self._seeds = _Seeds()
+        self._layer: Any = keras.layers.MixUp() if name == "mixup" else keras.layers.CutMix()
+        self._layer.generator = self._seeds
+
+    def __call__(
+        self, images: tf.Tensor, targets: tf.Tensor, epoch: Any, rows: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the mixed batch, which follows from the seed, the epoch and the rows.
+
+        Args:
+            images: (batch, height, width, 3).
+            targets: (batch, classes) float32.
+            epoch: global number of the epoch, int64 scalar.
+            rows: of the split, (batch,) int64.
+        """
+        seed: Any = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+        self._seeds.start(tf.random.fold_in(seed, rows[0]))
+        mixed = self._layer({"images": images, "labels": targets}, training=True)
+        return tf.ensure_shape(mixed["images"], images.shape), tf.ensure_shape(
+            mixed["labels"], targets.shape
+        )
+
+
 class _Seeds(keras.random.SeedGenerator):
     """Hands out seeds that follow from a given one, by how many were drawn since."""
 

@@ -1,8 +1,8 @@
-"""What a run trains on: encoded images in memory, by split."""
+"""What a run trains on: images or texts in memory, by split."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,31 +14,58 @@ from finetune.errors import ConfigError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Encoded images (object array of bytes), their class indices (int64), a digest of both."""
+    """The examples of one split.
+
+    Args:
+        name: train, validation or test.
+        examples: (n,) object array of encoded images (bytes) or of texts (str); or numbers,
+            (n, height, width, channels) images of 0..255, or whatever a model of the user's takes.
+        labels: (n,) int64 class indices; (n, classes) uint8, 0 or 1, where an example may have
+            several.
+        fingerprint: digest of examples and labels; `make_dataset` takes it.
+    """
 
     name: str
-    images: np.ndarray
+    examples: np.ndarray
     labels: np.ndarray
     fingerprint: str = ""
 
     @property
     def num_examples(self) -> int:
-        """The images in this split."""
+        """The examples in this split."""
         return len(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """All splits; `fingerprint` changes with any image, label or row."""
+    """All splits; `fingerprint` changes with any example, label or row.
+
+    Args:
+        name: of the dataset.
+        fingerprint: hexadecimal sha256.
+        classes: label names in the order of the indices.
+        splits: train, validation and test.
+        kind: of the examples: ``image``, ``text`` or ``array``.
+    """
 
     name: str
     fingerprint: str
     classes: tuple[str, ...]
     splits: dict[str, Split]
+    kind: str = "image"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example may have several labels, or none."""
+        return self.splits["train"].labels.ndim == 2
 
 
 def make_dataset(
-    name: str, header: Sequence[Any], classes: Sequence[str], splits: Mapping[str, Split]
+    name: str,
+    header: Sequence[Any],
+    classes: Sequence[str],
+    splits: Mapping[str, Split],
+    kind: str = "image",
 ) -> Dataset:
     """Joins splits to a dataset and takes the digest of each and of all.
 
@@ -47,17 +74,28 @@ def make_dataset(
         header: JSON values that belong to its identity: version, config.
         classes: label names in the order of the indices; at least 2.
         splits: train, validation and test.
+        kind: of the examples: ``image``, ``text`` or ``array``.
     """
     whole = hashlib.sha256(json.dumps([name, *header, list(classes)]).encode())
     done: dict[str, Split] = {}
     for part, split in splits.items():
         own = hashlib.sha256()
-        for each in split.images:
-            own.update(len(each).to_bytes(8, "little") + each)
+        for each in _as_bytes(split.examples):
+            own.update(len(each).to_bytes(8, "little"))
+            own.update(each)
         own.update(split.labels.astype("<i8").tobytes())
         done[part] = replace(split, fingerprint=own.hexdigest())
         whole.update(part.encode() + own.digest())
-    return Dataset(name, whole.hexdigest(), tuple(classes), done)
+    return Dataset(name, whole.hexdigest(), tuple(classes), done, kind)
+
+
+def _as_bytes(examples: np.ndarray) -> Iterator[Any]:
+    """Yields what identifies each example; of numbers, their type and shape first."""
+    if examples.dtype != object:
+        yield f"{examples.dtype} {examples.shape}".encode()
+        yield from (np.ascontiguousarray(each).tobytes() for each in examples)
+        return
+    yield from (each.encode() if isinstance(each, str) else each for each in examples)
 
 
 def require_classes(where: str, received: str, classes: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def load_folder(
         per_class = train_per_class if part == "train" else None
         kept = chosen_rows(labels, per_class, max_samples, seed)
         loaded[part] = _read(part, [files[part][row] for row in kept], budget, str(root))
-        budget -= sum(map(len, loaded[part].images))
+        budget -= sum(map(len, loaded[part].examples))
     return make_dataset(root.resolve().name, [], classes, loaded)
 
 

@@ -69,7 +69,7 @@ def load(
             rows = chosen_rows(_labels(builder, expression, label), per_class, max_samples, seed)
         split = _read(builder, part, expression, (image, label), rows, budget)
         _check_labels(split, expression)
-        budget -= sum(map(len, split.images))
+        budget -= sum(map(len, split.examples))
         loaded[part] = split
     return make_dataset(name, [str(builder.version), config, splits], classes, loaded)
 

@@ -27,6 +27,7 @@ class FeatureSettings:
         dtype: of floating-point features on disk: ``float32``, ``float16`` or ``bfloat16``.
         views: augmented views of the training split to store; 0 stores none.
         augmentation: how the training split is randomly augmented, seed included; None: not.
+        mixed: whether the examples of a training batch are mixed with each other.
     """
 
     cache: str
@@ -35,10 +36,13 @@ class FeatureSettings:
     dtype: str = "float32"
     views: int = 0
     augmentation: str | None = None
+    mixed: bool = False
 
     @property
     def training_views(self) -> tuple[int | None, ...]:
         """What the training split is stored as; empty where it cannot be stored."""
+        if self.mixed:
+            return ()
         return (None,) if self.augmentation is None else tuple(range(self.views))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from finetune.datasets.pipeline import epoch_order
+from finetune.datasets.pipeline import answers, epoch_order, ordered
 from finetune.features.arrays import Entry
 from finetune.features.cut import LinearHead
 
@@ -22,16 +22,18 @@ class Source:
 
     Args:
         num_examples: rows.
-        labels: (num_examples,) int32 class indices.
+        targets: what the loss compares with, (num_examples,) int32 or (num_examples, classes).
         inputs: (rows in a batch, view or None) -> the model's inputs in stored order; a view is a
             number of an augmented one, None is no augmentation.
         fingerprint: changes with any row.
+        weights: (num_examples,) float32, of each row in the training loss; None: all alike.
     """
 
     num_examples: int
-    labels: np.ndarray
+    targets: np.ndarray
     inputs: Callable[[int, int | None], tf.data.Dataset]
     fingerprint: str = ""
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,8 @@ class Feed:
         num_steps: optimizer updates in one epoch.
         steps_per_execution: optimizer updates for each call into TensorFlow.
         record: the entry ``features`` of the phase's record.
-        labels: class indices by split, in stored order.
+        targets: by split, in stored order.
+        weights: of the rows of the training split, where they differ.
         head: the head, where it is linear in features that stand still.
         head_features: yields those features of the training split, (rows, features) arrays.
         stored: what the phase reads, where it reads features: split -> entries, one a view.
@@ -59,7 +62,8 @@ class Feed:
     num_steps: int
     steps_per_execution: int = 1
     record: Mapping[str, Any] = field(default_factory=lambda: {"cached": False})
-    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weights: np.ndarray | None = None
     head: LinearHead | None = None
     head_features: Callable[[], Iterator[np.ndarray]] | None = None
     stored: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
@@ -67,7 +71,8 @@ class Feed:
 
 def training_batches(
     views: Sequence[Entry],
-    labels: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
     dtypes: Sequence[str],
     *,
     batch_size: int,
@@ -79,32 +84,34 @@ def training_batches(
 
     Args:
         views: entries; epoch e reads number e mod len(views).
-        labels: (n,) int32.
+        targets: as in `Source`.
+        weights: as in `Source`.
         dtypes: what each tensor is above the cut, whatever it is on disk.
         batch_size: rows in a batch.
         seed: of the order, as in the pipeline.
         first_epoch: global number of the first epoch.
         last_epoch: the epoch after the last one.
     """
-    gather = _gatherer(views, labels, dtypes)
-    order = epoch_order(len(labels), batch_size, seed, first_epoch, last_epoch)
-    steps = -(-len(labels) // batch_size)
-    return _batches(order, gather, steps * (last_epoch - first_epoch))
+    gather = _gatherer(views, targets, weights, dtypes)
+    order = epoch_order(len(targets), batch_size, seed, first_epoch, last_epoch)
+    steps = -(-len(targets) // batch_size)
+    batches = order.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    return ordered(batches, steps * (last_epoch - first_epoch))
 
 
 def evaluation_batches(
-    entry: Entry, labels: np.ndarray, dtypes: Sequence[str], *, batch_size: int
+    entry: Entry, targets: np.ndarray, dtypes: Sequence[str], *, batch_size: int
 ) -> tf.data.Dataset:
     """Makes the batches of one pass in stored order; arguments as in `training_batches`."""
     if _fits_memory([entry], dtypes):
         # One slice for all: an iterator of it is made in a tenth of the time of one that gathers.
         with tf.device("CPU:0"):
             held = tuple(tf.cast(a, d) for a, d in zip(entry.arrays, dtypes, strict=True))
-            return tf.data.Dataset.from_tensor_slices((held, labels)).batch(batch_size)
-    gather = _gatherer([entry], labels, dtypes)
-    rows = tf.data.Dataset.range(len(labels)).batch(batch_size)
-    epoch = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
-    return _batches(tf.data.Dataset.zip(epoch, rows), gather, -(-len(labels) // batch_size))
+            return tf.data.Dataset.from_tensor_slices((held, targets)).batch(batch_size)
+    gather = _gatherer([entry], targets, None, dtypes)
+    rows = tf.data.Dataset.range(len(targets)).batch(batch_size)
+    batches = rows.map(lambda each: gather(0, each), num_parallel_calls=tf.data.AUTOTUNE)
+    return ordered(batches, -(-len(targets) // batch_size))
 
 
 def _fits_memory(views: Sequence[Entry], dtypes: Sequence[str]) -> bool:
@@ -117,37 +124,32 @@ def _fits_memory(views: Sequence[Entry], dtypes: Sequence[str]) -> bool:
     return needed <= psutil.virtual_memory().available * MEMORY_SHARE
 
 
-def _batches(order: tf.data.Dataset, gather: Callable[..., Any], steps: int) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    batches = order.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
 def _gatherer(
-    views: Sequence[Entry], labels: np.ndarray, dtypes: Sequence[str]
-) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """Returns the function from (epoch, rows) to (features, labels)."""
+    views: Sequence[Entry],
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+    dtypes: Sequence[str],
+) -> Callable[[Any, tf.Tensor], Any]:
+    """Returns the function from (epoch, rows) to (features, targets) or (…, weights)."""
     shapes = [array.shape[1:] for array in views[0].arrays]
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
-        classes = tf.constant(labels)
+        answer = answers(targets, weights)
         if _fits_memory(views, dtypes):
             held = [
                 tf.constant(arrays[0] if len(views) == 1 else np.concatenate(arrays))
                 for arrays in zip(*(entry.arrays for entry in views), strict=True)
             ]
-            read = _from_memory(held, len(labels))
+            read = _from_memory(held, len(targets))
         else:
             read = _from_disk(views)
 
     def gather(epoch: Any, rows: tf.Tensor) -> Any:
-        view = epoch % len(views)
+        view = tf.cast(epoch, tf.int64) % len(views)
         features = tuple(
             tf.cast(tf.ensure_shape(each, (None, *shape)), dtype)
             for each, shape, dtype in zip(read(view, rows), shapes, dtypes, strict=True)
         )
-        return features, tf.gather(classes, rows)
+        return features, *answer(rows)
 
     return gather
 

@@ -18,7 +18,7 @@ def exact_head_problem(
     plan: FreezePlan,
     head: LinearHead | None,
     inventory: Inventory,
-    labels: np.ndarray,
+    targets: np.ndarray,
     settings: FeatureSettings,
 ) -> str | None:
     """Returns why a phase cannot be solved by lbfgs.
@@ -28,7 +28,7 @@ def exact_head_problem(
         plan: of the phase.
         head: the head, where it is linear in frozen features.
         inventory: of the task model.
-        labels: class indices of the training split.
+        targets: of the training split.
         settings: of the store.
     """
     if phase.solver != "lbfgs":
@@ -40,10 +40,15 @@ def exact_head_problem(
             f"{where} unless the phase trains a linear head on frozen features. Received: lbfgs "
             f"with {phase.rule}. Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
         )
-    if len(np.unique(labels)) < 2:
+    if targets.ndim > 1:
+        return (
+            f"{where} where an example may have several labels or a share of some. Received: "
+            "lbfgs. Set solver=gradient."
+        )
+    if len(np.unique(targets)) < 2:
         return (
             f"{where} where the training split has one class only. Received: lbfgs with "
-            f"{len(labels)} images. Raise dataset.max_samples."
+            f"{len(targets)} examples. Raise dataset.max_samples."
         )
     if settings.cache == "never" or not settings.training_views:
         return (

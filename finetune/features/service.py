@@ -129,9 +129,9 @@ class FeatureService:
         problems = [rules.views_problem(settings)]
         for phase, plan, cut in zip(self._phases, self._plans, self._cuts, strict=True):
             head = None if cut is None else find_linear_head(self._graph_of(cut), cut)
-            labels = self._sources["train"].labels
+            targets = self._sources["train"].targets
             problems.append(
-                rules.exact_head_problem(phase, plan, head, self._inventory, labels, settings)
+                rules.exact_head_problem(phase, plan, head, self._inventory, targets, settings)
             )
         found = [each for each in problems if each is not None]
         if found:
@@ -186,6 +186,8 @@ class FeatureService:
             return "no frozen prefix"
         if self._settings.cache == "never":
             return "features.cache=never"
+        if self._settings.mixed:
+            return "the images of a batch are mixed (dataset.mix)"
         if not self._settings.training_views:
             return "random augmentation; features.views=K stores K views"
         if not self._items.specs(cut):
@@ -306,7 +308,8 @@ class FeatureService:
         def training(first: int, last: int) -> Any:
             return feeding.training_batches(
                 entries["train"],
-                self._sources["train"].labels,
+                self._sources["train"].targets,
+                self._sources["train"].weights,
                 dtypes,
                 batch_size=self._batch_size,
                 seed=self._seed,
@@ -316,7 +319,7 @@ class FeatureService:
 
         def evaluation(split: str) -> Any:
             return feeding.evaluation_batches(
-                entries[split][0], self._sources[split].labels, dtypes, batch_size=self._batch_size
+                entries[split][0], self._sources[split].targets, dtypes, batch_size=self._batch_size
             )
 
         if cut not in self._parts:
@@ -331,7 +334,8 @@ class FeatureService:
             num_steps=num_steps,
             steps_per_execution=self._direct.steps_per_execution if head is None else num_steps,
             record=record,
-            labels={name: source.labels for name, source in self._sources.items()},
+            targets={name: source.targets for name, source in self._sources.items()},
+            weights=self._sources["train"].weights,
             head=head,
             head_features=lambda: _chunks(entries["train"][0]),
             stored=entries,

@@ -46,9 +46,10 @@ def solve(feed: Feed) -> ExactHead:
     )
     exact = fit_exact_head(
         train,
-        np.tile(feed.labels["train"], len(feed.stored["train"])),
+        np.tile(feed.targets["train"], len(feed.stored["train"])),
         validation,
-        feed.labels["validation"],
+        feed.targets["validation"],
+        weights=None if feed.weights is None else np.tile(feed.weights, len(feed.stored["train"])),
         num_classes=head.dense.units,
         statistics=statistics_of(features()),
     )
@@ -63,6 +64,7 @@ def fit_exact_head(
     validation_features: np.ndarray,
     validation_labels: np.ndarray,
     *,
+    weights: np.ndarray | None = None,
     num_classes: int,
     statistics: Statistics,
 ) -> ExactHead:
@@ -73,13 +75,14 @@ def fit_exact_head(
         labels: (n,) class indices; at least two classes occur.
         validation_features: (m, features).
         validation_labels: (m,).
+        weights: (n,) of the rows in the fit; None: all alike.
         num_classes: columns of the result; classes that do not occur get a bias that rules them out.
         statistics: of the training features; the fit is on standardised ones, the result is not.
     """
     train = (features - statistics.mean) / statistics.scale
     held_out = (validation_features - statistics.mean) / statistics.scale
     best: ExactHead | None = None
-    for strength, kernel, bias, iterations in _path(train, labels, num_classes):
+    for strength, kernel, bias, iterations in _path(train, labels, weights, num_classes):
         loss = _cross_entropy(held_out @ kernel + bias, validation_labels)
         log.info("lbfgs C %g: %d iterations, validation loss %.5f", strength, iterations, loss)
         if best is None or loss < best.validation_loss:
@@ -91,7 +94,7 @@ def fit_exact_head(
 
 
 def _path(
-    features: np.ndarray, labels: np.ndarray, num_classes: int
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, num_classes: int
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray, int]]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -102,7 +105,7 @@ def _path(
         with warnings.catch_warnings():
             # The iteration limit: the strengths before it are converged, validation decides.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(features, labels)
+            model.fit(features, labels, sample_weight=weights)
         kernel, bias = model.coef_.T, model.intercept_
         if len(model.classes_) == 2:  # one row for two classes: the logit of the second
             kernel, bias = np.hstack([0 * kernel, kernel]), np.append(0.0, bias)

@@ -15,6 +15,7 @@ from finetune.features.cut import LinearHead, task_graph
 from finetune.features.graph import Part
 from finetune.freezing.inventory import Inventory, as_array, to_numpy
 from finetune.freezing.plan import FreezePlan
+from finetune.training.objective import Objective
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 from finetune.training.standardise import StandardisedHead
 
@@ -24,10 +25,12 @@ class Programs:
 
     Args:
         inventory: of the task model, as it was built.
+        objective: what it is trained for.
         reused: whether other runs will follow; keeps a copy of all weights then.
     """
 
-    def __init__(self, inventory: Inventory, reused: bool = False) -> None:
+    def __init__(self, inventory: Inventory, objective: Objective, reused: bool = False) -> None:
+        self.objective = objective
         self._inventory = inventory
         self._graph: Any = None
         self._has_graph = False
@@ -97,8 +100,8 @@ class Programs:
             return
         model.compile(
             optimizer=optimizer,
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            loss=self.objective.loss(),
+            metrics=self.objective.metrics(),
             steps_per_execution=steps_per_execution,
         )
         self._compiled[id(model)] = key

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
@@ -23,6 +25,7 @@ from finetune.freezing.schedule import Phase
 from finetune.record import FrozenProof, Listener, MetricRow, PhaseRecord, RunRecord
 from finetune.training import checkpoints
 from finetune.training.callbacks import BestEpoch, StepReporter
+from finetune.training.evaluation import Report
 from finetune.training.exact import solve
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.programs import Programs
@@ -54,17 +57,19 @@ class Trainer:
     """Trains one model through a schedule.
 
     Args:
-        inventory: of the task model, whose outputs are logits.
+        inventory: of the task model.
         phases: the schedule, in order.
         plans: one for each phase.
         feeds: the splits, stored or computed.
         optimizer: settings of every optimizer.
+        programs: compiled steps, those of earlier runs included, and what the model is for.
         record: what is filled as the run goes.
         listener: hears of every step, epoch and phase.
+        assess: makes the report of the test split from the model's outputs, in stored order; None:
+            the test split is not evaluated.
         finish: called once with the trained model, layers released, before the run is completed.
         checkpoint_dir: where checkpoints go, or None for none.
         standardise: whether linear heads on frozen features train on standardised ones.
-        programs: compiled steps to use again; None: of this run alone.
         started: clock time (`time.time`) of the command's start.
     """
 
@@ -75,13 +80,14 @@ class Trainer:
         plans: Sequence[FreezePlan],
         feeds: Feeds,
         optimizer: OptimizerSettings,
+        programs: Programs,
         *,
         record: RunRecord,
         listener: Listener,
+        assess: Callable[[np.ndarray], Report] | None = None,
         finish: Callable[[], object] | None = None,
         checkpoint_dir: Path | None = None,
         standardise: bool = True,
-        programs: Programs | None = None,
         started: float | None = None,
     ) -> None:
         self._inventory = inventory
@@ -89,10 +95,11 @@ class Trainer:
         self._phases = list(phases)
         self._plans = list(plans)
         self._feeds = feeds
-        self._programs = Programs(inventory) if programs is None else programs
-        self._optimizers = self._programs.optimizers(optimizer, plans)
+        self._programs = programs
+        self._optimizers = programs.optimizers(optimizer, plans)
         self._record = record
         self._listener = listener
+        self._assess = assess
         self._finish = finish
         self._checkpoint_dir = checkpoint_dir
         self._standardise = standardise
@@ -114,10 +121,8 @@ class Trainer:
             feed = None
             for index, (phase, plan) in enumerate(zip(self._phases, self._plans, strict=True)):
                 feed = self._run_phase(index, phase, plan)
-            if feed is not None and feed.test is not None:
-                began = time.perf_counter()
-                self._record.test = _evaluate(feed, feed.test())
-                self._add_seconds("evaluation", time.perf_counter() - began)
+            if feed is not None:
+                self._test(feed)
             release(self._inventory)
             if self._finish is not None:
                 self._finish()
@@ -133,6 +138,15 @@ class Trainer:
             self._record.peak_memory_bytes = _peak_memory_bytes()
             self._listener.run_ended(self._record)
         return self._record
+
+    def _test(self, feed: Feed) -> None:
+        if self._assess is None or feed.test is None:
+            return
+        began = time.perf_counter()
+        outputs = feed.model.predict(feed.test(), verbose=0)  # type: ignore[arg-type] - says str
+        report = self._assess(np.asarray(outputs))
+        self._record.test, self._record.test_per_class = report.metrics, report.per_class
+        self._add_seconds("evaluation", time.perf_counter() - began)
 
     def _run_phase(self, index: int, phase: Phase, plan: FreezePlan) -> Feed:
         began = time.perf_counter()

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune.datasets import pipeline
-from finetune.datasets.augmentation import Augmentation
+from finetune.datasets import pipeline, readers
+from finetune.datasets.augmentation import Augmentation, Mix
 from finetune.datasets.dataset import Split
+from finetune.datasets.pipeline import Examples
+from finetune.datasets.readers import ImageReader
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +28,17 @@ def converter():
     return keras_hub.layers.ResNetImageConverter(image_size=(16, 16), scale=1 / 255, offset=-0.5)
 
 
+def examples(split, converter, augmentation=None, mix=None):
+    targets = split.labels if mix is None else np.eye(9, dtype="float32")
+    return Examples(split, ImageReader((16, 16), converter, augmentation, mix), targets)
+
+
 def epochs(split, converter, augmentation, first, last, size=4):
     """Returns {(epoch, row): image}."""
+    given = examples(split, converter, augmentation)
     batches = pipeline.training_batches(
-        split, batch_size=size, seed=0, first_epoch=first, last_epoch=last,
-        image_size=(16, 16), prepare=converter, augmentation=augmentation,
-    )  # fmt: skip
+        given, batch_size=size, seed=0, first_epoch=first, last_epoch=last
+    )
     found, seen = {}, 0
     for images, labels in batches:
         for image, label in zip(images.numpy(), labels.numpy(), strict=True):
@@ -60,18 +67,18 @@ def test_it_follows_from_seed_epoch_and_row(split, converter, strength):
 def test_a_view_is_the_epoch_of_its_number(split, converter, monkeypatch):
     augmentation = Augmentation("light", True, 0)
     trained = epochs(split, converter, augmentation, 2, 3)
-    settings = {"image_size": (16, 16), "prepare": converter, "augmentation": augmentation}
     for held in (10**9, 0):  # decoded images in memory, and not
-        monkeypatch.setattr(pipeline, "CACHE_BYTES", held)
-        view = np.concatenate(list(pipeline.single_pass(split, batch_size=2, epoch=2, **settings)))
+        monkeypatch.setattr(readers, "CACHE_BYTES", held)
+        given = examples(split, converter, augmentation)
+        view = np.concatenate(list(pipeline.single_pass(given, batch_size=2, view=2)))
         for row in range(9):
             np.testing.assert_array_equal(view[row], trained[2, row])
 
 
 def test_without_augmentation_a_pass_is_what_evaluation_sees(split, converter):
-    settings = {"batch_size": 4, "image_size": (16, 16), "prepare": converter}
-    kept = [images for images, _ in pipeline.evaluation_batches(split, **settings)]
-    once = pipeline.single_pass(split, augmentation=None, epoch=0, **settings)
+    given = examples(split, converter)
+    kept = [images for images, _ in pipeline.evaluation_batches(given, batch_size=4)]
+    once = pipeline.single_pass(given, batch_size=4, view=None)
     np.testing.assert_array_equal(np.concatenate(kept), np.concatenate(list(once)))
 
 
@@ -86,3 +93,44 @@ def test_flips_can_be_left_out():
 
     assert mirrored(False) == 0
     assert 0 < mirrored(True) < 20
+
+
+def mixed(split, converter, name, seed, first=0, size=4):
+    given = examples(split, converter, Augmentation("light", True, 0), Mix(name, seed))
+    batches = pipeline.training_batches(
+        given, batch_size=size, seed=0, first_epoch=first, last_epoch=2
+    )  # fmt: skip
+    return [(images.numpy(), targets.numpy()) for images, targets in batches]
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixing_follows_from_seed_and_epoch_and_keeps_shares(split, converter, name):
+    first = mixed(split, converter, name, 0)
+    again = mixed(split, converter, name, 0, first=1)
+    assert [len(targets) for _, targets in first] == [4, 4, 1] * 2
+    for left, right in zip(first[3:], again, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
+    other = mixed(split, converter, name, 1)
+    assert not all(np.array_equal(a[1], b[1]) for a, b in zip(first, other, strict=True))
+    targets = np.concatenate([targets for _, targets in first])
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-5)
+    assert ((targets > 0).sum(1) == 2).any() and targets.dtype == np.float32
+
+
+def test_mixed_images_are_mixed_as_their_targets(split):
+    images = np.repeat(np.arange(6, dtype="float32") * 40, 12 * 12 * 3).reshape(6, 12, 12, 3)
+    targets = np.eye(6, dtype="float32")
+    zero = tf.constant(0, tf.int64)
+    for name, tolerance in (("mixup", 1e-3), ("cutmix", 20)):  # a patch has whole pixels
+        out, shares = Mix(name, 3)(images, targets, zero, tf.range(6, dtype=tf.int64))
+        expected = shares.numpy() @ (np.arange(6) * 40)
+        np.testing.assert_allclose(out.numpy().mean((1, 2, 3)), expected, atol=tolerance)
+
+
+def test_validation_is_never_mixed(split, converter):
+    plain = pipeline.evaluation_batches(examples(split, converter), batch_size=4)
+    given = examples(split, converter, mix=Mix("cutmix", 0))
+    for (left, _), (right, _) in zip(
+        plain, pipeline.evaluation_batches(given, batch_size=4), strict=True
+    ):
+        np.testing.assert_array_equal(left, right)

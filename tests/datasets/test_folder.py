@@ -37,7 +37,7 @@ def test_split_folders_are_read_as_they_are(tmp_path):
     assert dataset.classes == ("a", "b")
     assert sizes(dataset) == {"train": 10, "validation": 4, "test": 6}
     assert dataset.splits["train"].labels.tolist() == [0] * 5 + [1] * 5
-    first = tf.io.decode_image(dataset.splits["test"].images[0], channels=3)
+    first = tf.io.decode_image(dataset.splits["test"].examples[0], channels=3)
     assert first.shape == (10, 12, 3)
 
 
@@ -47,7 +47,7 @@ def test_one_folder_is_split_by_seed_each_class_in_its_share(tmp_path):
     assert sizes(one) == {"train": 32, "validation": 4, "test": 4}
     for part in ("validation", "test"):
         assert np.bincount(one.splits[part].labels).tolist() == [2, 2]
-    seen = [image for split in one.splits.values() for image in split.images]
+    seen = [image for split in one.splits.values() for image in split.examples]
     assert len(set(seen)) == 40  # every image is in one split
     assert one.fingerprint == same.fingerprint != other.fingerprint
 

@@ -25,7 +25,7 @@ def test_digits_are_split_and_stratified(data_dir, capsys):
     assert counts == {"train": 900, "validation": 100, "test": 797}
     assert digits.classes == tuple("0123456789")
     assert np.bincount(digits.splits["train"].labels).min() >= 86
-    assert digits.splits["train"].images[0].startswith(b"\x89PNG")
+    assert digits.splits["train"].examples[0].startswith(b"\x89PNG")
     assert digits.fingerprint == load(data_dir).fingerprint
     fewer = load(data_dir, train_per_class=3, max_samples=20)
     assert [s.num_examples for s in fewer.splits.values()] == [20, 20, 20]

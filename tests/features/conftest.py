@@ -16,7 +16,10 @@ from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase
 from finetune.record import BackboneRecord, DatasetRecord, RunRecord
+from finetune.training.evaluation import report
+from finetune.training.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.programs import Programs
 from finetune.training.trainer import Trainer
 
 SIZES = {"train": 22, "validation": 10, "test": 6}
@@ -111,11 +114,12 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
         backbone=BackboneRecord(name="small", source="test", weights_sha256="", stages=[]),
         dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[], splits={}),
     )  # fmt: skip
-    spy = Spy()
+    spy, objective = Spy(), Objective(ONE, 3)
     record.features = service.decisions()
     Trainer(
-        inventory, phases, plans, service, OptimizerSettings(optimizer), record=record,
-        listener=spy, standardise=standardise,
+        inventory, phases, plans, service, OptimizerSettings(optimizer),
+        Programs(inventory, objective), record=record, listener=spy, standardise=standardise,
+        assess=lambda outputs: report(outputs, arrays["test"][1], "abc", objective),
     ).run()  # fmt: skip
     weights = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
     return SimpleNamespace(

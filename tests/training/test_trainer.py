@@ -12,7 +12,10 @@ from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase
 from finetune.record import BackboneRecord, DatasetRecord, Listeners, RunRecord
+from finetune.training.evaluation import report
+from finetune.training.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.programs import Programs
 from finetune.training.trainer import SameFeed, Trainer
 from tests.conftest import make_tiny
 
@@ -66,10 +69,11 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None, exec
         backbone=BackboneRecord(name="tiny", source="test", weights_sha256="", stages=[]),
         dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[], splits={}),
     )  # fmt: skip
-    spy = Spy(on_step)
+    spy, objective = Spy(on_step), Objective(ONE, 3)
     trainer = Trainer(
         inventory, phases, plans, SameFeed(feed), settings or OptimizerSettings("sgd"),
-        record=record, listener=Listeners([spy]), finish=finish,
+        Programs(inventory, objective), record=record, listener=Listeners([spy]), finish=finish,
+        assess=lambda outputs: report(outputs, labels, "abc", objective),
     )  # fmt: skip
     return trainer, record, spy, inventory
 
@@ -86,7 +90,8 @@ def test_one_epoch_count_and_proof_over_all_phases():
     # head: 8 frozen weights and 5 held ones (4 statistics, 1 constant); full: nothing is held
     assert [p.frozen_proof.weights_checked for p in record.phases] == [13, 0]
     assert not any("call" in vars(layer) for layer in inventory.layers)
-    assert record.test.keys() == {"loss", "accuracy"}
+    assert record.test.keys() == {"loss", "accuracy", "macro_f1", "expected_calibration_error"}
+    assert [each["name"] for each in record.test_per_class] == ["a", "b", "c"]
 
 
 def test_a_frozen_weight_changed_in_mid_phase_fails_the_run_and_is_named():

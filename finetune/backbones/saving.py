@@ -1,0 +1,114 @@
+"""Writes a trained task model for anyone to load with KerasHub alone."""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_hub
+
+LABELS_FILE, MODEL_FILE = "labels.json", "model.keras"
+
+
+def save_task(
+    task: keras.Model,
+    directory: Path,
+    labels: Mapping[str, Any],
+    preprocessor: Any = None,
+    backbone: keras.Model | None = None,
+) -> None:
+    """Writes a task model with its label names, whole or not at all.
+
+    A KerasHub classifier becomes a preset: ``from_preset(directory)`` of its class. Any other model
+    becomes ``model.keras``; its preprocessor, and the config by which KerasHub knows whose it is,
+    are written beside it: ``TextClassifierPreprocessor.from_preset(directory)``.
+
+    What is on disk holds no optimizer state and does not say what was frozen in training; `task`
+    is left as it is. An existing directory is replaced.
+
+    Args:
+        task: trained.
+        directory: e.g. ``RUN_DIR/model``.
+        labels: written to ``labels.json``: ``classes`` in the order of the outputs.
+        preprocessor: KerasHub's, which makes the inputs of `task`; None where it takes numbers.
+        backbone: the KerasHub backbone in `task`, where there is one.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    written = directory.with_name(f".{directory.name}.new-{os.getpid()}")
+    replaced = directory.with_name(f".{directory.name}.old-{os.getpid()}")
+    for each in (written, replaced):
+        shutil.rmtree(each, ignore_errors=True)
+    try:
+        with _as_new(task):
+            _write(task, written, preprocessor, backbone)
+        text = json.dumps(labels, indent=2, ensure_ascii=False)
+        (written / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+        if directory.exists():
+            directory.rename(replaced)
+        written.rename(directory)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write(task: Any, directory: Path, preprocessor: Any, backbone: Any) -> None:
+    if isinstance(task, keras_hub.models.Task):
+        task.preprocessor = preprocessor
+        try:
+            task.save_to_preset(str(directory))
+        finally:
+            task.preprocessor = None
+    else:
+        directory.mkdir()
+        if preprocessor is not None:
+            preprocessor.save_to_preset(str(directory))
+        if backbone is not None:
+            config = keras.saving.serialize_keras_object(backbone)
+            (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        task.save(directory / MODEL_FILE)
+        _thaw_archive(directory / MODEL_FILE)
+    for path in directory.glob("*.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(_thawed(config), indent=4), encoding="utf-8")
+
+
+def _thaw_archive(path: Path) -> None:
+    """Rewrites the config in a ``.keras`` file with every `trainable` flag at its default."""
+    thawed = path.with_suffix(".new")
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(thawed, "w") as copy:
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            if entry.filename == "config.json":
+                content = json.dumps(_thawed(json.loads(content))).encode()
+            copy.writestr(entry, content)
+    thawed.rename(path)
+
+
+@contextmanager
+def _as_new(task: Any) -> Iterator[None]:
+    """Makes what is written of the task that of an untrained one: an optimizer without state.
+
+    KerasHub writes the optimizer into the task's weights, and warns at loading if its state is
+    not that of one that has not been built. It also serializes how the task was compiled, to
+    leave that out afterwards.
+    """
+    optimizer, compiled = getattr(task, "optimizer", None), task.compiled
+    task.optimizer, task.compiled = keras.optimizers.Adam(), False
+    try:
+        yield
+    finally:
+        task.optimizer, task.compiled = optimizer, compiled
+
+
+def _thawed(value: Any) -> Any:
+    """Returns a config with every `trainable` flag at its default: freezing ends with training."""
+    if isinstance(value, dict):
+        return {k: True if k == "trainable" else _thawed(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_thawed(each) for each in value]
+    return value

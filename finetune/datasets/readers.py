@@ -1,0 +1,207 @@
+"""From rows of a split to the inputs of a model: images, texts, or numbers as they are.
+
+A reader is made for one backbone; what it made of a split once, it keeps as long as the split lives.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import tensorflow as tf
+
+from finetune.datasets.augmentation import Augmentation, Mix
+from finetune.datasets.dataset import Split
+
+CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
+_TOKENIZE_ROWS = 256
+Rows = Callable[[Any, Any], Any]
+"""(epoch, int64 scalar; rows, (batch,) int64) -> inputs, each (batch, …)."""
+
+
+class Reader(Protocol):
+    """What makes model inputs."""
+
+    augmentation: str | None
+    """Says how the training split is augmented, seed included; None: not."""
+    mix: Mix | None
+    """What mixes the examples of a training batch; None: nothing."""
+
+    def batches(self, split: Split, augmented: bool) -> Rows:
+        """Returns what reads a split again and again."""
+        ...
+
+    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
+        """Makes the inputs of one pass in stored order, keeping nothing for another."""
+        ...
+
+
+class ImageReader:
+    """Decodes images, resizes, augments and scales them.
+
+    Args:
+        image_size: (height, width) in pixels.
+        converter: KerasHub's image converter: (height, width, 3) uint8 -> model input of
+            `image_size`; None: bilinear resize.
+        augmentation: of each training image between resizing and scaling; None: none.
+        mix: of the images of a training batch; None: none.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        converter: Any = None,
+        augmentation: Augmentation | None = None,
+        mix: Mix | None = None,
+    ) -> None:
+        self.augmentation = None if augmentation is None else augmentation.description
+        self.mix = mix
+        self._augment = augmentation
+        self._shape = (*image_size, 3)
+        self._converter = converter
+        self._halves: tuple[Any, Any] | None = None
+        self._encoded: WeakKeyDictionary[Split, tf.Tensor] = WeakKeyDictionary()
+        # Decoded images live as long as their split: phases and epochs share them.
+        self._decoded: WeakKeyDictionary[Split, dict[bool, tf.Tensor]] = WeakKeyDictionary()
+
+    def batches(self, split: Split, augmented: bool) -> Rows:
+        """See `Reader`; images (batch, height, width, 3) float32."""
+        augment = self._augment if augmented else None
+        resize, scale = (self._converter, None) if augment is None else self._split_converter()
+        fits = split.num_examples * int(np.prod(self._shape)) * 4 <= CACHE_BYTES
+        held = self._decoded_once(split, resize, augment is None) if fits else None
+        read = self._decoder(split, resize) if held is None else lambda row: held[row]
+        signature = tf.TensorSpec(self._shape, tf.float32)
+
+        def one(epoch: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+            return read(row) if augment is None else augment(read(row), epoch, row)
+
+        def batch_of(epoch: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+            if held is not None and augment is None:
+                return tf.gather(held, rows)
+            images = tf.map_fn(lambda row: one(epoch, row), rows, fn_output_signature=signature)
+            return images if scale is None else scale(images)
+
+        return batch_of
+
+    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
+        """See `Reader`."""
+        decode = self._decoder(split, self._converter)
+        images = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
+        return images.batch(batch_size)
+
+    def _split_converter(self) -> tuple[Any, Any]:
+        """Returns what resizes (to 0..255) and what scales: augmentation comes between them."""
+        if self._converter is None:
+            return None, None
+        if self._halves is None:
+            config, make = self._converter.get_config(), type(self._converter).from_config
+            resize = make(config | {"scale": None, "offset": None})
+            self._halves = resize, make(config | {"image_size": None})
+        return self._halves
+
+    def _decoder(self, split: Split, convert: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns the function from a row of `split` to its decoded and prepared image."""
+        if split not in self._encoded:
+            with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
+                self._encoded[split] = _constant(split.examples)
+        examples = self._encoded[split]
+        height, width, _ = self._shape
+
+        def decode(row: tf.Tensor) -> tf.Tensor:
+            image = _rgb(examples[row])
+            image = tf.image.resize(image, (height, width)) if convert is None else convert(image)
+            return tf.ensure_shape(tf.cast(image, tf.float32), self._shape)
+
+        return decode
+
+    def _decoded_once(self, split: Split, convert: Any, scaled: bool) -> tf.Tensor:
+        """Returns all images, (n, height, width, 3) float32, decoding them at first use."""
+        known = self._decoded.setdefault(split, {})
+        if scaled not in known:
+            decode = self._decoder(split, convert)
+            every = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
+            with tf.device("CPU:0"):
+                known[scaled] = every.batch(split.num_examples).get_single_element()
+        return known[scaled]
+
+
+def _constant(examples: np.ndarray) -> tf.Tensor:
+    if examples.dtype == object:
+        return tf.constant(list(examples), dtype=tf.string)
+    return tf.constant(examples)
+
+
+def _rgb(example: tf.Tensor) -> tf.Tensor:
+    """Returns (height, width, 3), 0..255, of an encoded image or of numbers."""
+    if example.dtype != tf.string:
+        return example if example.shape[-1] == 3 else tf.repeat(example, 3, axis=-1)
+    image = tf.io.decode_image(example, channels=3, expand_animations=False)
+    image.set_shape((None, None, 3))
+    return image
+
+
+class TextReader:
+    """Tokenizes texts, all of a split at once, before the first step.
+
+    Args:
+        preprocessor: KerasHub's, of a text classifier: texts -> a dictionary of (batch, tokens)
+            token ids and masks.
+        splits: of the dataset. Tokens beyond the longest text of them all are padding that nothing
+            looks at, and are left out where the model is given a padding mask.
+    """
+
+    augmentation: str | None = None
+    mix: Mix | None = None
+
+    def __init__(self, preprocessor: Any, splits: Mapping[str, Split]) -> None:
+        self._preprocessor = preprocessor
+        self._tokens: WeakKeyDictionary[Split, dict[str, Any]] = WeakKeyDictionary()
+        for split in splits.values():
+            self._tokens[split] = self._tokenized(split)
+        masks = [tokens.get("padding_mask") for tokens in self._tokens.values()]
+        if all(mask is not None for mask in masks):
+            # A multiple of 8: the kernels' vectors are that wide.
+            longest = max(int(np.sum(mask, axis=1).max()) for mask in masks if mask is not None)
+            longest = -(-longest // 8) * 8
+            for tokens in self._tokens.values():
+                tokens.update((key, value[:, :longest]) for key, value in list(tokens.items()))
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens of every example, padding included."""
+        return max(next(iter(tokens.values())).shape[1] for tokens in self._tokens.values())
+
+    def batches(self, split: Split, augmented: bool) -> Rows:
+        """See `Reader`; a dictionary of (batch, tokens), as the preprocessor makes it."""
+        with tf.device("CPU:0"):
+            held = {key: tf.constant(value) for key, value in self._tokens[split].items()}
+        return lambda epoch, rows: {key: tf.gather(each, rows) for key, each in held.items()}
+
+    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
+        """See `Reader`."""
+        tokens: Any = self._tokens[split]
+        return tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
+
+    def _tokenized(self, split: Split) -> dict[str, Any]:
+        texts = tf.data.Dataset.from_tensor_slices(_constant(split.examples))
+        batches = texts.batch(_TOKENIZE_ROWS).map(self._preprocessor, tf.data.AUTOTUNE)
+        parts = list(batches.as_numpy_iterator())
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+class ArrayReader:
+    """Hands numbers on as they are: for models that bring their own preprocessing."""
+
+    augmentation: str | None = None
+    mix: Mix | None = None
+
+    def batches(self, split: Split, augmented: bool) -> Rows:
+        """See `Reader`; (batch, …) of the examples' own type."""
+        with tf.device("CPU:0"):
+            held = tf.constant(split.examples)
+        return lambda epoch, rows: tf.gather(held, rows)
+
+    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
+        """See `Reader`."""
+        return tf.data.Dataset.from_tensor_slices(split.examples).batch(batch_size)

@@ -1,0 +1,132 @@
+"""How good a trained model is on the test split, from its outputs, once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finetune.training.objective import SEVERAL, Objective
+
+TOP_5_CLASSES = 20  # top-5 accuracy is given from so many classes on: of fewer it says little
+_BINS = 15  # of the calibration error, as in Guo et al. 2017
+_TINY = np.finfo(np.float64).tiny
+
+
+@dataclass(frozen=True)
+class Report:
+    """Metrics of the whole split, and one entry a class: name, precision, recall, f1, support."""
+
+    metrics: dict[str, float]
+    per_class: list[dict[str, Any]]
+
+
+def report(
+    outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str], objective: Objective
+) -> Report:
+    """Compares the outputs of a model with the labels.
+
+    Args:
+        outputs: (n, classes) logits or probabilities, as `objective` says.
+        labels: (n,) class indices, or (n, classes) of 0 and 1 for several labels.
+        classes: label names.
+        objective: what the model was trained for.
+
+    Returns:
+        loss (nats), accuracy, macro_f1 and expected_calibration_error (Guo et al. 2017, 15 bins of
+        the largest probability), and top_5_accuracy from 20 classes on. Of several labels: the
+        mean loss and accuracy of the decisions at 0.5, micro_f1, macro_f1 and
+        mean_average_precision (over the classes that occur).
+    """
+    outputs = np.asarray(outputs, np.float64)
+    if objective.kind == SEVERAL:
+        return _several_labels(outputs, labels, classes, objective.from_logits)
+    return _one_label(outputs, labels, classes, objective.from_logits)
+
+
+def _one_label(
+    outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str], from_logits: bool
+) -> Report:
+    from sklearn.metrics import top_k_accuracy_score
+
+    logs = _log_softmax(outputs) if from_logits else np.log(np.maximum(outputs, _TINY))
+    predicted = logs.argmax(1)
+    right = predicted == labels
+    per_class = _per_class(labels, predicted, classes)
+    metrics = {
+        "loss": float(-logs[np.arange(len(labels)), labels].mean()),
+        "accuracy": float(right.mean()),
+        "macro_f1": _mean_f1(per_class),
+        "expected_calibration_error": calibration_error(np.exp(logs.max(1)), right),
+    }
+    if len(classes) >= TOP_5_CLASSES:
+        indices = range(len(classes))
+        metrics["top_5_accuracy"] = float(top_k_accuracy_score(labels, logs, k=5, labels=indices))
+    return Report(metrics, per_class)
+
+
+def _several_labels(
+    outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str], from_logits: bool
+) -> Report:
+    from sklearn.metrics import average_precision_score
+
+    # log(1 + exp(x)) - x·y is the cross-entropy of a logit x; a probability is turned into one.
+    logits = outputs if from_logits else _logit(outputs)
+    predicted = (logits > 0).astype(np.uint8)
+    per_class = _per_class(labels, predicted, classes)
+    occurs = labels.any(0)
+    metrics = {
+        "loss": float((np.logaddexp(0, logits) - logits * labels).mean()),
+        "accuracy": float((predicted == labels).mean()),
+        "micro_f1": _micro_f1(labels, predicted),
+        "macro_f1": _mean_f1(per_class),
+    }
+    if occurs.any():
+        scores = average_precision_score(labels[:, occurs], logits[:, occurs], average="macro")
+        metrics["mean_average_precision"] = float(scores)
+    return Report(metrics, per_class)
+
+
+def _per_class(
+    labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    indices = list(range(len(classes)))
+    given: Any = {"labels": indices, "zero_division": 0.0}
+    columns: Any = precision_recall_fscore_support(labels, predicted, **given)
+    keys = ("precision", "recall", "f1")
+    return [
+        {"name": name, **dict(zip(keys, map(float, row), strict=True)), "support": int(support)}
+        for name, *row, support in zip(classes, *columns, strict=True)
+    ]
+
+
+def _micro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
+    return float(2 * (labels * predicted).sum() / max(labels.sum() + predicted.sum(), 1))
+
+
+def _mean_f1(per_class: Sequence[dict[str, Any]]) -> float:
+    return float(np.mean([each["f1"] for each in per_class if each["support"]] or [0.0]))
+
+
+def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
+    """Returns the expected calibration error (Guo et al. 2017, section 2): 0 is calibrated.
+
+    Args:
+        confidences: (n,) probability of the predicted class, in [0, 1].
+        right: (n,) whether it was the class.
+    """
+    bins = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
+    gaps = np.bincount(bins, weights=right - confidences, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(confidences))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    kept = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    return np.log(kept) - np.log1p(-kept)

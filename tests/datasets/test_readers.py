@@ -1,0 +1,82 @@
+"""Texts are tokenized once, and no longer than they are."""
+
+import keras_hub
+import numpy as np
+import pytest
+
+from finetune.datasets import pipeline
+from finetune.datasets.dataset import Split
+from finetune.datasets.pipeline import Examples
+from finetune.datasets.readers import TextReader
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d"]
+
+
+class Counting:
+    """A preprocessor that counts how often it is traced or called."""
+
+    def __init__(self, inner):
+        self.inner, self.calls = inner, 0
+
+    def __call__(self, texts):
+        self.calls += 1
+        return self.inner(texts)
+
+
+def split(name, *texts):
+    held = np.empty(len(texts), object)
+    held[:] = texts
+    return Split(name, held, np.arange(len(texts)))
+
+
+@pytest.fixture
+def preprocessor():
+    tokenizer = keras_hub.tokenizers.BertTokenizer(WORDS, lowercase=True)
+    return Counting(keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=32))
+
+
+@pytest.fixture
+def splits():
+    return {
+        "train": split("train", "a b c", "d", ""),
+        "validation": split("validation", "a b c d a b c d a"),  # 11 tokens with [CLS] and [SEP]
+        "test": split("test", "zebra"),
+    }
+
+
+def test_all_splits_are_tokenized_before_the_first_batch(preprocessor, splits):
+    reader = TextReader(preprocessor, splits)
+    calls = preprocessor.calls
+    assert reader.sequence_length == 16
+    given = Examples(splits["train"], reader, splits["train"].labels)
+    batches = pipeline.training_batches(given, batch_size=2, seed=0, first_epoch=0, last_epoch=2)
+    seen = {}
+    for tokens, labels in batches:
+        assert set(tokens) == {"token_ids", "padding_mask", "segment_ids"}
+        for row, label in zip(tokens["token_ids"].numpy(), labels.numpy(), strict=True):
+            seen[int(label)] = row.tolist()
+    assert preprocessor.calls == calls
+    padding = [0] * 11
+    assert seen == {
+        0: [2, 5, 6, 7, 3, *padding], 1: [2, 8, 3, 0, 0, *padding], 2: [2, 3, 0, 0, 0, *padding],
+    }  # fmt: skip
+
+
+def test_a_pass_is_what_evaluation_sees(preprocessor, splits):
+    reader = TextReader(preprocessor, splits)
+    given = Examples(splits["test"], reader, splits["test"].labels)
+    ((tokens, _),) = pipeline.evaluation_batches(given, batch_size=4)
+    (once,) = pipeline.single_pass(given, batch_size=4, view=None)
+    assert once.keys() == tokens.keys()
+    for key in once:
+        np.testing.assert_array_equal(once[key], tokens[key])
+    assert once["token_ids"][0, :4].numpy().tolist() == [2, 1, 3, 0]  # an unknown word
+
+
+def test_what_looks_at_padding_is_not_shortened(splits):
+    def without_mask(texts):
+        tokenizer = keras_hub.tokenizers.BertTokenizer(WORDS, lowercase=True)
+        whole = keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=32)
+        return {"token_ids": whole(texts)["token_ids"]}
+
+    assert TextReader(without_mask, splits).sequence_length == 32
