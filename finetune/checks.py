@@ -11,8 +11,11 @@ from finetune.config import (
     AUGMENTATIONS,
     BATCH_NORM_MODES,
     CACHE_MODES,
+    CLASS_WEIGHTS,
     DEVICES,
     FEATURE_DTYPES,
+    FILE_DATASETS,
+    MIXES,
     MONITORS,
     OPTIMIZER_KEYS,
     OPTIMIZERS,
@@ -45,7 +48,7 @@ def check(config: Config) -> list[str]:
         *_check_dataset(config.dataset),
         *_check_schedule(config.schedule),
         *_check_optimizer(config.optimizer),
-        *_check_features(config.features, config.dataset.augment),
+        *_check_features(config.features, config.dataset),
         *_check_runtime(config.runtime),
     ]
 
@@ -103,28 +106,53 @@ def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
             "dataset.name must be the name of a TFDS dataset. Received: nothing. "
             "Add dataset.name=NAME."
         )
-    if dataset.name == "image_folder" and dataset.path in (None, MISSING):
-        yield (
-            "dataset.path must be the folder of images. Received: nothing. Add dataset.path=DIR."
-        )
-    if dataset.name != "image_folder" and dataset.path is not None:
-        yield (
-            f"dataset.path must be null for dataset {dataset.name}. Received: {dataset.path}. "
-            "Use dataset=image_folder for a folder of images."
-        )
-    for key in ("version", "config", "data_dir"):
-        value = getattr(dataset, key)
-        if dataset.name == "image_folder" and value is not None:
-            yield (
-                f"dataset.{key} must be null for dataset image_folder. Received: {value}. "
-                "Only TFDS datasets have one."
-            )
+    yield from _check_source(dataset)
     yield from _positive("dataset.batch_size", dataset.batch_size, "32 is a usual start.")
     fix = "Leave it out (null) for no limit."
     yield from _positive("dataset.image_size", dataset.image_size, "null is the backbone's own.")
     yield from _positive("dataset.max_samples", dataset.max_samples, fix)
     yield from _positive("dataset.train_per_class", dataset.train_per_class, fix)
+    yield from _positive(
+        "dataset.sequence_length", dataset.sequence_length, "null: the backbone's."
+    )
     yield from _choice("dataset.augment", "a strength", dataset.augment, AUGMENTATIONS)
+    yield from _choice("dataset.mix", "a way to mix", dataset.mix, MIXES)
+    weights = dataset.class_weights
+    yield from _choice("dataset.class_weights", "a weighting", weights, CLASS_WEIGHTS)
+
+
+def _check_source(dataset: DatasetConfig) -> Iterator[str]:
+    """Checks the keys that only some sources have."""
+    what = FILE_DATASETS.get(dataset.name)
+    if what is not None and dataset.path in (None, MISSING):
+        yield f"dataset.path must be {what}. Received: nothing. Add dataset.path=PATH."
+    if what is None and dataset.path is not None:
+        yield (
+            f"dataset.path must be null for dataset {dataset.name}. Received: {dataset.path}. "
+            f"Use dataset={' or '.join(FILE_DATASETS)} for files of your own."
+        )
+    for key in ("version", "config", "data_dir"):
+        value = getattr(dataset, key)
+        if what is not None and value is not None:
+            yield (
+                f"dataset.{key} must be null for dataset {dataset.name}. Received: {value}. "
+                "Only TFDS datasets have one."
+            )
+    if dataset.name in ("image_folder", "arrays"):
+        for key in ("input", "label"):
+            value = getattr(dataset.columns, key)
+            if value is not None:
+                yield (
+                    f"dataset.columns.{key} must be null for dataset {dataset.name}. Received: "
+                    f"{value}. Tables and TFDS datasets have columns."
+                )
+    separator = dataset.label_separator
+    if separator == "" or (separator is not None and dataset.name != "table"):
+        yield (
+            "dataset.label_separator must be text between the labels of a table's row, or null. "
+            f"Received: {separator!r} for dataset {dataset.name}. Set "
+            "dataset.label_separator=null."
+        )
 
 
 def _check_schedule(schedule: ScheduleConfig) -> Iterator[str]:
@@ -267,17 +295,23 @@ def _check_optimizer(optimizer: OptimizerConfig) -> Iterator[str]:
             )
 
 
-def _check_features(features: FeaturesConfig, augment: str) -> Iterator[str]:
+def _check_features(features: FeaturesConfig, dataset: DatasetConfig) -> Iterator[str]:
     yield from _choice("features.cache", "a mode", features.cache, CACHE_MODES)
     yield from _choice("features.dtype", "a dtype", features.dtype, FEATURE_DTYPES)
     yield from _positive("features.max_gib", features.max_gib, "features.cache=never stores none.")
     views = features.views
     fix = "0 stores no augmented view."
     yield from _number("features.views", views, "at least 0", views >= 0, fix)
-    if views > 0 and augment == "none":
+    if views > 0 and dataset.augment == "none":
         yield (
             f"features.views must be 0 where nothing is augmented. Received: {views} with "
             "dataset.augment=none. Set dataset.augment=light or strong, or features.views=0."
+        )
+    if dataset.mix != "none" and (views > 0 or features.cache == "always"):
+        yield (
+            "dataset.mix must be none to store features of training images: a mixed image is seen "
+            f"once. Received: {dataset.mix} with features.cache={features.cache}, features.views="
+            f"{views}. Set dataset.mix=none, or features.views=0 and features.cache=auto."
         )
 
 

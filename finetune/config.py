@@ -33,6 +33,11 @@ SOLVERS = ("gradient", "lbfgs")
 AUGMENTATIONS = ("none", "light", "strong")
 MIXES = ("none", "mixup", "cutmix")
 CLASS_WEIGHTS = ("none", "balanced")
+FILE_DATASETS = {  # what dataset.path is for each
+    "image_folder": "a folder of images",
+    "table": "a CSV, TSV, JSON Lines or Parquet file, or a folder of one for each split",
+    "arrays": "a .npz file",
+}
 CACHE_MODES = ("auto", "always", "never")
 FEATURE_DTYPES = ("float32", "float16", "bfloat16")
 

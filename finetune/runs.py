@@ -3,8 +3,7 @@
 import functools
 import logging
 import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -117,20 +116,19 @@ def execute(
 def check(config: Config) -> None:
     """Runs one real step of each phase, validation and test batch included; writes nothing."""
     console = make_console()
-    started = time.time()
-    run = _build_aloud(config, console, Workbench())
+    try_out(_build_aloud(config, console, Workbench()), config, console)
+
+
+def try_out(run: Run, config: Config, console: Console) -> None:
+    """Runs one real step of each phase of what has been built, as `check` does."""
     feed = _direct_feed(run, config)
     _features(run, config, feed)  # refuses what no phase could read
-
-    def first(batches: Callable[[], Any] | None) -> Callable[[], Any]:
-        assert batches is not None  # noqa: S101 - what is fed directly has all splits
-        return lambda: batches().take(1)
 
     one = replace(
         feed,
         training=lambda first, last: feed.training(first, last).take(1),
-        validation=first(feed.validation),
-        test=first(feed.test),
+        validation=lambda: feed.validation().take(1),
+        test=None if feed.test is None else lambda: feed.test().take(1),  # type: ignore[misc]
         num_steps=1,
         steps_per_execution=1,
     )
@@ -146,7 +144,6 @@ def check(config: Config) -> None:
         record=record,
         listener=Listeners([]),
         assess=functools.partial(_assess, run),
-        started=started,
     ).run()
     show_check(console, record)
 
@@ -205,7 +202,7 @@ def _direct_feed(run: Run, config: Config) -> Feed:
         model=run.built.inventory.model,
         training=training,
         validation=functools.partial(evaluation, "validation"),
-        test=functools.partial(evaluation, "test"),
+        test=functools.partial(evaluation, "test") if "test" in examples else None,
         num_steps=examples["train"].num_steps(batch_size),
         steps_per_execution=config.runtime.steps_per_execution,
     )

@@ -19,14 +19,15 @@ class Split:
     Args:
         name: train, validation or test.
         examples: (n,) object array of encoded images (bytes) or of texts (str); or numbers,
-            (n, height, width, channels) images of 0..255, or whatever a model of the user's takes.
+            (n, height, width, channels) images of 0..255, or whatever a model of the user's takes,
+            also a dictionary of arrays.
         labels: (n,) int64 class indices; (n, classes) uint8, 0 or 1, where an example may have
             several.
         fingerprint: digest of examples and labels; `make_dataset` takes it.
     """
 
     name: str
-    examples: np.ndarray
+    examples: Any
     labels: np.ndarray
     fingerprint: str = ""
 
@@ -89,8 +90,13 @@ def make_dataset(
     return Dataset(name, whole.hexdigest(), tuple(classes), done, kind)
 
 
-def _as_bytes(examples: np.ndarray) -> Iterator[Any]:
+def _as_bytes(examples: Any) -> Iterator[Any]:
     """Yields what identifies each example; of numbers, their type and shape first."""
+    if isinstance(examples, Mapping):
+        for key in sorted(examples):
+            yield str(key).encode()
+            yield from _as_bytes(examples[key])
+        return
     if examples.dtype != object:
         yield f"{examples.dtype} {examples.shape}".encode()
         yield from (np.ascontiguousarray(each).tobytes() for each in examples)

@@ -199,8 +199,8 @@ class ArrayReader:
     def batches(self, split: Split, augmented: bool) -> Rows:
         """See `Reader`; (batch, …) of the examples' own type."""
         with tf.device("CPU:0"):
-            held = tf.constant(split.examples)
-        return lambda epoch, rows: tf.gather(held, rows)
+            held = tf.nest.map_structure(tf.constant, split.examples)
+        return lambda epoch, rows: tf.nest.map_structure(lambda each: tf.gather(each, rows), held)
 
     def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
         """See `Reader`."""

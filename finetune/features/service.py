@@ -246,10 +246,9 @@ class FeatureService:
     def _splits(self, index: int) -> list[tuple[str, int | None]]:
         """Returns the (split, view) pairs that a phase reads."""
         last = index == len(self._phases) - 1
-        rest: list[tuple[str, int | None]] = [("validation", None)]
-        return (
-            [("train", v) for v in self._settings.training_views] + rest + [("test", None)] * last
-        )
+        held_out = ["validation", "test"] if last and "test" in self._sources else ["validation"]
+        views = self._settings.training_views
+        return [("train", view) for view in views] + [(split, None) for split in held_out]
 
     def _rows(self, split: str) -> int:
         return self._sources[split].num_examples

@@ -20,6 +20,7 @@ from finetune.record import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.tables import (
     counts_table,
     features_table,
+    more_metrics,
     phases_table,
     plan_table,
     results_table,
@@ -28,9 +29,9 @@ from finetune.reporting.tables import (
 __all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_plan"]
 
 
-def make_console() -> Console:
-    """Returns a console on stdout."""
-    return Console(highlight=False, soft_wrap=False)
+def make_console(quiet: bool = False) -> Console:
+    """Returns a console on stdout; a quiet one shows nothing."""
+    return Console(highlight=False, soft_wrap=False, quiet=quiet)
 
 
 class ConsoleListener:
@@ -70,6 +71,11 @@ class ConsoleListener:
             f"[bold]{escape(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
             f"{splits}; {escape(names)}, {device['precision']}, seed {record.seed}"
         )
+        if record.backbone.preprocessing:
+            cells = ", ".join(
+                f"{k.replace('_', ' ')} {v}" for k, v in record.backbone.preprocessing.items()
+            )
+            self._print(f"[dim]preprocessing: {escape(cells)}[/]")
         self._console.print()
         self._console.print(features_table(record))
         self._progress.start()
@@ -138,12 +144,17 @@ class ConsoleListener:
             self._console.print(results_table(record))
         where = escape(str(self._directory))
         if record.status == "completed":
+            test = "no test split"
+            if record.test:
+                accuracy, loss = record.test["accuracy"], record.test["loss"]
+                test = f"test accuracy {accuracy:.2%}, loss {loss:.4f}"
             self._print(
-                f"\n[bold green]test accuracy {record.test['accuracy']:.2%}[/], "
-                f"loss {record.test['loss']:.4f}; {record.seconds['total']:.1f} s in all, first "
-                f"training step after {record.seconds.get('startup', 0.0):.1f} s"
+                f"\n[bold green]{test}[/]; {record.seconds['total']:.1f} s in all, first training "
+                f"step after {record.seconds.get('startup', 0.0):.1f} s"
             )
-            self._print(f"record  {where}/run.json\nmodel   {where}/model  (KerasHub preset)")
+            if record.test:
+                self._print(escape(more_metrics(record)))
+            self._print(f"record  {where}/run.json\nmodel   {where}/model")
             self._print(f"next    tensorboard --logdir {where}/tensorboard")
         else:
             self._print(f"\n[bold red]{record.status}[/]; what there is: {where}")

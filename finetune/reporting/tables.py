@@ -127,3 +127,23 @@ def results_table(record: RunRecord) -> Table:
             held,
         )
     return table
+
+
+def more_metrics(record: RunRecord) -> str:
+    """Returns the other metrics of the test split, and the classes that are recognised worst."""
+    named = {
+        "top_5_accuracy": "top-5 accuracy",
+        "micro_f1": "micro-F1",
+        "macro_f1": "macro-F1",
+        "mean_average_precision": "mean average precision",
+        "expected_calibration_error": "calibration error",
+    }
+    text = ", ".join(
+        f"{n} {record.test[key]:.2%}" for key, n in named.items() if key in record.test
+    )
+    occur = [each for each in record.test_per_class if each["support"]]
+    worst = [each for each in sorted(occur, key=lambda each: each["f1"])[:3] if each["f1"] < 1]
+    if not worst:
+        return text
+    cells = ", ".join(f"{each['name']} {each['f1']:.2%} of {each['support']}" for each in worst)
+    return f"{text}\nlowest F1: {cells}"
