@@ -1,6 +1,8 @@
 """Models of the user's own through the public API."""
 
 import json
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -248,3 +250,13 @@ def test_the_package_imports_no_keras_before_it_is_needed():
     assert set(finetune.__all__) == {"FineTuner", "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'Tuner'"):
         _ = finetune.Tuner
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[1] / "docs/own_model.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/own_model.md", "exec"), {})
+    # low: 32×64+64; high: 64×64+64; out: 64×10+10.
+    assert "{'weights': 4, 'parameters': 4810}" in capsys.readouterr().out
+    assert (tmp_path / "outputs/mine/model/model.keras").is_file()
