@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from finetune.datasets import splits as selection
 from finetune.errors import ConfigError
 
 
@@ -71,13 +70,13 @@ def make_dataset(
     """Joins splits to a dataset and takes the digest of each and of all.
 
     Args:
-        name: of the dataset.
-        header: JSON values that belong to its identity: version, config.
+        name: of the dataset; no part of its identity, the same files may be in another folder.
+        header: JSON values that belong to its identity: name, version, config.
         classes: label names in the order of the indices; at least 2.
         splits: train, validation and test.
         kind: of the examples: ``image``, ``text`` or ``array``.
     """
-    whole = hashlib.sha256(json.dumps([name, *header, list(classes)]).encode())
+    whole = hashlib.sha256(json.dumps([*header, list(classes)]).encode())
     done: dict[str, Split] = {}
     for part, split in splits.items():
         own = hashlib.sha256()
@@ -99,7 +98,7 @@ def _as_bytes(examples: Any) -> Iterator[Any]:
         return
     if examples.dtype != object:
         yield f"{examples.dtype} {examples.shape}".encode()
-        yield from (np.ascontiguousarray(each).tobytes() for each in examples)
+        yield from (each.tobytes() for each in examples)
         return
     yield from (each.encode() if isinstance(each, str) else each for each in examples)
 
@@ -115,24 +114,3 @@ def require_classes(where: str, received: str, classes: Sequence[str]) -> None:
             f"{where} must be a dataset of at least 2 classes. Received: {received} "
             f"({len(classes)} class{'es' * (not classes)}). Choose another dataset."
         )
-
-
-def chosen_rows(
-    labels: np.ndarray, per_class: int | None, max_samples: int | None, seed: int
-) -> np.ndarray:
-    """Returns the rows that a few-shot number and a limit leave, sorted; None keeps all."""
-    rows = np.arange(len(labels))
-    if per_class is not None:
-        rows = selection.few_shot(labels, per_class, seed)
-    if max_samples is not None:
-        rows = rows[selection.limit(labels[rows], max_samples, seed)]
-    return rows
-
-
-def too_large(name: str, part: str, count: int, budget: int) -> ConfigError:
-    """Returns the refusal of a split whose encoded images do not fit into memory."""
-    return ConfigError(
-        f"dataset.max_samples must keep the encoded images within half of the memory that is "
-        f"free. Received: {name}, more than {budget / 2**30:.1f} GiB by image {count} of {part}. "
-        f"Set dataset.max_samples below {count}."
-    )

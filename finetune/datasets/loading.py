@@ -1,25 +1,21 @@
-"""Loads an image classification dataset of TFDS into memory, its images still encoded."""
+"""Loads a classification dataset of TFDS into memory, its images still encoded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from finetune.datasets.assembling import memory_budget, num_bytes, objects, too_large
 from finetune.datasets.catalog import BUNDLED_DATASETS
-from finetune.datasets.dataset import (
-    Dataset,
-    Split,
-    chosen_rows,
-    make_dataset,
-    require_classes,
-    too_large,
-)
+from finetune.datasets.dataset import Dataset, Split, make_dataset, require_classes
 from finetune.datasets.digits import Digits
 from finetune.datasets.preparing import first_line, prepare
+from finetune.datasets.splits import chosen_rows
+from finetune.datasets.tfds_features import Chosen, choose
 from finetune.errors import ConfigError, unknown_name
 
 _BUILDERS = {"digits": Digits}
@@ -32,6 +28,8 @@ def load(
     config: str | None = None,
     data_dir: str | None = None,
     splits: dict[str, str],
+    input_feature: str | None = None,
+    label_feature: str | None = None,
     max_samples: int | None = None,
     train_per_class: int | None = None,
     seed: int,
@@ -44,8 +42,10 @@ def load(
         config: TFDS builder config; None is its default.
         data_dir: where TFDS keeps prepared datasets; None is TFDS's own place.
         splits: split name (train, validation, test) -> TFDS split expression.
+        input_feature: the image or text; None: TFDS's own choice, or the only one.
+        label_feature: the class label, or a list of them; None as above.
         max_samples: keep at most this many of each split, stratified; None keeps all.
-        train_per_class: keep this many training images of each class; None keeps all.
+        train_per_class: keep this many training examples of each class; None keeps all.
         seed: chooses the rows that are kept, 0..2**32-1.
 
     Raises:
@@ -53,25 +53,26 @@ def load(
     """
     directory = None if data_dir is None else os.path.expanduser(data_dir)
     builder = _builder(name, version, config, directory)
-    image, label = _keys(builder, name)  # before a download that would be in vain
+    chosen = choose(builder, name, input_feature, label_feature)  # before a vain download
     if not builder.is_prepared():
         prepare(builder, name)
         builder = _builder(name, version, config, directory)  # reads what is on disk now
+        chosen = choose(builder, name, input_feature, label_feature)
     _check_splits(builder, splits)
-    classes = builder.info.features[label].names
-    require_classes("dataset.name", name, classes)
-    budget = psutil.virtual_memory().available // 2
+    require_classes("dataset.name", name, chosen.classes)
+    budget = memory_budget()
     loaded: dict[str, Split] = {}
     for part, expression in splits.items():
         rows = None
         per_class = train_per_class if part == "train" else None
         if per_class is not None or max_samples is not None:
-            rows = chosen_rows(_labels(builder, expression, label), per_class, max_samples, seed)
-        split = _read(builder, part, expression, (image, label), rows, budget)
-        _check_labels(split, expression)
-        budget -= sum(map(len, split.examples))
+            labels = _labels(builder, expression, chosen)
+            rows = chosen_rows(labels, per_class, max_samples, seed)
+        split = _read(builder, part, expression, chosen, rows, budget)
+        budget -= num_bytes(split.examples)
         loaded[part] = split
-    return make_dataset(name, [str(builder.version), config, splits], classes, loaded)
+    header = [name, str(builder.version), config, splits, chosen.input, chosen.label]
+    return make_dataset(name, header, chosen.classes, loaded, chosen.kind)
 
 
 def _builder(name: str, version: str | None, config: str | None, data_dir: str | None) -> Any:
@@ -92,30 +93,6 @@ def _builder(name: str, version: str | None, config: str | None, data_dir: str |
             f"Received: {version}, {config}, {data_dir} ({first_line(error)}). "
             "null takes the newest version, the default config and TFDS's own directory."
         ) from error
-
-
-def _keys(builder: Any, name: str) -> tuple[str, str]:
-    """Returns the names of the image and the label feature."""
-    features = builder.info.features
-    keys = builder.info.supervised_keys
-    if not isinstance(features, tfds.features.FeaturesDict):
-        keys = None
-    elif keys is None or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
-        images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
-        labels = [k for k, v in features.items() if isinstance(v, tfds.features.ClassLabel)]
-        keys = (images[0], labels[0]) if len(images) == len(labels) == 1 else None
-    if (
-        keys is None
-        or type(features[keys[0]]) is not tfds.features.Image
-        or features[keys[0]].np_dtype != np.uint8
-        or not isinstance(features[keys[1]], tfds.features.ClassLabel)
-    ):
-        found = ", ".join(f"{k}: {type(v).__name__}" for k, v in features.items())
-        raise ConfigError(
-            "dataset.name must be an image classification dataset (one 8-bit image, one class "
-            f"label). Received: {name} ({found}). Choose another dataset."
-        )
-    return keys[0], keys[1]
 
 
 def _check_splits(builder: Any, splits: dict[str, str]) -> None:
@@ -139,66 +116,96 @@ def _check_splits(builder: Any, splits: dict[str, str]) -> None:
 
 def _empty(part: str, expression: str) -> str:
     return (
-        f"dataset.splits.{part} must have at least one image. Received: {expression}, which is "
+        f"dataset.splits.{part} must have at least one example. Received: {expression}, which is "
         "empty. Choose a larger part, e.g. train[90%:]."
     )
 
 
-def _batches(builder: Any, expression: str, keys: tuple[str, str]) -> Iterator[dict[str, Any]]:
-    image, _ = keys
+def _batches(builder: Any, expression: str, chosen: Chosen) -> Iterator[dict[str, Any]]:
+    decoders = {chosen.input: tfds.decode.SkipDecoding()} if chosen.kind == "image" else None
     data = builder.as_dataset(
         split=expression,
         shuffle_files=False,
-        decoders={image: tfds.decode.SkipDecoding()},
+        decoders=decoders,
         read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
     )
-    return data.map(lambda row: {key: row[key] for key in keys}).batch(256).as_numpy_iterator()
+    target = _target(chosen)
+    return (
+        data.map(lambda row: {"input": row[chosen.input], "label": target(row)})
+        .batch(256)
+        .as_numpy_iterator()
+    )
 
 
-def _labels(builder: Any, expression: str, label: str) -> np.ndarray:
+def _labels(builder: Any, expression: str, chosen: Chosen) -> np.ndarray:
     data = builder.as_dataset(
         split=expression,
         shuffle_files=False,
-        decoders=tfds.decode.PartialDecoding({label: True}),
+        decoders=tfds.decode.PartialDecoding({chosen.label: True}),
         read_config=tfds.ReadConfig(try_autocache=False),
     )
-    batches = data.batch(1024).as_numpy_iterator()
-    return np.concatenate([batch[label] for batch in batches]).astype(np.int64)
+    batches = data.map(_target(chosen)).batch(1024).as_numpy_iterator()
+    return np.concatenate(list(batches))
+
+
+def _target(chosen: Chosen) -> Callable[[Any], tf.Tensor]:
+    """Returns what makes the label of a row: its index, or 0 and 1 for each class."""
+
+    def index(row: Any) -> tf.Tensor:
+        return tf.cast(row[chosen.label], tf.int64)
+
+    def hot(row: Any) -> tf.Tensor:
+        several = tf.cast(row[chosen.label], tf.int64)
+        one = tf.reduce_sum(tf.one_hot(several, len(chosen.classes), dtype=tf.int64), axis=0)
+        unknown = tf.cast(tf.reduce_any(several < 0), tf.int64)
+        return tf.minimum(one, 1) - 2 * unknown
+
+    return hot if chosen.multi_label else index
 
 
 def _read(
     builder: Any,
     part: str,
     expression: str,
-    keys: tuple[str, str],
+    chosen: Chosen,
     rows: np.ndarray | None,
     budget: int,
 ) -> Split:
-    images: list[bytes] = []
-    labels: list[int] = []
+    examples: list[Any] = []
+    labels: list[np.ndarray] = []
     start = size = 0
-    for batch in _batches(builder, expression, keys):
-        count = len(batch[keys[1]])
+    for batch in _batches(builder, expression, chosen):
+        count = len(batch["label"])
         keep = np.arange(count)
         if rows is not None:
             first, last = np.searchsorted(rows, (start, start + count))
             keep = rows[first:last] - start
         start += count
-        images.extend(batch[keys[0]][keep])
-        labels.extend(batch[keys[1]][keep])
-        size += sum(map(len, batch[keys[0]][keep]))
+        examples.extend(batch["input"][keep])
+        labels.append(batch["label"][keep])
+        size += sum(map(len, batch["input"][keep]))
         if size > budget:
-            raise too_large(builder.name, part, len(images), budget)
-    held = np.empty(len(images), object)
-    held[:] = images
-    return Split(part, held, np.asarray(labels, np.int64))
-
-
-def _check_labels(split: Split, expression: str) -> None:
-    if split.num_examples == 0:
-        raise ConfigError(_empty(split.name, expression))
-    if split.labels.min() < 0:
+            raise too_large(builder.name, part, len(examples), budget)
+    if not examples:
+        raise ConfigError(_empty(part, expression))
+    targets = np.concatenate(labels)
+    if targets.min() < 0:
+        unlabelled = int((targets.reshape(len(targets), -1).min(axis=1) < 0).sum())
         raise ConfigError(
-            f"dataset.splits.{split.name} must be labelled. Received: {expression}, with "
-            f"{int((split.labels < 0).sum())} images without a label. Choose another split."
+            f"dataset.splits.{part} must be labelled. Received: {expression}, with "
+            f"{unlabelled} examples without a label. Choose another split."
         )
+    if chosen.kind == "text":
+        examples = _decoded(examples, part, expression)
+    targets = targets.astype(np.uint8 if chosen.multi_label else np.int64)
+    return Split(part, objects(examples), targets)
+
+
+def _decoded(texts: list[bytes], part: str, expression: str) -> list[str]:
+    try:
+        return [text.decode() for text in texts]
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"dataset.splits.{part} must hold texts in UTF-8. Received: {expression} ({error}). "
+            "Prepare the dataset again."
+        ) from error

@@ -1,8 +1,24 @@
-"""Which rows of a split are kept: pure functions of labels and a seed."""
+"""Which rows of a split are kept: pure functions of labels and a seed.
+
+Labels are (n,) class indices, or (n, classes) of 0 and 1 where a row may have several: those are
+drawn at random and not stratified, as a row would count in the share of each of its classes.
+"""
 
 import numpy as np
 
 from finetune.errors import ConfigError
+
+
+def chosen_rows(
+    labels: np.ndarray, per_class: int | None, max_samples: int | None, seed: int
+) -> np.ndarray:
+    """Returns the rows that a few-shot number and a limit leave, sorted; None keeps all."""
+    rows = np.arange(len(labels))
+    if per_class is not None:
+        rows = few_shot(labels, per_class, seed)
+    if max_samples is not None:
+        rows = rows[limit(labels[rows], max_samples, seed)]
+    return rows
 
 
 def few_shot(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -17,12 +33,17 @@ def few_shot(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
         Sorted row indices.
 
     Raises:
-        ConfigError: a class has fewer rows.
+        ConfigError: a class has fewer rows, or a row may have several classes.
     """
+    if labels.ndim == 2:
+        raise ConfigError(
+            "dataset.train_per_class must be null where an example may have several labels. "
+            f"Received: {per_class}. Use dataset.max_samples."
+        )
     classes, counts = np.unique(labels, return_counts=True)
     problems = [
         f"dataset.train_per_class must be at most {count} (class {name} has {count} training "
-        f"images). Received: {per_class}. Use {counts.min()} or fewer."
+        f"examples). Received: {per_class}. Use {counts.min()} or fewer."
         for name, count in zip(classes, counts, strict=True)
         if count < per_class
     ]
@@ -35,7 +56,7 @@ def limit(labels: np.ndarray, max_samples: int, seed: int) -> np.ndarray:
     """Chooses at most `max_samples` rows, each class in its share (largest remainders first).
 
     Args:
-        labels: (n,) class indices.
+        labels: (n,) class indices, or (n, classes) of 0 and 1.
         max_samples: rows to keep, at least 1.
         seed: 0..2**32-1.
 
@@ -44,11 +65,31 @@ def limit(labels: np.ndarray, max_samples: int, seed: int) -> np.ndarray:
     """
     if len(labels) <= max_samples:
         return np.arange(len(labels))
+    if labels.ndim == 2:
+        generator = np.random.Generator(np.random.PCG64(seed))
+        return np.sort(generator.permutation(len(labels))[:max_samples])
     classes, counts = np.unique(labels, return_counts=True)
     shares, remainders = np.divmod(counts * max_samples, len(labels))
     missing = max_samples - int(shares.sum())
     shares[np.argsort(-remainders, kind="stable")[:missing]] += 1
     return _choose(labels, dict(zip(classes.tolist(), shares.tolist(), strict=True)), seed)
+
+
+def held_out(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Chooses `number` rows to leave out of training, each class in its share.
+
+    Args:
+        labels: as in `limit`.
+        number: rows to choose, at least 1; fewer where too many classes have a single row.
+        seed: 0..2**32-1.
+
+    Returns:
+        Sorted row indices. The only row of a class is never among them.
+    """
+    rows = np.arange(len(labels))
+    if labels.ndim == 1:
+        rows = rows[np.bincount(labels)[labels] > 1]
+    return rows[limit(labels[rows], number, seed)] if len(rows) else rows
 
 
 def _choose(labels: np.ndarray, wanted: dict[int, int], seed: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Folders of images: both layouts, what is held out, and what is refused."""
 
+import shutil
 import time
 
 import numpy as np
@@ -69,6 +70,8 @@ def test_the_fingerprint_changes_with_any_file(tmp_path):
     after = load_folder(str(tmp_path), seed=0)
     assert before.fingerprint != after.fingerprint
     assert before.splits["train"].fingerprint == after.splits["train"].fingerprint
+    shutil.copytree(tmp_path, tmp_path / "copy" / "there")
+    assert load_folder(str(tmp_path / "copy" / "there"), seed=0).fingerprint == after.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,10 @@ def test_the_fingerprint_changes_with_any_file(tmp_path):
         (lambda root: (root / "train").rename(root / "other"), "without a folder train"),
         (lambda root: (root / "val" / "c").mkdir(), "val/ must be a class of train"),
         (lambda root: (root / "train" / "c").mkdir(), "c, which has no image"),
+        (
+            lambda root: [p.rename(root / p.name) for p in (root / "val").iterdir()],
+            "val.* is empty",
+        ),
         (lambda root: (root / "train" / "a" / "x.png").touch(), "where x.png is empty"),
     ],
 )
@@ -91,6 +98,9 @@ def test_a_layout_that_cannot_be_read_is_named(tmp_path, spoil, message):
 def test_no_directory_one_class_or_too_few_images(tmp_path):
     with pytest.raises(ConfigError, match="nowhere, which is no directory"):
         load_folder(str(tmp_path / "nowhere"), seed=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file, which is a file"):
+        load_folder(str(tmp_path / "file"), seed=0)
     with pytest.raises(ConfigError, match=r"at least 2 classes.*0 classes"):
         load_folder(str(tmp_path), seed=0)
     fill(tmp_path, ["a"], 2)

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from finetune.datasets import loading, preparing
+from finetune.datasets import assembling, loading, preparing
 from finetune.errors import ConfigError
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -36,8 +36,8 @@ def test_digits_are_split_and_stratified(data_dir, capsys):
     ("splits", "message"),
     [
         ({"train": "trian"}, r"dataset.splits.train .*trian.*Did you mean train"),
-        ({"train": "train[5:2]"}, r"dataset.splits.train must have at least one image"),
-        ({"train": "train[:0]"}, r"dataset.splits.train must have at least one image"),
+        ({"train": "train[5:2]"}, r"dataset.splits.train must have at least one example"),
+        ({"train": "train[:0]"}, r"dataset.splits.train must have at least one example"),
     ],
 )
 def test_wrong_splits_are_named(data_dir, splits, message):
@@ -50,8 +50,8 @@ def test_unknown_name(data_dir):
         load(data_dir, name="minst")
 
 
-def test_not_an_image_classification_dataset(data_dir):
-    with pytest.raises(ConfigError, match="dataset.name must be an image classification .*coco"):
+def test_not_a_classification_dataset(data_dir):
+    with pytest.raises(ConfigError, match="dataset.name must be a classification dataset .*coco"):
         load(data_dir, name="coco")
 
 
@@ -69,6 +69,6 @@ def test_closed_port_is_not_reachable():
 
 def test_too_large_for_memory(data_dir, monkeypatch):
     free = type("Memory", (), {"available": 2000})
-    monkeypatch.setattr(loading.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ConfigError, match="dataset.max_samples"):
         load(data_dir)

@@ -1,0 +1,60 @@
+"""Class names to indices, and what errors about rows have in common."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from finetune.errors import ConfigError, unknown_name
+
+_SHOWN = 20
+
+
+def listed(items: Iterable[object]) -> str:
+    """Returns at most 20 of `items`, and how many there are.
+
+    >>> listed([3, 5])
+    '3, 5 (2 in all)'
+    """
+    every = [str(item) for item in items]
+    more = ", …" if len(every) > _SHOWN else ""
+    return f"{', '.join(every[:_SHOWN])}{more} ({len(every)} in all)"
+
+
+def indices(where: str, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Returns the class index of each name, (n,) int64.
+
+    Args:
+        where: what the error names, e.g. ``dataset.path: column label of test.csv``.
+        names: (n,) label names.
+        classes: label names in the order of the indices.
+
+    Raises:
+        ConfigError: a name that is no class.
+    """
+    _require_known(where, [(name,) for name in names], classes)
+    index = {name: row for row, name in enumerate(classes)}
+    return np.asarray([index[name] for name in names], np.int64)
+
+
+def multi_hot(where: str, names: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
+    """Returns which classes each row has, (n, classes) uint8 of 0 and 1; as `indices` else."""
+    _require_known(where, names, classes)
+    index = {name: row for row, name in enumerate(classes)}
+    hot = np.zeros((len(names), len(classes)), np.uint8)
+    for row, several in enumerate(names):
+        hot[row, [index[name] for name in several]] = 1
+    return hot
+
+
+def _require_known(where: str, names: Sequence[Sequence[str]], classes: Sequence[str]) -> None:
+    known = set(classes)
+    unknown: dict[str, list[int]] = {}
+    for row, several in enumerate(names, start=1):
+        for name in several:
+            if name not in known:
+                unknown.setdefault(name, []).append(row)
+    if unknown:
+        raise ConfigError(
+            unknown_name(f"{where} (rows {listed(rows)})", "a class of train", name, classes)
+            for name, rows in list(unknown.items())[:_SHOWN]
+        )
