@@ -22,4 +22,11 @@ BUNDLED_DATASETS: dict[str, DatasetEntry] = {
         num_classes=10,
         licence="CC BY 4.0",
     ),
+    "docstrings": DatasetEntry(
+        name="docstrings",
+        description="docstrings of the Python library by chapter (counted in 3.11); no download",
+        num_examples=7069,
+        num_classes=20,
+        licence="PSF-2.0",
+    ),
 }

@@ -13,12 +13,13 @@ from finetune.datasets.assembling import memory_budget, num_bytes, objects, too_
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.dataset import Dataset, Split, make_dataset, require_classes
 from finetune.datasets.digits import Digits
+from finetune.datasets.docstrings import Docstrings
 from finetune.datasets.preparing import first_line, prepare
 from finetune.datasets.splits import chosen_rows
 from finetune.datasets.tfds_features import Chosen, choose
 from finetune.errors import ConfigError, unknown_name
 
-_BUILDERS = {"digits": Digits}
+_BUILDERS = {"digits": Digits, "docstrings": Docstrings}
 
 
 def load(
