@@ -1,0 +1,306 @@
+"""Tables: formats, both layouts, one and several labels, texts and images, what is refused."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from finetune.datasets import assembling
+from finetune.datasets.table import load_table
+from finetune.errors import ConfigError
+
+LABELS = ["b", "a", "b", "a"]
+TEXTS = ["one", 'two, "2"', "three\nlines\n\nhere", "vier für ü"]
+
+
+def delimited(sign):
+    def write(path, columns):
+        def quoted(value):
+            return '"' + str(value).replace('"', '""') + '"'
+
+        rows = [columns, *zip(*columns.values(), strict=True)]
+        text = "\r\n".join(sign.join(map(quoted, row)) for row in rows) + "\r\n"
+        path.write_bytes(text.encode())
+
+    return write
+
+
+def jsonl(path, columns):
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def arrow(path, columns):
+    parquet.write_table(pa.table(columns), path)
+
+
+WRITERS = {
+    "csv": delimited(","), "tsv": delimited("\t"), "jsonl": jsonl, "parquet": arrow,
+}  # fmt: skip
+
+
+def write(root, suffix="csv", **parts):
+    root.mkdir(exist_ok=True)
+    for part, columns in parts.items():
+        WRITERS[suffix](root / f"{part}.{suffix}", columns)
+    return str(root)
+
+
+def three(root, columns, suffix="csv"):
+    return write(root, suffix, train=columns, val=columns, test=columns)
+
+
+def images(root, names):
+    for row, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"\x89PNG" + bytes([row]))
+
+
+def load(path, **more):
+    return load_table(str(path), **{"seed": 0, **more})
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_format_says_the_same(tmp_path, suffix):
+    columns = {"text": TEXTS, "label": LABELS, "other": [1, 2, 3, 4]}
+    dataset = load(three(tmp_path, columns, suffix))
+    assert dataset.kind == "text" and not dataset.multi_label
+    assert dataset.classes == ("a", "b")
+    assert dataset.splits["validation"].examples.tolist() == TEXTS
+    assert dataset.splits["test"].labels.tolist() == [1, 0, 1, 0]
+    assert dataset.splits["test"].labels.dtype == np.int64
+    for other in WRITERS:  # the same content, at another place
+        same = load(three(tmp_path / other, columns, other))
+        assert same.fingerprint == dataset.fingerprint
+
+
+def test_a_byte_order_mark_and_empty_lines_are_not_data(tmp_path):
+    path = tmp_path / "all.CSV"
+    rows = "".join(f"{text},{label}\n\n" for text, label in zip("wxyz" * 5, "ab" * 10, strict=True))
+    path.write_bytes(b"\xef\xbb\xbftext,label\n\n" + rows.encode())
+    dataset = load(path)
+    assert {name: s.num_examples for name, s in dataset.splits.items()} == {
+        "train": 16, "validation": 2, "test": 2,
+    }  # fmt: skip
+
+
+def test_no_type_is_guessed(tmp_path):
+    columns = {"text": list("vwxyz"), "label": ["01", "1", "true", "NA", "2020-01-01"]}
+    names = ("01", "1", "2020-01-01", "NA", "true")
+    for suffix in WRITERS:
+        assert load(three(tmp_path / suffix, columns, suffix)).classes == names
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([10, 9, 10, 9], ("9", "10")),
+        ([1.0, 0.5, 1.0, 0.5], ("0.5", "1.0")),
+        ([True, False, True, False], ("false", "true")),
+        (["10", "9", "10", "9"], ("10", "9")),
+    ],
+)
+def test_numbers_sort_as_numbers_and_texts_as_texts(tmp_path, suffix, labels, classes):
+    dataset = load(three(tmp_path, {"text": TEXTS, "label": labels}, suffix))
+    assert dataset.classes == classes
+
+
+def test_mixed_json_labels_keep_their_names(tmp_path):
+    labels = [1, True, 1.0, "1"]
+    assert load(three(tmp_path, {"text": TEXTS, "label": labels}, "jsonl")).classes == (
+        "1", "1.0", "true",
+    )  # fmt: skip
+
+
+def test_one_file_is_split_by_seed_and_log_says_so(tmp_path, caplog):
+    columns = {"text": [f"text {n}" for n in range(40)], "label": ["a", "b"] * 20}
+    path = write(tmp_path, "jsonl", whole=columns) + "/whole.jsonl"
+    with caplog.at_level(logging.INFO):
+        one, same, other = (load(path, seed=seed) for seed in (0, 0, 1))
+    assert "no split test: 4 training examples, stratified, seed 0" in caplog.text
+    assert {name: s.num_examples for name, s in one.splits.items()} == {
+        "train": 32, "validation": 4, "test": 4,
+    }  # fmt: skip
+    for part in ("validation", "test"):
+        assert np.bincount(one.splits[part].labels).tolist() == [2, 2]
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    seen = [text for split in one.splits.values() for text in split.examples]
+    assert sorted(seen) == sorted(columns["text"])
+
+
+def test_a_class_of_one_row_stays_in_train(tmp_path):
+    columns = {"text": [f"t{n}" for n in range(20)], "label": [*"abcdefgh", *["z"] * 12]}
+    dataset = load(write(tmp_path, train=columns))
+    assert set(dataset.splits["train"].labels.tolist()) == set(range(9))
+
+
+def test_images_are_read_relative_to_the_table(tmp_path):
+    names = ["a/1.png", "a/2.PNG", "b/1.jpg", "b/2.gif"]
+    outside = tmp_path / "out" / "x.bmp"
+    images(tmp_path / "data", names)
+    images(outside.parent, [outside.name])
+    columns = {"image": [*names[:3], str(outside)], "label": LABELS, "picture": names}
+    path = three(tmp_path / "data", columns)
+    dataset = load(path)
+    assert dataset.kind == "image"
+    assert dataset.splits["train"].examples[2] == (tmp_path / "data" / "b" / "1.jpg").read_bytes()
+    assert dataset.splits["train"].examples[3] == outside.read_bytes()
+    chosen = load(path, input_column="picture")
+    assert chosen.kind == "image" and chosen.fingerprint != dataset.fingerprint
+
+
+def test_the_fingerprint_is_of_bytes_not_of_paths(tmp_path):
+    names = [f"{row}.png" for row in range(4)]
+    images(tmp_path / "one", names)
+    path = three(tmp_path / "one", {"image": names, "label": LABELS})
+    before = load(path)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert load(tmp_path / "two").fingerprint == before.fingerprint
+    (tmp_path / "two" / "3.png").write_bytes(b"\x89PNG other")
+    after = load(tmp_path / "two")
+    assert after.fingerprint != before.fingerprint
+    WRITERS["csv"](tmp_path / "one" / "val.csv", {"image": names, "label": LABELS[::-1]})
+    relabelled = load(path)
+    assert relabelled.fingerprint != before.fingerprint
+    assert relabelled.splits["train"].fingerprint == before.splits["train"].fingerprint
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: {"bytes": data, "path": None}])
+def test_parquet_may_hold_the_images(tmp_path, wrap):
+    data = [wrap(b"\x89PNG" + bytes([row])) for row in range(4)]
+    dataset = load(three(tmp_path, {"image": data, "label": LABELS}, "parquet"))
+    assert dataset.kind == "image"
+    assert dataset.splits["train"].examples[1] == b"\x89PNG\x01"
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_several_labels_by_separator(tmp_path, kind):
+    values = TEXTS
+    if kind == "image":
+        values = [f"{row}.png" for row in range(4)]
+        images(tmp_path, values)
+    columns = {kind: values, "tags": ["b; a", "", "c", "a;a"]}
+    dataset = load(three(tmp_path, columns), label_column="tags", label_separator=";")
+    assert dataset.multi_label and dataset.kind == kind
+    assert dataset.classes == ("a", "b", "c")
+    labels = dataset.splits["train"].labels
+    assert labels.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0]]
+    assert labels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_lists_are_several_labels(tmp_path, suffix):
+    columns = {"text": TEXTS, "label": [[10, 9], [], [9], [10]]}
+    dataset = load(three(tmp_path, columns, suffix))
+    assert dataset.classes == ("9", "10")
+    assert dataset.splits["test"].labels.tolist() == [[1, 1], [0, 0], [1, 0], [0, 1]]
+
+
+def test_several_labels_are_kept_by_number_not_by_class(tmp_path, caplog):
+    columns = {"text": [f"t{n}" for n in range(40)], "label": ["a;b", "a"] * 20}
+    path = write(tmp_path, train=columns)
+    with caplog.at_level(logging.INFO):
+        dataset = load(path, label_separator=";", max_samples=3)
+    assert "no split validation: 4 training examples, not stratified" in caplog.text
+    assert "train: at most 3 examples, not stratified" in caplog.text
+    assert [split.num_examples for split in dataset.splits.values()] == [3, 3, 3]
+    with pytest.raises(ConfigError, match=r"dataset.train_per_class must be null.*Received: 2"):
+        load(path, label_separator=";", train_per_class=2)
+
+
+def csv_of(text, name="train.csv"):
+    return lambda root: (root / name).write_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (csv_of(b"text,label\na,x\n\xff,y\n"), r"byte 15 \(line 3\) is not UTF-8"),
+        (csv_of(b"\xef\xbb\xbftext,label\n\xff,y\n"), r"byte 14 \(line 2\) is not UTF-8"),
+        (csv_of("text,label\na,b\n".encode("utf-16")), r"byte 0 \(line 1\) is not UTF-8"),
+        (csv_of(b""), "which is empty"),
+        (csv_of(b"text,label\n"), "where train is empty"),
+        (csv_of(b"text,label\na,b,c\n"), "3 values in the row that ends in line 2"),
+        (csv_of(b'text,label\na,"b\nc,d\n'), "line 3 has unexpected end of data"),
+        (csv_of(b'text,label\n"a"b,c\n'), "line 2 has ',' expected after '\"'"),
+        (csv_of(b"text,label,label\na,b,c\n"), "several columns label"),
+        (csv_of(b"text,lable\na,b\n"), r"columns.label must be a column of train.csv.*Did you"),
+        (csv_of(b"words,label\na,b\n"), r"columns.input must name.*neither is a column.*words"),
+        (csv_of(b"text,image,label\na,b,c\n"), r"columns.input must name.*both text and image"),
+        (csv_of(b"text,label\n ,a\nb,a\n,b\n"), r"column text.*rows 1, 3 \(2 in all\)"),
+        (csv_of(b"text,label\na,\nb,a\nc, \n"), r"column label.*rows 1, 3 \(2 in all\)"),
+        (csv_of(b"text,label\na,x\nb,x\n"), r"at least 2 classes.*1 class\)"),
+        (csv_of(b"text,label\na,a\nb,c\n", "val.csv"), r"val.csv \(rows 2 .*Received: c. Valid"),
+        (csv_of(b"text,label\na,a\n", "train.tsv"), "train.csv and train.tsv for train"),
+        (csv_of(b"text,label\na,a\n", "validation.csv"), "val.csv and validation.csv for valid"),
+        (csv_of(b"x", "test.xlsx"), "with test.xlsx"),
+        (lambda root: (root / "train.csv").unlink(), "without a table train"),
+    ],
+)
+def test_what_is_wrong_with_a_csv_is_named(tmp_path, spoil, message):
+    path = three(tmp_path, {"text": TEXTS, "label": LABELS})
+    spoil(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'[{"text": "a"}]\n', "line 1 is a list"),
+        ("a.jsonl", b'\n{"text": \n', "line 2 is not JSON"),
+        ("a.jsonl", b'{"text": "a", "label": null}\n{"text": "b"}\n', "label.*rows 1, 2"),
+        ("a.jsonl", b'{"text": "\\ud800", "label": 1}\n{"text": 3, "label": 2}', "text.*rows 1, 2"),
+        ("a.jsonl", b'{"text": "a", "label": {}}\n{"text": "b", "label": NaN}', "label.*rows 1, 2"),
+        ("a.jsonl", b'{"text": "a", "label": ["x", null]}\n', "a list of labels in each row.*1"),
+        ("a.parquet", b"text,label\n", "a.parquet, which is not Parquet"),
+        ("a.txt", b"text,label\n", "Received: .*a.txt"),
+    ],
+)
+def test_a_file_of_the_wrong_kind(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path / name)
+
+
+def test_wrong_images_are_named_once_for_all_rows(tmp_path):
+    names = [f"{row}.png" for row in range(30)]
+    columns = {"image": [*names, "../up.png", "a/../../up.png", "x.tif", ""], "label": ["a"] * 34}
+    with pytest.raises(ConfigError) as caught:
+        load(three(tmp_path / "data", columns))
+    assert len(caught.value.problems) == 9  # three for each table
+    text = caught.value.problems[2]
+    assert "0.png, 1.png" in text and "19.png, … (30 in all)" in text and "20.png" not in text
+    assert "rows 31, 32 (2 in all)" in caught.value.problems[1]
+    assert "rows 33, 34 (2 in all)" in caught.value.problems[0]
+
+
+def test_unknown_paths_columns_and_memory(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="nowhere, which does not exist"):
+        load(tmp_path / "nowhere")
+    path = three(tmp_path, {"text": TEXTS, "label": LABELS})
+    with pytest.raises(ConfigError, match="columns.input must be another column"):
+        load(path, input_column="label")
+    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    free = type("Memory", (), {"available": 2 * size - 1})
+    monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
+    with pytest.raises(ConfigError, match="within half of the memory"):
+        load(path)
+    free.available = 2 * size
+    assert load(path).classes == ("a", "b")
+
+
+def test_images_beyond_memory_say_how_many_fit(tmp_path, monkeypatch):
+    names = [f"{row}.png" for row in range(4)]
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(1000))
+    path = three(tmp_path, {"image": names, "label": LABELS})
+    free = type("Memory", (), {"available": 5000})
+    monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
+    with pytest.raises(ConfigError, match="max_samples.*by example 3 of train"):
+        load(path)
