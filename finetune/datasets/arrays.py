@@ -1,0 +1,252 @@
+"""Arrays of images or texts in one NumPy file."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune.datasets.assembling import PARTS, Rows, assemble, memory_budget, objects, require_rows
+from finetune.datasets.dataset import Dataset, require_classes
+from finetune.datasets.labels import indices, listed
+from finetune.errors import ConfigError, unknown_name
+
+_WHERE = "dataset.path must be a .npz file of arrays"
+_LAYOUT = (
+    "It needs x_train and y_train, and may have x_validation, y_validation, x_test, y_test (or "
+    "only x and y, which are split), and classes."
+)
+_IMAGES = "(n, height, width) or (n, height, width, 1 or 3) of 0..255, or texts (n,) of type str"
+
+
+def load_arrays(
+    path: str,
+    *,
+    max_samples: int | None = None,
+    train_per_class: int | None = None,
+    seed: int,
+) -> Dataset:
+    """Loads a ``.npz`` file with x_train, y_train, and x_validation (x_val), …, or x and y.
+
+    A split that is missing is taken from the training rows as in `load_folder`. x are images,
+    uint8 or other numbers of 0..255, (n, height, width) or (n, height, width, 1 or 3); or texts,
+    (n,) of type str. y are class indices (n,) or (n, 1); names (n,) of type str, sorted to
+    indices; or (n, classes) of 0 and 1, where an example may have several classes. ``classes``
+    names them.
+
+    Args:
+        path: FILE.npz.
+        max_samples: keep at most this many of each split; None keeps all.
+        train_per_class: keep this many training rows of each class; None keeps all.
+        seed: chooses what is held out and the rows that are kept, 0..2**32-1.
+
+    Raises:
+        ConfigError: for arrays that cannot be used, with what they should be.
+    """
+    arrays = _read(Path(path).expanduser(), path)
+    keys = _keys(arrays, path)
+    problems: list[str] = []
+    inputs = {part: _inputs(x, arrays[x], problems) for part, (x, _) in keys.items()}
+    for x, y in keys.values():
+        if arrays[x].ndim == 0 or arrays[y].ndim == 0 or len(arrays[x]) != len(arrays[y]):
+            problems.append(
+                f"dataset.path: {x} and {y} must have the same length. Received: shapes "
+                f"{arrays[x].shape} and {arrays[y].shape}. Store a label for each example."
+            )
+    if problems:
+        raise ConfigError(problems)
+    require_rows(path, {part: len(each) for part, each in inputs.items()})
+    kinds = {each.dtype == object for each in inputs.values()}
+    shapes = {each.shape[1:] for each in inputs.values()}
+    if len(kinds) > 1 or len(shapes) > 1:
+        received = ", ".join(f"{x} {arrays[x].shape} {arrays[x].dtype}" for x, _ in keys.values())
+        raise ConfigError(
+            f"dataset.path must have examples of one kind and shape. Received: {received}. "
+            "Store all splits alike."
+        )
+    targets = {part: arrays[y] for part, (_, y) in keys.items()}
+    labels, classes = _labels(
+        {part: y for part, (_, y) in keys.items()}, targets, arrays.get("classes"), path
+    )
+    return assemble(
+        "arrays",
+        Path(path).expanduser().resolve().name,
+        classes,
+        {part: Rows(inputs[part], labels[part]) for part in keys},
+        kind="text" if inputs["train"].dtype == object else "image",
+        max_samples=max_samples,
+        train_per_class=train_per_class,
+        seed=seed,
+    )
+
+
+def _read(file: Path, given: str) -> dict[str, np.ndarray]:
+    if not file.is_file():
+        what = "which is a directory" if file.is_dir() else "which does not exist"
+        raise ConfigError(f"{_WHERE}. Received: {given}, {what}. {_LAYOUT}")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(each.file_size for each in archive.infolist())
+        budget = memory_budget()
+        if size > budget:
+            raise ConfigError(
+                "dataset.path must be arrays within half of the memory that is free. Received: "
+                f"{given} of {size / 2**30:.1f} GiB, where {budget / 2**30:.1f} GiB may be used. "
+                "Store fewer examples, or images as files."
+            )
+        with np.load(file, allow_pickle=False) as loaded:  # a pickle could run code
+            return {name: _array(loaded, name, given) for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        said = (str(error).splitlines() or ["damaged"])[0]
+        raise ConfigError(
+            f"{_WHERE}. Received: {given} ({said}). Write it with numpy.savez."
+        ) from error
+
+
+def _array(loaded: Any, name: str, given: str) -> np.ndarray:
+    try:
+        return loaded[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ConfigError(
+            f"dataset.path must have arrays of numbers or str. Received: {given}, whose {name} is "
+            "an array of Python objects. Store texts with numpy.asarray(texts, dtype=str), and "
+            "images of one size."
+        ) from error
+
+
+def _keys(arrays: Mapping[str, np.ndarray], given: str) -> dict[str, tuple[str, str]]:
+    """Returns the names of x and y of each split."""
+    valid = ["x", "y", "classes"]
+    valid += [f"{kind}_{name}" for names in PARTS.values() for name in names for kind in "xy"]
+    problems = [
+        unknown_name("dataset.path: an array", "x, y or classes of a split", name, valid)
+        for name in arrays
+        if name not in valid
+    ]
+    found: dict[str, tuple[str, str]] = {}
+    for part, names in PARTS.items():
+        suffixes = [f"_{name}" for name in names] + [""] * (part == "train")
+        pairs = [(f"x{end}", f"y{end}") for end in suffixes]
+        there = [pair for pair in pairs if any(key in arrays for key in pair)]
+        if len(there) > 1:
+            problems.append(
+                f"dataset.path must have one x and y for {part}. Received: {given} with "
+                f"{' and '.join(x for x, _ in there)}. Keep one of them."
+            )
+        elif there and not all(key in arrays for key in there[0]):
+            x, y = there[0]
+            problems.append(
+                f"dataset.path must have both {x} and {y}. Received: {given} with "
+                f"{x if x in arrays else y} alone. Store the other too."
+            )
+        elif there:
+            found[part] = there[0]
+    if not problems and "train" not in found:
+        problems.append(f"{_WHERE}. Received: {given} without x_train and y_train. {_LAYOUT}")
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _inputs(name: str, array: np.ndarray, problems: list[str]) -> np.ndarray:
+    if array.dtype.kind == "U" and array.ndim == 1:
+        empty = [row for row, text in enumerate(array.tolist()) if not text.strip()]
+        if empty:
+            problems.append(
+                f"dataset.path: {name} must have a text that is not empty in each row. Received: "
+                f"something else in rows {listed(empty)}. Remove these rows; the first is 0."
+            )
+        return objects(array.tolist())
+    if array.dtype.kind not in "uif" or not (
+        array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
+    ):
+        problems.append(
+            f"dataset.path: {name} must be images {_IMAGES}. Received: shape {array.shape} of "
+            f"{array.dtype}. Reshape or convert it."
+        )
+        return array
+    images = array[..., None] if array.ndim == 3 else array
+    if images.dtype == np.uint8 or images.size == 0:
+        return images
+    low, high = images.min(), images.max()  # NaN if there is one
+    scaled = images.dtype.kind == "f" and high <= 1
+    if not (low >= 0 and high <= 255) or scaled:
+        problems.append(
+            f"dataset.path: {name} must be images in 0..255. Received: values {low}..{high}. "
+            f"{'Multiply them by 255' if scaled else 'Store them as uint8'}, without NaN: the "
+            "backbone's own preprocessing follows."
+        )
+    return images.astype(np.float32 if images.dtype.kind == "f" else np.uint8, copy=False)
+
+
+def _labels(
+    names: Mapping[str, str],
+    targets: Mapping[str, np.ndarray],
+    given: np.ndarray | None,
+    path: str,
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the labels of each split by index, and the class names."""
+    train = _column(targets["train"])
+    if given is None:
+        classes = _own_classes(train)
+    elif given.dtype.kind == "U" and given.ndim == 1 and len(set(given.tolist())) == len(given):
+        classes = given.tolist()
+    else:
+        raise ConfigError(
+            "dataset.path: classes must be different names, (classes,) of type str. Received: "
+            f"{given.tolist()} of {given.dtype}. Store numpy.asarray(names, dtype=str)."
+        )
+    done, problems = {}, []
+    for part, array in targets.items():
+        array = _column(array)
+        where = f"dataset.path: {names[part]}"
+        if array.dtype.kind == "U" and array.ndim == 1 and train.dtype.kind == "U":
+            done[part] = indices(where, array.tolist(), classes)
+        elif array.dtype.kind in "uib" and array.ndim == 1 and train.ndim == 1:
+            problems += _out_of_range(where, array, len(classes))
+            done[part] = array.astype(np.int64)
+        elif array.ndim == 2 and array.shape[1] == len(classes) and train.ndim == 2:
+            if not np.isin(array, (0, 1)).all():
+                problems.append(
+                    f"{where} must be 0 or 1 for each class. Received: other values in rows "
+                    f"{listed(np.flatnonzero(~np.isin(array, (0, 1)).all(1)))}. Mend them."
+                )
+            else:
+                done[part] = array.astype(np.uint8)
+        else:
+            problems.append(
+                f"{where} must be class indices (n,) of an integer type, names (n,) of type str, "
+                f"or 0 and 1 of shape (n, {len(classes)}), alike in all splits. Received: shape "
+                f"{array.shape} of {array.dtype}. Convert it."
+            )
+    if problems:
+        raise ConfigError(problems)
+    require_classes("dataset.path", path, classes)
+    return done, classes
+
+
+def _column(array: np.ndarray) -> np.ndarray:
+    """Returns (n, 1) as (n,): Keras' own datasets have labels of this shape."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _own_classes(train: np.ndarray) -> list[str]:
+    if train.dtype.kind == "U":
+        return sorted(set(train.ravel().tolist()))
+    if train.ndim == 2:
+        return [str(index) for index in range(train.shape[1])]
+    whole = train.dtype.kind in "uib" and train.size > 0
+    return [str(index) for index in range(int(train.max()) + 1)] if whole else []
+
+
+def _out_of_range(where: str, array: np.ndarray, number: int) -> list[str]:
+    wrong = np.flatnonzero((array < 0) | (array >= number))
+    if not len(wrong):
+        return []
+    return [
+        f"{where} must be in 0..{number - 1}, an index of a class. Received: something else in "
+        f"rows {listed(wrong)}. Mend these labels; the first row is 0."
+    ]
