@@ -1,24 +1,60 @@
-"""temporary"""
+"""The one way in: from the dataset's config to the dataset, whatever it comes from."""
 
 from dataclasses import asdict
 
+from finetune.config import DatasetConfig
+from finetune.datasets.arrays import load_arrays
+from finetune.datasets.dataset import Dataset
 from finetune.datasets.folder import load_folder
-from finetune.datasets.loading import load as load_tfds
+from finetune.datasets.table import load_table
+from finetune.errors import ConfigError
 
 
-def load_dataset(given, seed):
-    chosen = {
-        "max_samples": given.max_samples,
-        "train_per_class": given.train_per_class,
-        "seed": seed,
-    }
+def load_dataset(given: DatasetConfig, seed: int) -> Dataset:
+    """Loads what `given.name` says: image_folder, table, arrays, a bundled or a TFDS dataset.
+
+    Args:
+        given: the dataset's config, checked.
+        seed: chooses what is held out and the rows that are kept, 0..2**32-1.
+
+    Raises:
+        ConfigError: for data that cannot be read, with what to do about it.
+    """
+    few, most = given.train_per_class, given.max_samples
     if given.name == "image_folder":
-        return load_folder(given.path, **chosen)
-    return load_tfds(
+        return load_folder(_path(given), max_samples=most, train_per_class=few, seed=seed)
+    if given.name == "arrays":
+        return load_arrays(_path(given), max_samples=most, train_per_class=few, seed=seed)
+    if given.name == "table":
+        return load_table(
+            _path(given),
+            input_column=given.columns.input,
+            label_column=given.columns.label,
+            label_separator=given.label_separator,
+            max_samples=most,
+            train_per_class=few,
+            seed=seed,
+        )
+    from finetune.datasets.loading import load  # imports TFDS, which files do without
+
+    return load(
         given.name,
         version=given.version,
         config=given.config,
         data_dir=given.data_dir,
         splits=asdict(given.splits),
-        **chosen,
+        input_feature=given.columns.input,
+        label_feature=given.columns.label,
+        max_samples=most,
+        train_per_class=few,
+        seed=seed,
     )
+
+
+def _path(given: DatasetConfig) -> str:
+    if given.path is None:
+        raise ConfigError(
+            f"dataset.path must be the files of dataset {given.name}. Received: nothing. "
+            "Add dataset.path=PATH."
+        )
+    return given.path
