@@ -1,6 +1,7 @@
 """Arrays of images or texts in one NumPy file."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def _read(file: Path, given: str) -> dict[str, np.ndarray]:
             )
         with np.load(file, allow_pickle=False) as loaded:  # a pickle could run code
             return {name: _array(loaded, name, given) for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         said = (str(error).splitlines() or ["damaged"])[0]
         raise ConfigError(
             f"{_WHERE}. Received: {given} ({said}). Write it with numpy.savez."
@@ -106,7 +107,10 @@ def _read(file: Path, given: str) -> dict[str, np.ndarray]:
 
 def _array(loaded: Any, name: str, given: str) -> np.ndarray:
     try:
-        return loaded[name]
+        array = loaded[name]
+        if not isinstance(array, np.ndarray):  # NumPy gives the bytes of any other file
+            raise ValueError(f"{name} is no array")
+        return array
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise

@@ -84,8 +84,7 @@ def _rows(folder: Path, classes: Sequence[str]) -> Rows:
             message = unknown_name(f"{folder.name}/", "a class of train", each.name, classes)
             problems.append(f"{_WHERE}: {message}")
             continue
-        images = [file for file in each.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
-        images.sort(key=lambda file: file.relative_to(each).parts)
+        images = _images(each)
         empty = next((file for file in images if file.stat().st_size == 0), None)
         if not images or empty is not None:
             what = "which has no image" if empty is None else f"where {empty.name} is empty"
@@ -95,3 +94,13 @@ def _rows(folder: Path, classes: Sequence[str]) -> Rows:
     if problems:
         raise ConfigError(problems)
     return Rows(objects(paths), np.asarray(labels, np.int64))
+
+
+def _images(folder: Path) -> list[Path]:
+    """Lists the images at any depth, in an order that does not depend on the place of `folder`."""
+    found = {
+        file.relative_to(folder).parts: file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES
+    }
+    return [found[parts] for parts in sorted(found) if not any(p.startswith(".") for p in parts)]

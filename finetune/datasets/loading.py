@@ -1,5 +1,6 @@
 """Loads a classification dataset of TFDS into memory, its images still encoded."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from finetune.datasets.preparing import first_line, prepare
 from finetune.datasets.splits import chosen_rows
 from finetune.datasets.tfds_features import Chosen, choose
 from finetune.errors import ConfigError, unknown_name
+
+log = logging.getLogger(__name__)
 
 _BUILDERS = {"digits": Digits, "docstrings": Docstrings}
 
@@ -62,6 +65,7 @@ def load(
     _check_splits(builder, splits)
     require_classes("dataset.name", name, chosen.classes)
     budget = memory_budget()
+    log.info("%s %s: reading into memory", name, builder.version)
     loaded: dict[str, Split] = {}
     for part, expression in splits.items():
         rows = None

@@ -149,15 +149,18 @@ def _parquet(path: Path) -> TableFile:
     def attempt(what: str, step: Callable[[], Any]) -> Any:
         try:
             return step()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             said = str(error).splitlines()[0]
             raise _refused(path, f"which is {what} ({said})", "Write the file again.") from error
 
     file = attempt("not Parquet", lambda: parquet.ParquetFile(path))
 
     def read(names: Sequence[str]) -> Columns:
-        table = attempt("damaged", lambda: file.read(columns=list(names)))
-        return {name: table.column(name).to_pylist() for name in names}
+        def columns() -> Columns:
+            table = file.read(columns=list(names))
+            return {name: table.column(name).to_pylist() for name in names}
+
+        return attempt("damaged", columns)
 
     return TableFile(path, tuple(file.schema_arrow.names), read)
 

@@ -1,5 +1,7 @@
 """Arrays in a .npz file: what is taken, and what is refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -58,15 +60,23 @@ def test_names_and_classes(tmp_path):
     assert load(save(tmp_path, x=X, y=Y, classes=names)).classes == ("dog", "cat")
 
 
-def test_texts_and_several_labels(tmp_path):
-    texts = np.asarray([f"text {row}" for row in range(40)])
-    y = np.stack([Y, 1 - Y, np.zeros_like(Y)], axis=1)
-    dataset = load(save(tmp_path, x=texts, y=y))
-    assert dataset.kind == "text" and dataset.multi_label
-    assert dataset.classes == ("0", "1", "2")
-    train = dataset.splits["train"]
-    assert isinstance(train.examples[0], str) and train.labels.shape == (32, 3)
-    assert train.labels.dtype == np.uint8
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_images_and_texts_with_one_label_and_several(tmp_path, kind, several):
+    x = X if kind == "image" else np.asarray([f"text {row}" for row in range(40)])
+    y = np.stack([Y, 1 - Y, np.zeros_like(Y)], axis=1) if several else Y
+    dataset = load(save(tmp_path, x=x, y=y))
+    assert (dataset.kind, dataset.multi_label) == (kind, several)
+    train, classes = dataset.splits["train"], ("0", "1", "2")
+    if several:
+        assert dataset.classes == classes and train.labels.shape == (32, 3)
+        assert train.labels.dtype == np.uint8
+        assert (train.labels.sum(axis=1) == 1).all()
+    else:
+        assert dataset.classes == classes[:2]
+    if kind == "text":
+        rows = [int(text.split()[1]) for text in train.examples]
+        assert (y[rows] == train.labels).all()
 
 
 BAD = {
@@ -109,6 +119,10 @@ def test_not_a_npz_file(tmp_path):
         load(str(tmp_path / "nowhere.npz"))
     with pytest.raises(ConfigError, match="which is a directory"):
         load(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+        archive.writestr("x", "no array")
+    with pytest.raises(ConfigError, match=r"must be a .npz file of arrays.*x is no array"):
+        load(str(tmp_path / "other.npz"))
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(ConfigError, match="must be a .npz file"):
         load(str(tmp_path / "x.npy"))

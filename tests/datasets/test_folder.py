@@ -34,6 +34,7 @@ def test_split_folders_are_read_as_they_are(tmp_path):
         fill(tmp_path / part, ["b", "a"], number)
     (tmp_path / "train" / ".cache").mkdir()
     (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "train" / "a" / "._001.png").write_text("of a file manager")
     dataset = load_folder(str(tmp_path), seed=0)
     assert dataset.classes == ("a", "b")
     assert sizes(dataset) == {"train": 10, "validation": 4, "test": 6}
@@ -61,7 +62,7 @@ def test_a_missing_split_is_held_out_of_train_and_numbers_are_kept(tmp_path):
     assert sizes(few) == {"train": 4, "validation": 4, "test": 4}
 
 
-def test_the_fingerprint_changes_with_any_file(tmp_path):
+def test_the_fingerprint_changes_with_any_file_and_not_with_the_place(tmp_path, tmp_path_factory):
     for part in ("train", "validation", "test"):
         fill(tmp_path / part, ["a", "b"], 2)
     before = load_folder(str(tmp_path), seed=0)
@@ -70,8 +71,9 @@ def test_the_fingerprint_changes_with_any_file(tmp_path):
     after = load_folder(str(tmp_path), seed=0)
     assert before.fingerprint != after.fingerprint
     assert before.splits["train"].fingerprint == after.splits["train"].fingerprint
-    shutil.copytree(tmp_path, tmp_path / "copy" / "there")
-    assert load_folder(str(tmp_path / "copy" / "there"), seed=0).fingerprint == after.fingerprint
+    there = tmp_path_factory.mktemp("there") / "copy"
+    shutil.copytree(tmp_path, there)
+    assert load_folder(str(there), seed=0).fingerprint == after.fingerprint
 
 
 @pytest.mark.parametrize(

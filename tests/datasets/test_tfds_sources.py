@@ -93,6 +93,14 @@ def test_a_list_of_labels_is_several_labels(data_dir):
         load(data_dir, "tagged", train_per_class=1)
 
 
+def test_texts_with_a_list_of_labels(data_dir):
+    features = {"text": TEXT, "tags": tfds.features.Sequence(LABEL)}
+    store(data_dir, "noted", features, lambda n: {"text": str(n), "tags": ["yes"] * (n % 2)})
+    dataset = load(data_dir, "noted")
+    assert dataset.kind == "text" and dataset.multi_label
+    assert dataset.splits["test"].labels.tolist() == [[0, 0], [0, 1]]
+
+
 def test_examples_without_a_label_are_refused(data_dir):
     store(
         data_dir, "unlabelled", {"text": TEXT, "label": LABEL},
