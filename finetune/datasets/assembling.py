@@ -94,7 +94,7 @@ def assemble(
         per_class = train_per_class if part == "train" else None
         if max_samples is not None and whole[part].labels.ndim == 2:
             log.info("%s: at most %d examples, not stratified, seed %d", part, max_samples, seed)
-        rows = chosen_rows(whole[part].labels, per_class, max_samples, seed)
+        rows = chosen_rows(whole[part].labels, per_class, max_samples, seed, classes)
         chosen = whole[part].take(rows)
         done[part] = Split(part, _read(part, chosen.inputs, budget, name), chosen.labels)
         budget -= num_bytes(done[part].examples)

@@ -72,7 +72,7 @@ def load(
         per_class = train_per_class if part == "train" else None
         if per_class is not None or max_samples is not None:
             labels = _labels(builder, expression, chosen)
-            rows = chosen_rows(labels, per_class, max_samples, seed)
+            rows = chosen_rows(labels, per_class, max_samples, seed, chosen.classes)
         split = _read(builder, part, expression, chosen, rows, budget)
         budget -= num_bytes(split.examples)
         loaded[part] = split

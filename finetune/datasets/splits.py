@@ -4,30 +4,39 @@ Labels are (n,) class indices, or (n, classes) of 0 and 1 where a row may have s
 drawn at random and not stratified, as a row would count in the share of each of its classes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from finetune.errors import ConfigError
 
 
 def chosen_rows(
-    labels: np.ndarray, per_class: int | None, max_samples: int | None, seed: int
+    labels: np.ndarray,
+    per_class: int | None,
+    max_samples: int | None,
+    seed: int,
+    classes: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Returns the rows that a few-shot number and a limit leave, sorted; None keeps all."""
     rows = np.arange(len(labels))
     if per_class is not None:
-        rows = few_shot(labels, per_class, seed)
+        rows = few_shot(labels, per_class, seed, classes)
     if max_samples is not None:
         rows = rows[limit(labels[rows], max_samples, seed)]
     return rows
 
 
-def few_shot(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+def few_shot(
+    labels: np.ndarray, per_class: int, seed: int, classes: Sequence[str] | None = None
+) -> np.ndarray:
     """Chooses `per_class` rows of every class that occurs.
 
     Args:
         labels: (n,) class indices.
         per_class: rows to keep of each class, at least 1.
         seed: 0..2**32-1.
+        classes: label names, for the error; None: their indices.
 
     Returns:
         Sorted row indices.
@@ -40,16 +49,17 @@ def few_shot(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
             "dataset.train_per_class must be null where an example may have several labels. "
             f"Received: {per_class}. Use dataset.max_samples."
         )
-    classes, counts = np.unique(labels, return_counts=True)
+    found, counts = np.unique(labels, return_counts=True)
     problems = [
-        f"dataset.train_per_class must be at most {count} (class {name} has {count} training "
-        f"examples). Received: {per_class}. Use {counts.min()} or fewer."
-        for name, count in zip(classes, counts, strict=True)
+        f"dataset.train_per_class must be at most {count} (class "
+        f"{index if classes is None else classes[index]} has {count} training examples). "
+        f"Received: {per_class}. Use {counts.min()} or fewer."
+        for index, count in zip(found.tolist(), counts.tolist(), strict=True)
         if count < per_class
     ]
     if problems:
         raise ConfigError(problems)
-    return _choose(labels, dict.fromkeys(classes.tolist(), per_class), seed)
+    return _choose(labels, dict.fromkeys(found.tolist(), per_class), seed)
 
 
 def limit(labels: np.ndarray, max_samples: int, seed: int) -> np.ndarray:

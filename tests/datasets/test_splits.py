@@ -18,6 +18,8 @@ def test_few_shot_keeps_so_many_of_each_class():
 def test_few_shot_names_class_and_count():
     with pytest.raises(ConfigError, match=r"train_per_class.*class 1 has 3.*Received: 4"):
         few_shot(LABELS, 4, seed=0)
+    with pytest.raises(ConfigError, match="class bee has 3 training examples"):
+        chosen_rows(LABELS, 4, None, 0, ["ant", "bee", "cat"])
 
 
 def test_limit_is_stratified_and_exact():
