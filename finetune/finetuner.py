@@ -246,9 +246,9 @@ def _split(name: str, data: Data, num_classes: int) -> Split:
                 f"{name} must end: it is read into memory once. Received: a tf.data.Dataset "
                 "without end. Leave repeat() out; the schedule says how often it is gone through."
             )
-        batches: Any = data.as_numpy_iterator()
-        parts = [(x, y) for x, y, *_ in batches]
-        inputs, labels = keras.tree.map_structure(lambda *each: np.concatenate(each), *parts)
+        pairs = [(each[0], each[1]) for each in data.as_numpy_iterator()]
+        whole: Any = keras.tree.map_structure(lambda *each: np.concatenate(each), *pairs)
+        inputs, labels = whole
     elif isinstance(data, tuple) and len(data) == 2:
         inputs, labels = keras.tree.map_structure(np.asarray, data[0]), np.asarray(data[1])
     else:

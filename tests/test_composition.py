@@ -114,6 +114,8 @@ def test_every_config_composes_and_passes_its_checks(choice):
         "backbone=local": ["backbone.path=DIR"],
         "dataset=tfds": ["dataset.name=mnist"],
         "dataset=image_folder": ["dataset.path=DIR"],
+        "dataset=table": ["dataset.path=DIR"],
+        "dataset=arrays": ["dataset.path=FILE"],
         "schedule=custom": [PHASE],
     }
     assert read(compose_config([choice, *more.get(choice, [])])).dataset.batch_size >= 1
