@@ -99,7 +99,9 @@ def _datasets(_arguments: Sequence[str]) -> Table:
         prepared = "prepared" if any(root.glob(f"{name}/**/dataset_info.json")) else "at first use"
         samples, classes = f"{entry.num_examples:,}", str(entry.num_classes)
         table.add_row(name, samples, classes, prepared, Text(description))
-    table.caption = "Any TFDS set of images or texts with class labels: dataset=tfds dataset.name=NAME"
+    table.caption = (
+        "Any TFDS set of images or texts with class labels: dataset=tfds dataset.name=NAME"
+    )
     table.caption_justify = "left"
     return table
 

@@ -55,30 +55,33 @@ def training_batches(
     Returns:
         Batches of inputs and targets, and of weights where there are any.
     """
-    order = epoch_order(examples.num_examples, batch_size, seed, first_epoch, last_epoch)
-    steps = (last_epoch - first_epoch) * examples.num_steps(batch_size)
     reader = examples.reader
-    read = reader.batches(examples.split, augmented=reader.augmentation is not None)
+    augmented = reader.augmentation is not None
+    read = reader.open(examples.split, batch_size, augmented=augmented)
     answer = answers(examples.targets, examples.weights)
 
-    def batch_of(epoch: tf.Tensor, rows: tf.Tensor) -> tuple[Any, ...]:
-        inputs, (targets, *weights) = read(epoch, rows), answer(rows)
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        rows = _shuffled(examples.num_examples, seed, epoch)
+        epochs = tf.data.Dataset.from_tensors(epoch).repeat()
+        return tf.data.Dataset.zip(epochs, read(rows, epoch), rows.batch(batch_size))
+
+    def batch_of(epoch: tf.Tensor, inputs: Any, rows: tf.Tensor) -> tuple[Any, ...]:
+        targets, *weights = answer(rows)
         if reader.mix is not None:
             inputs, targets = reader.mix(inputs, targets, epoch, rows)
         return inputs, targets, *weights
 
-    return ordered(order.map(batch_of, num_parallel_calls=tf.data.AUTOTUNE), steps)
+    batches = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(one_epoch)
+    steps = (last_epoch - first_epoch) * examples.num_steps(batch_size)
+    return ordered(batches.map(batch_of), steps)
 
 
 def evaluation_batches(examples: Examples, *, batch_size: int) -> tf.data.Dataset:
     """Makes the batches of one pass in stored order: inputs and targets, never augmented."""
-    read = examples.reader.batches(examples.split, augmented=False)
-    answer = answers(examples.targets, None)
-    order = _stored_order(examples.num_examples, batch_size, 0)
-    batches = order.map(
-        lambda epoch, rows: (read(epoch, rows), *answer(rows)), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    return ordered(batches, examples.num_steps(batch_size))
+    read = examples.reader.open(examples.split, batch_size)
+    inputs = read(tf.data.Dataset.range(examples.num_examples), None)
+    targets = tf.data.Dataset.from_tensor_slices(examples.targets).batch(batch_size)
+    return ordered(tf.data.Dataset.zip(inputs, targets), examples.num_steps(batch_size))
 
 
 def single_pass(examples: Examples, *, batch_size: int, view: int | None) -> tf.data.Dataset:
@@ -89,12 +92,11 @@ def single_pass(examples: Examples, *, batch_size: int, view: int | None) -> tf.
         batch_size: rows in a batch, at least 1.
         view: the epoch whose augmentation is wanted; None: none, and no decoded image is kept.
     """
-    steps = examples.num_steps(batch_size)
-    if view is None:
-        return ordered(examples.reader.single_pass(examples.split, batch_size), steps)
-    read = examples.reader.batches(examples.split, augmented=True)
-    order = _stored_order(examples.num_examples, batch_size, view)
-    return ordered(order.map(read, num_parallel_calls=tf.data.AUTOTUNE), steps)
+    augmented = view is not None
+    read = examples.reader.open(examples.split, batch_size, augmented=augmented, keep=augmented)
+    epoch = tf.constant(view or 0, tf.int64)
+    inputs = read(tf.data.Dataset.range(examples.num_examples), epoch)
+    return ordered(inputs, examples.num_steps(batch_size))
 
 
 def epoch_order(
@@ -107,20 +109,18 @@ def epoch_order(
     """
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.random.experimental.stateless_shuffle(  # type: ignore[attr-defined]
-            tf.range(num_examples, dtype=tf.int64),
-            seed=tf.stack([tf.constant(seed, tf.int64), epoch]),
-        )
-        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        batches = _shuffled(num_examples, seed, epoch).batch(batch_size)
         return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), batches)
 
     return tf.data.Dataset.range(first_epoch, last_epoch).flat_map(order)
 
 
-def _stored_order(num_examples: int, batch_size: int, epoch: int) -> tf.data.Dataset:
-    rows = tf.data.Dataset.range(num_examples).batch(batch_size)
-    number = tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64)).repeat()
-    return tf.data.Dataset.zip(number, rows)
+def _shuffled(num_examples: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+    rows = tf.random.experimental.stateless_shuffle(  # type: ignore[attr-defined]
+        tf.range(num_examples, dtype=tf.int64),
+        seed=tf.stack([tf.constant(seed, tf.int64), epoch]),
+    )
+    return tf.data.Dataset.from_tensor_slices(rows)
 
 
 def answers(targets: np.ndarray, weights: np.ndarray | None) -> Callable[[Any], tuple[Any, ...]]:

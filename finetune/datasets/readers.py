@@ -15,8 +15,8 @@ from finetune.datasets.dataset import Split
 
 CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
 _TOKENIZE_ROWS = 256
-Rows = Callable[[Any, Any], Any]
-"""(epoch, int64 scalar; rows, (batch,) int64) -> inputs, each (batch, …)."""
+Read = Callable[[tf.data.Dataset, Any], tf.data.Dataset]
+"""(rows of a split, int64; epoch, int64 scalar) -> batches of inputs, in the order of the rows."""
 
 
 class Reader(Protocol):
@@ -27,12 +27,17 @@ class Reader(Protocol):
     mix: Mix | None
     """What mixes the examples of a training batch; None: nothing."""
 
-    def batches(self, split: Split, augmented: bool) -> Rows:
-        """Returns what reads a split again and again."""
-        ...
+    def open(
+        self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
+    ) -> Read:
+        """Returns what reads a split.
 
-    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
-        """Makes the inputs of one pass in stored order, keeping nothing for another."""
+        Args:
+            split: of examples that the reader knows how to read.
+            batch_size: rows in a batch, at least 1.
+            augmented: whether examples look as they do in the epoch.
+            keep: whether another pass will follow, so that work may be kept for it.
+        """
         ...
 
 
@@ -64,31 +69,26 @@ class ImageReader:
         # Decoded images live as long as their split: phases and epochs share them.
         self._decoded: WeakKeyDictionary[Split, dict[bool, tf.Tensor]] = WeakKeyDictionary()
 
-    def batches(self, split: Split, augmented: bool) -> Rows:
+    def open(
+        self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
+    ) -> Read:
         """See `Reader`; images (batch, height, width, 3) float32."""
         augment = self._augment if augmented else None
         resize, scale = (self._converter, None) if augment is None else self._split_converter()
-        fits = split.num_examples * int(np.prod(self._shape)) * 4 <= CACHE_BYTES
+        fits = keep and split.num_examples * int(np.prod(self._shape)) * 4 <= CACHE_BYTES
         held = self._decoded_once(split, resize, augment is None) if fits else None
-        read = self._decoder(split, resize) if held is None else lambda row: held[row]
-        signature = tf.TensorSpec(self._shape, tf.float32)
+        if held is not None and augment is None:
+            return _gathered(lambda rows: tf.gather(held, rows), batch_size)
+        decode = self._decoder(split, resize) if held is None else lambda row: held[row]
 
-        def one(epoch: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-            return read(row) if augment is None else augment(read(row), epoch, row)
+        def read(rows: tf.data.Dataset, epoch: Any) -> tf.data.Dataset:
+            def one(row: tf.Tensor) -> tf.Tensor:
+                return decode(row) if augment is None else augment(decode(row), epoch, row)
 
-        def batch_of(epoch: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-            if held is not None and augment is None:
-                return tf.gather(held, rows)
-            images = tf.map_fn(lambda row: one(epoch, row), rows, fn_output_signature=signature)
-            return images if scale is None else scale(images)
+            batches = rows.map(one, tf.data.AUTOTUNE).batch(batch_size)
+            return batches if scale is None else batches.map(scale)
 
-        return batch_of
-
-    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
-        """See `Reader`."""
-        decode = self._decoder(split, self._converter)
-        images = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
-        return images.batch(batch_size)
+        return read
 
     def _split_converter(self) -> tuple[Any, Any]:
         """Returns what resizes (to 0..255) and what scales: augmentation comes between them."""
@@ -172,16 +172,11 @@ class TextReader:
         """Tokens of every example, padding included."""
         return max(next(iter(tokens.values())).shape[1] for tokens in self._tokens.values())
 
-    def batches(self, split: Split, augmented: bool) -> Rows:
+    def open(
+        self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
+    ) -> Read:
         """See `Reader`; a dictionary of (batch, tokens), as the preprocessor makes it."""
-        with tf.device("CPU:0"):
-            held = {key: tf.constant(value) for key, value in self._tokens[split].items()}
-        return lambda epoch, rows: {key: tf.gather(each, rows) for key, each in held.items()}
-
-    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
-        """See `Reader`."""
-        tokens: Any = self._tokens[split]
-        return tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
+        return _gathered(_gather_of(self._tokens[split]), batch_size)
 
     def _tokenized(self, split: Split) -> dict[str, Any]:
         texts = tf.data.Dataset.from_tensor_slices(_constant(split.examples))
@@ -196,12 +191,19 @@ class ArrayReader:
     augmentation: str | None = None
     mix: Mix | None = None
 
-    def batches(self, split: Split, augmented: bool) -> Rows:
+    def open(
+        self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
+    ) -> Read:
         """See `Reader`; (batch, …) of the examples' own type."""
-        with tf.device("CPU:0"):
-            held = tf.nest.map_structure(tf.constant, split.examples)
-        return lambda epoch, rows: tf.nest.map_structure(lambda each: tf.gather(each, rows), held)
+        return _gathered(_gather_of(split.examples), batch_size)
 
-    def single_pass(self, split: Split, batch_size: int) -> tf.data.Dataset:
-        """See `Reader`."""
-        return tf.data.Dataset.from_tensor_slices(split.examples).batch(batch_size)
+
+def _gather_of(arrays: Any) -> Callable[[tf.Tensor], Any]:
+    """Returns the function from rows to those rows of an array, or of each array of several."""
+    with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
+        held = tf.nest.map_structure(tf.constant, arrays)
+    return lambda rows: tf.nest.map_structure(lambda each: tf.gather(each, rows), held)
+
+
+def _gathered(gather: Callable[[tf.Tensor], Any], batch_size: int) -> Read:
+    return lambda rows, epoch: rows.batch(batch_size).map(gather, tf.data.AUTOTUNE)
