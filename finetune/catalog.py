@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from finetune.backbones.catalog import BUNDLED_BACKBONES
+from finetune.backbones.catalog import NAMED_BACKBONES
 from finetune.composition import config_dir
 from finetune.config import POLICIES
 from finetune.datasets.catalog import BUNDLED_DATASETS
@@ -69,7 +69,7 @@ def _described(group: str) -> list[tuple[str, str, dict]]:
 def _backbones(_arguments: Sequence[str]) -> Table:
     table = _table("backbones", "backbone=", "parameters", "on disk", "what")
     for name, description, content in _described("backbone"):
-        entry = BUNDLED_BACKBONES.get(content.get("preset") or "")
+        entry = NAMED_BACKBONES.get(content.get("preset") or "")
         parameters = "" if entry is None else f"{entry.parameters:,}"
         table.add_row(name, parameters, _backbone_on_disk(content.get("preset")), Text(description))
     table.caption = "Any KerasHub image preset: backbone.preset=NAME (keras.io/keras_hub/presets)"
@@ -80,8 +80,10 @@ def _backbones(_arguments: Sequence[str]) -> Table:
 def _backbone_on_disk(preset: str | None) -> str:
     if preset is None:
         return "–"
-    if preset in BUNDLED_BACKBONES:
-        path = BUNDLED_BACKBONES[preset].path
+    if preset in NAMED_BACKBONES:
+        path = NAMED_BACKBONES[preset].path
+        if path is None:
+            return "no"
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return f"{size / 1e6:.1f} MB"
     cache = Path(os.environ.get("KAGGLEHUB_CACHE", Path.home() / ".cache" / "kagglehub"))

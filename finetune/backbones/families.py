@@ -1,44 +1,182 @@
-"""Which KerasHub image classifier belongs to which backbone class."""
+"""The closed list of KerasHub families that can be fine-tuned, and what each takes."""
 
 import inspect
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import keras
 import keras_hub
 
 
+@dataclass(frozen=True)
+class Family:
+    """One architecture of KerasHub.
+
+    Args:
+        name: as KerasHub calls its package, e.g. ``distil_bert``.
+        classes: what its class names begin with, e.g. ``DistilBert``.
+        kind: of its input, ``image`` or ``text``.
+        has_classifier: whether KerasHub has a task class with a head for it.
+        model_types: in config.json of the Hugging Face directories that KerasHub converts.
+        prefix: of every weight's name in those, as KerasHub's converter expects it; files saved
+            from the bare model have none.
+        left_out: (constructor argument, key of config.json) that KerasHub's converter drops.
+        architectures: of the timm directories that KerasHub converts, exactly.
+        tokenizer: ``wordpiece``, ``bpe``, or the name of a SentencePiece model's file.
+    """
+
+    name: str
+    classes: str
+    kind: str = "image"
+    has_classifier: bool = True
+    model_types: tuple[str, ...] = ()
+    prefix: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
+    architectures: tuple[str, ...] = ()
+    tokenizer: str | None = None
+
+    @property
+    def backbone(self) -> Any:
+        """KerasHub's backbone class."""
+        return getattr(keras_hub.models, f"{self.classes}Backbone")
+
+    @property
+    def registered_name(self) -> str:
+        """What config.json of a KerasHub preset calls the backbone class."""
+        return str(keras.saving.get_registered_name(self.backbone))
+
+    @property
+    def classifier(self) -> Any:
+        """KerasHub's task class with a head; None where it has none."""
+        task = "Text" if self.kind == "text" else "Image"
+        return getattr(keras_hub.models, f"{self.classes}{task}Classifier", None)
+
+    @property
+    def image_converter(self) -> Any:
+        """KerasHub's image converter class, of an image family."""
+        return getattr(keras_hub.layers, f"{self.classes}ImageConverter")
+
+    @property
+    def preprocessor(self) -> Any:
+        """KerasHub's preprocessor class: the classifier's, or one that only converts images."""
+        if self.classifier is None:
+            return keras_hub.models.ImageClassifierPreprocessor
+        return self.classifier.preprocessor_cls
+
+
+def _text(name: str, classes: str, tokenizer: str, **more: Any) -> Family:
+    return Family(name, classes, "text", tokenizer=tokenizer, **more)
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "cspnet",
+        "CSPNet",
+        architectures=("cspdarknet53", "cspresnet50", "cspresnext50", "darknet53"),
+    ),
+    Family("deit", "DeiT", model_types=("deit",), prefix="deit."),
+    Family("densenet", "DenseNet", architectures=("densenet121", "densenet169", "densenet201")),
+    Family(
+        "dinov2",
+        "DINOV2",
+        has_classifier=False,
+        model_types=("dinov2", "dinov2_with_registers"),
+    ),
+    Family("dinov3", "DINOV3", has_classifier=False, model_types=("dinov3_vit",)),
+    Family(
+        "efficientnet",
+        "EfficientNet",
+        architectures=tuple(
+            f"efficientnet_{each}"
+            for each in "b0 b1 b2 b3 b4 b5 lite0 el em es rw_m rw_s rw_t".split()
+        ),
+    ),
+    Family("hgnetv2", "HGNetV2", architectures=tuple(f"hgnetv2_b{n}" for n in range(7))),
+    Family("mit", "MiT"),
+    Family(
+        "mobilenet",
+        "MobileNet",
+        architectures=("mobilenetv3_small_050", "mobilenetv3_small_100", "mobilenetv3_large_100"),
+    ),
+    Family("mobilenetv5", "MobileNetV5", architectures=("mobilenetv5_300m",)),
+    Family(
+        "resnet",
+        "ResNet",
+        architectures=(
+            *(f"resnet{n}" for n in (18, 26, 34, 50, 101, 152)),
+            *(f"resnetv2_{n}" for n in (50, 101, 152)),
+        ),
+    ),
+    Family("swin_transformer", "SwinTransformer", model_types=("swin",)),
+    Family("vgg", "VGG", architectures=("vgg11", "vgg13", "vgg16", "vgg19")),
+    Family(
+        "vit",
+        "ViT",
+        model_types=("vit",),
+        prefix="vit.",
+        left_out=(("layer_norm_epsilon", "layer_norm_eps"),),
+    ),
+    Family("xception", "Xception"),
+    _text("albert", "Albert", "spiece.model", model_types=("albert",), prefix="albert."),
+    _text(
+        "bert",
+        "Bert",
+        "wordpiece",
+        model_types=("bert",),
+        left_out=(("dropout", "hidden_dropout_prob"), ("num_segments", "type_vocab_size")),
+    ),
+    _text("deberta_v3", "DebertaV3", "spm.model"),
+    _text(
+        "distil_bert",
+        "DistilBert",
+        "wordpiece",
+        model_types=("distilbert",),
+        prefix="distilbert.",
+    ),
+    _text("f_net", "FNet", "spiece.model"),
+    _text("roberta", "Roberta", "bpe", model_types=("roberta",), prefix="roberta."),
+    _text("roformer_v2", "RoformerV2", "wordpiece"),
+    _text(
+        "xlm_roberta",
+        "XLMRoberta",
+        "sentencepiece.bpe.model",
+        model_types=("xlm-roberta",),
+        left_out=(("dropout", "hidden_dropout_prob"),),
+    ),
+)
+
+
+def family_of(backbone: Any) -> Family | None:
+    """Returns the family of a backbone, or of its class; None for what is not in the list."""
+    cls = backbone if inspect.isclass(backbone) else type(backbone)
+    return next((each for each in FAMILIES if each.backbone is cls), None)
+
+
 def image_classifiers() -> dict[Any, Any]:
-    """Returns {backbone class: its ImageClassifier subclass} for every family KerasHub has."""
-    found: dict[Any, Any] = {}
-    for cls in _subclasses(keras_hub.models.ImageClassifier):
-        if cls.backbone_cls is not None and cls.preprocessor_cls is not None:
-            found.setdefault(cls.backbone_cls, cls)
-    return found
+    """Returns {backbone class: its ImageClassifier subclass}."""
+    return {
+        each.backbone: each.classifier
+        for each in FAMILIES
+        if each.kind == "image" and each.has_classifier
+    }
 
 
-def size_argument(family: Any, with_default: bool = False) -> str | None:
+def classifiers() -> dict[Any, Any]:
+    """Returns {backbone class: its ImageClassifier or TextClassifier subclass}."""
+    return {each.backbone: each.classifier for each in FAMILIES if each.has_classifier}
+
+
+def size_argument(backbone: Any, with_default: bool = False) -> str | None:
     """Returns the constructor argument that sets the input shape (EfficientNet differs).
 
     Args:
-        family: a KerasHub backbone class.
+        backbone: a KerasHub backbone class.
         with_default: name it only where it may be left out, as in networks of any size.
     """
-    parameters = inspect.signature(family.__init__).parameters
+    parameters = inspect.signature(backbone.__init__).parameters
     name = "image_shape" if "image_shape" in parameters else "input_shape"
     if with_default and (
         name not in parameters or parameters[name].default is inspect.Parameter.empty
     ):
         return None
     return name
-
-
-def _subclasses(cls: Any) -> Iterator[Any]:
-    for each in cls.__subclasses__():
-        yield each
-        yield from _subclasses(each)
-
-
-def classifier_of(backbone: Any) -> Any:
-    """Returns KerasHub's classifier of a backbone; None where it has none."""
-    text = {c.backbone_cls: c for c in _subclasses(keras_hub.models.TextClassifier)}
-    return (text | image_classifiers()).get(type(backbone))

@@ -1,11 +1,10 @@
-"""Loads a backbone with its image converter: bundled, from a directory, or a KerasHub preset.
+"""Loads a backbone and what turns examples into its input, wherever they come from.
 
-Only names of closed catalogs and KerasHub's own image classes are accepted, so that nothing in a
-preset can choose what runs.
+Only names of closed catalogs and KerasHub's own classes are accepted, so that nothing in a
+checkpoint can choose what runs.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,13 @@ from typing import Any
 import keras
 import keras_hub
 import numpy as np
+from safetensors import SafetensorError
 
-from finetune.backbones import network
-from finetune.backbones.catalog import BUNDLED_BACKBONES
-from finetune.backbones.families import image_classifiers, size_argument
+from finetune.backbones import converters, handles, network, tokenizers
+from finetune.backbones.catalog import NAMED_BACKBONES, directory_of
+from finetune.backbones.conversion import load_backbone
+from finetune.backbones.directories import HUGGING_FACE, KERASHUB, Checkpoint, recognise
+from finetune.backbones.families import FAMILIES, size_argument
 from finetune.errors import ConfigError, unknown_name
 
 _DEFAULT_SIZE = 224  # what ImageNet backbones are trained at, where a preset names no size
@@ -32,7 +34,8 @@ class LoadedBackbone:
 
     Args:
         name: what the record calls it.
-        source: ``bundled``, ``directory``, ``kerashub``, ``huggingface`` or ``kaggle``.
+        source: ``bundled``, ``package``, ``directory``, ``kerashub``, ``huggingface`` or
+            ``kaggle``.
         backbone: built, its weights loaded.
         kind: of its input, ``image`` or ``text``.
         preprocessor: of KerasHub, of the family's classifier where there is one. An image
@@ -59,27 +62,44 @@ class LoadedBackbone:
         return self.preprocessor.image_converter
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """Where a backbone comes from: its name and source in the record, and its files."""
+
+    name: str
+    source: str
+    checkpoint: Checkpoint
+    where: str
+
+
 def load(
     preset: str | None = None,
     path: str | Path | None = None,
     *,
+    revision: str | None = None,
     load_weights: bool = True,
     image_size: int | Size | None = None,
+    sequence_length: int | None = None,
     name: str | None = None,
     revision: str | None = None,
     sequence_length: int | None = None,
 ) -> LoadedBackbone:
-    """Loads a backbone and what turns raw images into its input.
+    """Loads a backbone and what turns raw examples into its input.
 
     Args:
-        preset: a bundled backbone or a KerasHub preset, e.g. ``resnet_18_imagenet``.
-        path: a KerasHub preset directory; exactly one of `preset` and `path` is given.
+        preset: a name of the catalog (``resnet_mini``, ``minilm_l6``), a KerasHub preset
+            (``resnet_18_imagenet``), or a handle: ``hf://owner/name``,
+            ``kaggle://owner/model/keras/variation/version``.
+        path: a directory of a KerasHub preset, a Hugging Face or a timm model; exactly one of
+            `preset` and `path` is given.
+        revision: branch, tag or commit of an ``hf://`` handle; None is its default branch.
         load_weights: False draws random weights; `keras.utils.set_random_seed` fixes them.
-        image_size: pixels a side, or (height, width); None is the preset's own.
+        image_size: pixels a side, or (height, width); None is the checkpoint's own. Images only.
+        sequence_length: tokens; None is the most the checkpoint is made for. Texts only.
         name: what the record calls the backbone; default the preset's or directory's name.
 
     Returns:
-        The backbone built at a fixed image size, its converter set to the same size.
+        The backbone with its weights and preprocessor. A head that the checkpoint has is dropped.
 
     Raises:
         ConfigError: for a preset or directory that cannot be used, a missing network, or a size
@@ -90,63 +110,93 @@ def load(
             "backbone must have exactly one of preset and path. "
             f"Received: preset={preset}, path={path}. Drop one of them."
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if revision is not None and not str(preset).startswith(handles.HUGGING_FACE):
+        raise ConfigError(
+            f"backbone.revision must be null except for {handles.HUGGING_FACE} presets. Received: "
+            f"{revision} with {preset or path}. Drop it; the version of a kaggle:// handle is its "
+            "last part."
+        )
     if path is not None:
-        directory, where, source = Path(path), "backbone.path", "directory"
-    elif preset in BUNDLED_BACKBONES:
-        directory, where, source = BUNDLED_BACKBONES[preset].path, "backbone.preset", "bundled"
+        directory = Path(path)
+        checkpoint = recognise(directory, "backbone.path", load_weights)
+        origin = _Origin(directory.resolve().name, "directory", checkpoint, "backbone.path")
     else:
-        return _from_kerashub(str(preset), load_weights, size, name)
-    config = _read_directory(directory, where, load_weights)
-    family = _families_by_registered_name()[config["registered_name"]]
-    own = (config.get("config") or {}).get(size_argument(family))
-    built_at = tuple(own[:2]) if own and None not in own else None
-    called = name or (preset if preset is not None else directory.resolve().name)
-    with _translated(where, str(directory)):
-        return _assemble(called, source, str(directory), family, load_weights, size, built_at)
+        origin = _from_preset(str(preset), revision, load_weights)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    called = name or origin.name
+    _refuse_foreign_options(called, origin.checkpoint.family.kind, size, sequence_length)
+    with _translated(origin):
+        if origin.checkpoint.family.kind == "text":
+            return _assemble_text(called, origin, load_weights, sequence_length)
+        return _assemble_image(called, origin, load_weights, size)
 
 
-def _from_kerashub(
-    preset: str, load_weights: bool, size: Size | None, name: str | None
-) -> LoadedBackbone:
-    """Loads one of KerasHub's own presets, downloading it where it is not on disk."""
+def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Origin:
     where = "backbone.preset"
-    families = image_classifiers()
-    family = next((each for each in families if preset in each.presets), None)
+    if preset in NAMED_BACKBONES:
+        entry = NAMED_BACKBONES[preset]
+        checkpoint = recognise(directory_of(entry), where, load_weights)
+        return _Origin(preset, entry.source, checkpoint, where)
+    if "://" in preset:
+        fetched = handles.fetch(preset, revision)
+        checkpoint = recognise(fetched.directory, where, load_weights)
+        return _Origin(fetched.name, fetched.source, checkpoint, where)
+    family = next((each for each in FAMILIES if preset in each.backbone.presets), None)
     if family is None and preset in dict(keras_hub.models.Backbone.presets):  # type: ignore[call-overload]
         raise ConfigError(
-            f"{where} must be an image backbone that KerasHub has a classifier for (images only "
-            f"in this version). Received: {preset}. Use resnet_18_imagenet, for example."
+            f"{where} must be a backbone of a family that can be fine-tuned here: "
+            f"{', '.join(each.name for each in FAMILIES)}. Received: {preset}. "
+            "Use resnet_18_imagenet or bert_base_en_uncased, for example."
         )
     if family is None:
-        known = {each for cls in families for each in cls.presets}
-        valid = [*BUNDLED_BACKBONES, *sorted(known)]
-        raise ConfigError(unknown_name(where, "a bundled or KerasHub preset", preset, valid))
-    network.require(family.presets[preset]["kaggle_handle"], preset)
-    with _translated(where, preset):
-        return _assemble(name or preset, "kerashub", preset, family, load_weights, size, None)
+        known = {each for family in FAMILIES for each in family.backbone.presets}
+        valid = [*NAMED_BACKBONES, *sorted(known)]
+        kind = "a bundled or KerasHub preset, or an hf:// or kaggle:// handle"
+        raise ConfigError(unknown_name(where, kind, preset, valid))
+    network.require(family.backbone.presets[preset]["kaggle_handle"], preset)
+    return _Origin(preset, "kerashub", Checkpoint(preset, family, KERASHUB, {}, None), where)
 
 
-def _assemble(
-    name: str,
-    source: str,
-    preset: str,
-    family: Any,
-    load_weights: bool,
-    size: Size | None,
-    built_at: Size | None,
+def _refuse_foreign_options(name: str, kind: str, size: Size | None, length: int | None) -> None:
+    """Raises for an option that a backbone of this kind has no use for."""
+    other = {"text": ("image_size", size), "image": ("sequence_length", length)}[kind]
+    if other[1] is not None:
+        own = {"text": "sequence_length", "image": "image_size"}[kind]
+        raise ConfigError(
+            f"dataset.{other[0]} must be null for the {kind} backbone {name}. "
+            f"Received: {other[1]}. Drop it; dataset.{own} is what fits."
+        )
+
+
+def _assemble_text(
+    name: str, origin: _Origin, load_weights: bool, sequence_length: int | None
+) -> LoadedBackbone:
+    backbone = load_backbone(origin.checkpoint, load_weights, {}, origin.where)
+    preprocessor = tokenizers.load_preprocessor(
+        origin.checkpoint, backbone, sequence_length, origin.where
+    )
+    described = tokenizers.describe(preprocessor)
+    digest = weights_sha256(backbone)
+    return LoadedBackbone(name, origin.source, backbone, "text", preprocessor, digest, described)
+
+
+def _assemble_image(
+    name: str, origin: _Origin, load_weights: bool, size: Size | None
 ) -> LoadedBackbone:
     """Builds converter and backbone at one size: the user's, the backbone's or the converter's."""
-    converter = _load_converter(preset, family)
+    checkpoint, where = origin.checkpoint, origin.where
+    family = checkpoint.family
+    converter, notes = converters.load_converter(checkpoint, where)
+    built_at = _own_size(checkpoint)
+    argument = size_argument(family.backbone)
+    target = size or built_at
+    if target is None and size_argument(family.backbone, with_default=True) is not None:
+        target = converter.image_size or (_DEFAULT_SIZE, _DEFAULT_SIZE)
     arguments: dict[str, Any] = {}
-    argument, optional = size_argument(family), _size_is_optional(family)
-    target = size or built_at or (converter.image_size if optional else None)
-    if target is None and optional:
-        target = (_DEFAULT_SIZE, _DEFAULT_SIZE)
     if target is not None and target != built_at and argument is not None:
         arguments[argument] = (*target, 3)
     try:
-        backbone = family.from_preset(preset, load_weights=load_weights, **arguments)
+        backbone = load_backbone(checkpoint, load_weights, arguments, where)
     except ValueError as error:
         if size is None:
             raise
@@ -156,77 +206,30 @@ def _assemble(
         ) from error
     height, width = backbone.input_shape[1:3]
     converter.image_size = (height, width)
-    preprocessor = image_classifiers()[family].preprocessor_cls(image_converter=converter)
     return LoadedBackbone(
         name,
-        source,
+        origin.source,
         backbone,
         "image",
-        preprocessor,
+        family.preprocessor(image_converter=converter),
         weights_sha256(backbone),
-        preprocessing={"image_size": [height, width]},
+        preprocessing={**converters.describe(converter), **notes},
         image_size=(height, width),
     )
 
 
-def _load_converter(preset: str, family: Any) -> keras_hub.layers.ImageConverter:
-    """Returns the preset's image converter, or the family's own with scale 1/255."""
-    cls = image_classifiers()[family].preprocessor_cls.image_converter_cls
-    local = Path(preset) / "image_converter.json"
-    try:
-        if local.is_file():
-            stored = json.loads(local.read_text(encoding="utf-8")).get("registered_name")
-            if stored != keras.saving.get_registered_name(cls):
-                raise ConfigError(
-                    f"backbone.path must hold an image_converter.json of {cls.__name__}. "
-                    f"Received: {stored} in {local}. Save it with KerasHub's save_to_preset."
-                )
-        return cls.from_preset(preset, dtype="float32")
-    except FileNotFoundError:
-        return cls(scale=1 / 255, dtype="float32")
-
-
-def _size_is_optional(family: Any) -> bool:
-    """True for backbones that are built at any size (CNNs), False where a preset fixes it."""
-    return size_argument(family, with_default=True) is not None
-
-
-def _families_by_registered_name() -> dict[str, Any]:
-    return {keras.saving.get_registered_name(each): each for each in image_classifiers()}
-
-
-def _read_directory(directory: Path, where: str, load_weights: bool) -> dict[str, Any]:
-    """Returns config.json of a preset directory that has all that loading needs."""
-    expected = f"{where} must be a KerasHub preset directory"
-    fix = "Write one with save_to_preset, or use backbone.preset=resnet_mini."
-    if not directory.is_dir():
-        raise ConfigError(f"{expected}. Received: {directory} (no such directory). {fix}")
-    lacks = [] if (directory / "config.json").is_file() else ["config.json"]
-    weights = ("model.weights.h5", "model.weights.json")
-    if load_weights and not any((directory / each).is_file() for each in weights):
-        lacks.append("model.weights.h5")
-    if lacks:
-        raise ConfigError(f"{expected}. Received: {directory} without {', '.join(lacks)}. {fix}")
-    try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(
-            f"{expected}. Received: {directory} with a config.json that is not JSON ({error}). "
-            f"{fix}"
-        ) from error
-    registered = config.get("registered_name") if isinstance(config, dict) else None
-    if registered is None:
-        raise ConfigError(
-            f"{expected}. Received: {directory} with a config.json that is not KerasHub's (no "
-            f"registered_name). Convert Hugging Face or timm weights with KerasHub first. {fix}"
+def _own_size(checkpoint: Checkpoint) -> Size | None:
+    """Returns the one size that the config fixes; None where images of any size will do."""
+    if checkpoint.format == KERASHUB:
+        shape = (checkpoint.config.get("config") or {}).get(
+            size_argument(checkpoint.family.backbone)
         )
-    if registered not in _families_by_registered_name():
-        raise ConfigError(
-            f"{where} must hold an image backbone that KerasHub has a classifier for (images only "
-            f"in this version). Received: {registered} in {directory}. "
-            f"Valid: {', '.join(sorted(_families_by_registered_name()))}."
-        )
-    return config
+        return (shape[0], shape[1]) if shape and None not in shape else None
+    # DINO interpolates its positions; its processor says at what size it is used.
+    if checkpoint.format == HUGGING_FACE and not checkpoint.family.name.startswith("dino"):
+        size = checkpoint.config["image_size"]
+        return (size, size)
+    return None
 
 
 def weights_sha256(backbone: keras.Model) -> str:
@@ -245,19 +248,27 @@ def weights_sha256(backbone: keras.Model) -> str:
 
 
 @contextmanager
-def _translated(where: str, preset: str) -> Iterator[None]:
+def _translated(origin: _Origin) -> Iterator[None]:
     """Turns what KerasHub and its downloaders raise into a message that says what to do."""
+    preset = origin.checkpoint.preset
     try:
         yield
     except ConfigError:
         raise
     except network.errors() as error:
         raise ConfigError(network.message(preset, _first_line(error))) from error
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise ConfigError(
-            f"{where} must be a preset that KerasHub can load. Received: {preset} "
-            f"({type(error).__name__}: {_first_line(error)}). Check that its files are complete, "
-            "or use backbone.preset=resnet_mini."
+            f"{origin.where} must be a {origin.checkpoint.format} model that KerasHub can load. "
+            f"Received: {preset} ({type(error).__name__}: {_first_line(error)}). "
+            "Check that its files are complete, or use backbone.preset=resnet_mini."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Tells within seconds whether a KerasHub preset can be downloaded, instead of hanging."""
+"""Tells within seconds whether something can be downloaded, instead of hanging."""
 
 import socket
 import threading
@@ -8,12 +8,12 @@ from urllib.request import getproxies
 
 from finetune.errors import ConfigError
 
-_HOST = ("api.kaggle.com", 443)  # where kagglesdk sends its requests
+KAGGLE = "api.kaggle.com"  # where kagglesdk sends its requests
 _TIMEOUT_SECONDS = 5.0
 
 
 def require(handle: str, preset: str) -> None:
-    """Returns if the preset is in kagglehub's cache or its server answers.
+    """Returns if one of KerasHub's presets is in kagglehub's cache or its server answers.
 
     Args:
         handle: KerasHub's ``kaggle://owner/model/framework/variation/version``.
@@ -22,42 +22,47 @@ def require(handle: str, preset: str) -> None:
     Raises:
         ConfigError: within about 5 s where there is no network.
     """
-    if not _cached(handle) and not _reachable():
-        raise ConfigError(message(preset, f"no answer from {_HOST[0]}"))
+    if not _cached(kaggle_directory(handle)) and not reachable(KAGGLE):
+        raise ConfigError(message(preset, f"no answer from {KAGGLE}"))
 
 
 def message(preset: str, reason: str) -> str:
     """Returns what to tell a user whose preset could not be downloaded."""
     return (
-        "backbone.preset must be on this machine or downloadable: KerasHub presets need a network "
-        f"at first use. Received: {preset} ({reason}). Connect to a network once, use the bundled "
-        "backbone.preset=resnet_mini, or backbone=local backbone.path=DIR."
+        "backbone.preset must be on this machine or downloadable: presets and handles need a "
+        f"network at first use. Received: {preset} ({reason}). Connect to a network once, use the "
+        "bundled backbone.preset=resnet_mini, or backbone=local backbone.path=DIR."
     )
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """Returns what requests and kagglehub raise when a download fails."""
+    """Returns what kagglehub, huggingface_hub and their clients raise when a download fails."""
+    from huggingface_hub.errors import HfHubHTTPError
     from kagglehub.exceptions import KaggleApiHTTPError
     from requests.exceptions import RequestException
 
-    return (RequestException, KaggleApiHTTPError, ConnectionError, TimeoutError)
+    return (RequestException, KaggleApiHTTPError, HfHubHTTPError, ConnectionError, TimeoutError)
 
 
-def _cached(handle: str) -> bool:
+def kaggle_directory(handle: str) -> Path:
+    """Returns where kagglehub keeps a handle that names its version."""
     from kagglehub.config import get_cache_folder
 
-    directory = Path(get_cache_folder()) / "models" / handle.removeprefix("kaggle://")
+    return Path(get_cache_folder()) / "models" / handle.removeprefix("kaggle://")
+
+
+def _cached(directory: Path) -> bool:
     weights = ("model.weights.h5", "model.weights.json")
     return (directory / "config.json").is_file() and any(
         (directory / each).is_file() for each in weights
     )
 
 
-def _reachable() -> bool:
+def reachable(host: str, port: int = 443) -> bool:
     """Tries one connection, through the proxy where one is set; resolving names counts too."""
     proxy = getproxies().get("https")
     split = urlsplit(proxy if proxy is None or "://" in proxy else f"//{proxy}")
-    target = (str(split.hostname), split.port or 80) if proxy and split.hostname else _HOST
+    target = (str(split.hostname), split.port or 80) if proxy and split.hostname else (host, port)
     answered = threading.Event()
 
     def connect() -> None:

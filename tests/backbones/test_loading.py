@@ -1,4 +1,3 @@
-import json
 import shutil
 import socket
 import time
@@ -78,40 +77,6 @@ def test_efficientnet_takes_an_image_size(tmp_path):
     assert load(path=tmp_path, image_size=40).backbone.input_shape == (None, 40, 40, 3)
 
 
-def test_missing_files(preset, tmp_path):
-    with pytest.raises(ConfigError, match=r"backbone.path must be .*\(no such directory\)"):
-        load(path=tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"without config.json, model.weights.h5\."):
-        load(path=tmp_path)
-    shutil.copy(preset / "config.json", tmp_path)
-    with pytest.raises(ConfigError, match=r"without model.weights.h5\."):
-        load(path=tmp_path)
-    assert load(path=tmp_path, load_weights=False).source == "directory"
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("{", "is not JSON"),
-        ('{"model_type": "vit"}', "not KerasHub's"),
-        ("[]", "not KerasHub's"),
-        ('{"registered_name": "keras_hub>BertBackbone"}', "images only in this version"),
-        ('{"registered_name": "Functional"}', "images only in this version"),
-    ],
-)
-def test_foreign_config(tmp_path, text, match):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match=match):
-        load(path=tmp_path, load_weights=False)
-
-
-def test_foreign_converter(preset, tmp_path):
-    shutil.copytree(preset, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "image_converter.json").write_text(json.dumps({"registered_name": "Lambda"}))
-    with pytest.raises(ConfigError, match="image_converter.json of ResNetImageConverter.*Lambda"):
-        load(path=tmp_path)
-
-
 def test_damaged_weights(preset, tmp_path):
     shutil.copytree(preset, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.weights.h5").write_bytes(b"\0" * 100)
@@ -119,15 +84,57 @@ def test_damaged_weights(preset, tmp_path):
         load(path=tmp_path)
 
 
-def test_unknown_and_text_presets():
+def test_unknown_presets():
     with pytest.raises(ConfigError, match="Did you mean resnet_18_imagenet?"):
         load("resnet_18_imagenets")
-    with pytest.raises(ConfigError, match="images only in this version"):
-        load("bert_base_en")
-    with pytest.raises(ConfigError, match="a bundled or KerasHub preset"):
-        load("hf://someone/model")
+    with pytest.raises(
+        ConfigError, match="a family that can be fine-tuned.*Received: gpt2_base_en"
+    ):
+        load("gpt2_base_en")
     with pytest.raises(ConfigError, match="exactly one of preset and path"):
         load()
+
+
+def test_revision_is_for_hugging_face_alone(preset):
+    for arguments in (
+        {"preset": "resnet_mini"},
+        {"preset": "resnet_18_imagenet"},
+        {"path": preset},
+    ):
+        with pytest.raises(
+            ConfigError, match="^backbone.revision must be null.*Received: main with"
+        ):
+            load(**arguments, revision="main")
+
+
+def test_options_of_the_other_kind(preset):
+    with pytest.raises(ConfigError, match="^dataset.sequence_length must be null.*Received: 64"):
+        load(path=preset, sequence_length=64)
+
+
+def test_no_head_is_left(preset, tmp_path):
+    classifier = keras_hub.models.ResNetImageClassifier.from_preset(str(preset), num_classes=5)
+    classifier.save_to_preset(str(tmp_path))
+    loaded = load(path=tmp_path)
+    assert type(loaded.backbone) is keras_hub.models.ResNetBackbone
+    assert loaded.weights_sha256 == load(path=preset).weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("cls", "size"), [("DINOV2", (28, 28)), ("DINOV3", (28, 28)), ("ViT", (16, 16))]
+)
+def test_image_backbones_without_and_with_a_classifier(tmp_path, cls, size):
+    make = getattr(keras_hub.models, f"{cls}Backbone")
+    if cls == "ViT":
+        backbone = make((16, 16, 3), 8, 1, 2, 8, 8)
+    else:
+        backbone = make(14, 1, 8, 2, 8, image_shape=(28, 28, 3))
+    backbone.save_to_preset(str(tmp_path))
+    loaded = load(path=tmp_path)
+    assert (loaded.kind, loaded.image_size) == ("image", size)
+    images = np.zeros((2, 40, 40, 3), "uint8")
+    assert loaded.preprocessor(images).shape == (2, *size, 3)
+    assert loaded.weights_sha256 == weights_sha256(backbone)
 
 
 def test_no_network(monkeypatch, tmp_path):
@@ -148,7 +155,7 @@ def test_download_that_breaks(monkeypatch):
     def broken(*_, **__):
         raise requests.exceptions.ConnectionError("reset by peer")
 
-    monkeypatch.setattr(network, "_reachable", lambda: True)
+    monkeypatch.setattr(network, "reachable", lambda *_: True)
     monkeypatch.setattr(keras_hub.layers.ResNetImageConverter, "from_preset", broken)
     with pytest.raises(ConfigError, match="network at first use.*reset by peer"):
         load("resnet_18_imagenet")
@@ -156,7 +163,7 @@ def test_download_that_breaks(monkeypatch):
 
 def test_cached_preset_needs_no_network(monkeypatch, tmp_path):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(network, "_reachable", lambda: False)
+    monkeypatch.setattr(network, "reachable", lambda *_: False)
     directory = tmp_path / "models" / "keras" / "a" / "keras" / "b" / "1"
     directory.mkdir(parents=True)
     for name in ("config.json", "model.weights.h5"):

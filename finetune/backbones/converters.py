@@ -1,0 +1,175 @@
+"""From a checkpoint's own settings to KerasHub's image converter, and back to plain numbers.
+
+A converter multiplies pixels of 0..255 by `scale` and adds `offset`. Checkpoints say it as
+(pixel × rescale − mean) / std, so scale = rescale / std and offset = −mean / std.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from finetune.backbones.directories import (
+    HUGGING_FACE,
+    KERASHUB,
+    Checkpoint,
+    check_objects,
+    read_json,
+)
+from finetune.errors import ConfigError
+
+_RESCALE = 1 / 255
+# Pillow's numbers, as preprocessor_config.json has them; Keras has no box (4) and hamming (5).
+_RESAMPLE = {0: "nearest", 1: "lanczos3", 2: "bilinear", 3: "bicubic"}
+_TIMM_NAMES = {
+    "nearest": "nearest",
+    "lanczos": "lanczos3",
+    "bilinear": "bilinear",
+    "bicubic": "bicubic",
+}
+# What timm itself assumes where a model says nothing (timm/data/config.py, timm/data/constants.py).
+_TIMM_DEFAULTS = {
+    "input_size": [3, 224, 224],
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "interpolation": "bicubic",
+    "crop_pct": 0.875,
+}
+
+
+def load_converter(checkpoint: Checkpoint, where: str) -> tuple[Any, dict[str, Any]]:
+    """Returns the image converter that a checkpoint asks for.
+
+    KerasHub's converters for Hugging Face and timm leave out what they cannot read: all of it for
+    ViT, DeiT and DINO, the resampling for Swin, antialiasing for timm. It is read here instead.
+
+    Args:
+        checkpoint: of an image family.
+        where: the config path that names it, for messages.
+
+    Returns:
+        KerasHub's converter of the family, and what the checkpoint says that it cannot do.
+
+    Raises:
+        ConfigError: for settings that are missing, or that Keras has nothing for.
+    """
+    if checkpoint.format == KERASHUB:
+        return _of_kerashub(checkpoint, where), {}
+    if checkpoint.format == HUGGING_FACE:
+        settings, crop = _of_hugging_face(checkpoint, where)
+    else:
+        settings, crop = _of_timm(checkpoint.config, where)
+    notes = {} if crop >= 1 else {"checkpoint_crop_not_applied": round(crop, 6)}
+    # Both were trained on images resized by Pillow, which always filters when it shrinks.
+    converter = checkpoint.family.image_converter(antialias=True, dtype="float32", **settings)
+    return converter, notes
+
+
+def describe(converter: Any) -> dict[str, Any]:
+    """Returns what a converter does, as JSON values in the terms of checkpoints."""
+    scale, offset = converter.scale, converter.offset
+    rescale = 1.0 if scale is None else _RESCALE
+    scales = [1.0] * 3 if scale is None else _channels(scale)
+    offsets = [0.0] * 3 if offset is None else _channels(offset)
+    return {
+        "image_size": list(converter.image_size or ()),
+        "scale": round(rescale, 8),
+        # Adding 0.0 turns the −0.0 of a missing offset into 0.0.
+        "mean": [round(-o * rescale / s, 6) + 0.0 for s, o in zip(scales, offsets, strict=True)],
+        "std": [round(rescale / s, 6) for s in scales],
+        "interpolation": converter.interpolation,
+        "antialias": bool(converter.antialias),
+        "crop_to_aspect_ratio": bool(converter.crop_to_aspect_ratio),
+    }
+
+
+def _of_kerashub(checkpoint: Checkpoint, where: str) -> Any:
+    """Returns the preset's own converter; the family's with scale 1/255 where it has none."""
+    cls = checkpoint.family.image_converter
+    if checkpoint.directory is not None:
+        file = checkpoint.directory / "image_converter.json"
+        if not file.is_file():
+            return cls(scale=_RESCALE, dtype="float32")
+        check_objects(
+            read_json(file, where), str(keras.saving.get_registered_name(cls)), file, where
+        )
+    try:
+        return cls.from_preset(checkpoint.preset, dtype="float32")
+    except FileNotFoundError:
+        return cls(scale=_RESCALE, dtype="float32")
+
+
+def _of_hugging_face(checkpoint: Checkpoint, where: str) -> tuple[dict[str, Any], float]:
+    file = Path(checkpoint.preset) / "preprocessor_config.json"
+    config = read_json(file, where)
+    rescale = config.get("rescale_factor", _RESCALE) if config.get("do_rescale", True) else 1.0
+    mean, std = [0.0] * 3, [1.0] * 3
+    if config.get("do_normalize", True):
+        lacks = [each for each in ("image_mean", "image_std") if not config.get(each)]
+        if lacks:
+            raise _wrong(
+                where, file.name, "image_mean and image_std", f"no {' and no '.join(lacks)}"
+            )
+        mean, std = _channels(config["image_mean"]), _channels(config["image_std"])
+    resample = config.get("resample", 2)
+    if resample not in _RESAMPLE:
+        known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE.items())
+        raise _wrong(where, file.name, f"a resample that Keras has: {known}", resample)
+    resized, whole = _pixels(config.get("size"))
+    crop = config.get("do_center_crop", False)
+    size, _ = _pixels(config.get("crop_size")) if crop else (resized, whole)
+    settings = {
+        "image_size": size or resized,
+        "scale": [rescale / each for each in std],
+        "offset": [-m / s for m, s in zip(mean, std, strict=True)],
+        "interpolation": _RESAMPLE[resample],
+        "crop_to_aspect_ratio": not whole,
+    }
+    return settings, size[0] / resized[0] if size and resized else 1.0
+
+
+def _pixels(size: Any) -> tuple[tuple[int, int] | None, bool]:
+    """Returns (height, width) of a `size` in any of its forms, and whether the sides are free.
+
+    A mapping with height and width, or one number, distorts the image to it; a shortest edge
+    keeps its proportions.
+    """
+    if isinstance(size, int):
+        return (size, size), True
+    if isinstance(size, Mapping) and "shortest_edge" in size:
+        return (int(size["shortest_edge"]), int(size["shortest_edge"])), False
+    if isinstance(size, Mapping) and {"height", "width"} <= set(size):
+        return (int(size["height"]), int(size["width"])), True
+    return None, True
+
+
+def _of_timm(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], float]:
+    given = config.get("pretrained_cfg") or {}
+    chosen = {key: given.get(key) or value for key, value in _TIMM_DEFAULTS.items()}
+    if chosen["interpolation"] not in _TIMM_NAMES:
+        expected = f"an interpolation that Keras has: {', '.join(_TIMM_NAMES)}"
+        raise _wrong(where, "config.json", expected, chosen["interpolation"])
+    mean, std = _channels(chosen["mean"]), _channels(chosen["std"])
+    settings = {
+        "image_size": tuple(chosen["input_size"][1:]),
+        "scale": [_RESCALE / each for each in std],
+        "offset": [-m / s for m, s in zip(mean, std, strict=True)],
+        "interpolation": _TIMM_NAMES[chosen["interpolation"]],
+        "crop_to_aspect_ratio": given.get("crop_mode", "center") != "squash",
+    }
+    return settings, float(chosen["crop_pct"])
+
+
+def _channels(value: float | Sequence[float]) -> list[float]:
+    """Returns one number for each of the three channels."""
+    if isinstance(value, int | float):
+        return [float(value)] * 3
+    return [float(each) for each in value]
+
+
+def _wrong(where: str, file: str, expected: str, found: Any) -> ConfigError:
+    return ConfigError(
+        f"{where} must hold a {file} with {expected}. Received: {found}. "
+        "Copy the file from where the model was published, or edit it."
+    )

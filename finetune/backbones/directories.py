@@ -1,0 +1,239 @@
+"""Recognises what a directory holds, and says in one message what it lacks.
+
+Nothing in a directory chooses what runs: its config must name a family of the closed list, and no
+pickle is ever opened.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from finetune.backbones.families import FAMILIES, Family
+from finetune.errors import ConfigError, unknown_name
+
+KERASHUB, HUGGING_FACE, TIMM = "KerasHub", "Hugging Face", "timm"
+_KEYS = {KERASHUB: "registered_name", HUGGING_FACE: "model_type", TIMM: "architecture"}
+_KERAS_WEIGHTS = ("model.weights.h5", "model.weights.json")  # one file, or an index of shards
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", "model.pt")
+_ASSETS = {"wordpiece": ("vocabulary.txt",), "bpe": ("vocabulary.json", "merges.txt")}
+# Of all that may be nested in the config of a backbone or tokenizer, only these are objects.
+_HARMLESS = {"DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Something that KerasHub can load.
+
+    Args:
+        preset: what KerasHub's `from_preset` takes: a directory, or the name of one of its presets.
+        family: of the backbone.
+        format: ``KerasHub``, ``Hugging Face`` or ``timm``.
+        config: of config.json; empty for a preset by name.
+        directory: where its files are; None for a preset by name.
+    """
+
+    preset: str
+    family: Family
+    format: str
+    config: Mapping[str, Any]
+    directory: Path | None
+
+
+def recognise(directory: Path, where: str, load_weights: bool = True) -> Checkpoint:
+    """Returns what is in a directory, once it has all that loading it needs.
+
+    Args:
+        directory: of a KerasHub preset, a Hugging Face or a timm model.
+        where: the config path that names it, for messages.
+        load_weights: whether its weights will be read.
+
+    Raises:
+        ConfigError: for a directory that is none of them, is two of them at once, holds a family
+            that is not in the list, or lacks files.
+    """
+    config = _read_config(directory, where, load_weights)
+    form = _format(config, directory, where)
+    family = _family(config, form, where)
+    lacks = list(_lacks(directory, form, family, load_weights))
+    if lacks:
+        raise _lacking(where, form, directory, lacks)
+    if form == KERASHUB:
+        check_objects(config, family.registered_name, directory / "config.json", where)
+        if family.kind == "text":
+            file = directory / "tokenizer.json"
+            expected = keras.saving.get_registered_name(family.preprocessor.tokenizer_cls)
+            check_objects(read_json(file, where), str(expected), file, where)
+    return Checkpoint(str(directory), family, form, config, directory)
+
+
+def complete(directory: Path) -> bool:
+    """Returns whether `recognise` accepts the directory."""
+    try:
+        recognise(directory, "backbone.preset")
+    except ConfigError:
+        return False
+    return True
+
+
+def read_json(file: Path, where: str) -> dict[str, Any]:
+    """Returns the mapping in a JSON file.
+
+    Raises:
+        ConfigError: if it holds anything else.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        value = error
+    if isinstance(value, dict):
+        return value
+    reason = f"is not JSON ({value})" if isinstance(value, ValueError) else "is not a mapping"
+    raise ConfigError(
+        f"{where} must hold a JSON mapping in {file.name}. Received: {file}, which "
+        f"{reason}. Download or write it again."
+    )
+
+
+def check_objects(value: Mapping[str, Any], expected: str, file: Path, where: str) -> None:
+    """Lets a serialized object pass if it is of the expected class and nests no other.
+
+    Raises:
+        ConfigError: if Keras would be asked to make an object of another class.
+    """
+    found = value.get("registered_name")
+    names = [] if found == expected else [str(found)]
+    names += [each for each in _class_names(value.get("config")) if each not in _HARMLESS]
+    if names:
+        raise ConfigError(
+            f"{where} must hold, in {file.name}, {expected} and no other class. Received: "
+            f"{', '.join(names)} in {file}. Save it with KerasHub's save_to_preset."
+        )
+
+
+def _class_names(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "class_name" in value or "registered_name" in value:
+            yield str(value.get("class_name") or value.get("registered_name"))
+        for each in value.values():
+            yield from _class_names(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _class_names(each)
+
+
+def _read_config(directory: Path, where: str, load_weights: bool) -> dict[str, Any]:
+    if not directory.is_dir():
+        raise ConfigError(
+            f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
+            f"{directory} (no such directory). Check the path, or use backbone.preset=resnet_mini."
+        )
+    if not (directory / "config.json").is_file():
+        lacks = ["config.json"]
+        if load_weights and not _any(directory, (*_KERAS_WEIGHTS, *_SAFETENSORS)):
+            lacks.append("model.weights.h5 or model.safetensors")
+        raise _lacking(where, "KerasHub, Hugging Face or timm", directory, lacks)
+    return read_json(directory / "config.json", where)
+
+
+def _format(config: Mapping[str, Any], directory: Path, where: str) -> str:
+    """Returns the one format of a directory: what config.json says, and no sign of another."""
+    keys = {form: key for form, key in _KEYS.items() if isinstance(config.get(key), str)}
+    if config.get("model_type") == "timm_wrapper":  # how transformers marks timm models
+        del keys[HUGGING_FACE]
+    if not keys:
+        raise ConfigError(
+            f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
+            f"{directory} with a config.json that has none of {', '.join(_KEYS.values())}. "
+            "Write one with KerasHub's save_to_preset, or download the model again."
+        )
+    signs = [f"{key} in config.json" for key in keys.values()]
+    weights = [each[0] for each in (_KERAS_WEIGHTS, _SAFETENSORS) if _any(directory, each)]
+    if len(keys) > 1 or len(weights) > 1:
+        raise ConfigError(
+            f"{where} must be a directory in one format, KerasHub, Hugging Face or timm. Received: "
+            f"{directory} with {' and '.join(signs if len(keys) > 1 else weights)}. "
+            "Keep the files of one format there."
+        )
+    return next(iter(keys))
+
+
+def _family(config: Mapping[str, Any], form: str, where: str) -> Family:
+    names = {
+        KERASHUB: lambda each: (each.registered_name,),
+        HUGGING_FACE: lambda each: each.model_types,
+        TIMM: lambda each: each.architectures,
+    }[form]
+    valid = {name: each for each in FAMILIES for name in names(each)}
+    found = str(config[_KEYS[form]])
+    if found not in valid:
+        kind = f"a directory whose {_KEYS[form]} is that of a backbone this version fine-tunes"
+        raise ConfigError(unknown_name(where, kind, found, valid))
+    return valid[found]
+
+
+def _lacks(directory: Path, form: str, family: Family, load_weights: bool) -> Iterator[str]:
+    """Yields each file that is not there, in the order in which people look for them."""
+    if load_weights:
+        yield from _lacking_weights(
+            directory, *(_KERAS_WEIGHTS if form == KERASHUB else _SAFETENSORS)
+        )
+    if family.kind == "text":
+        yield from _lacking_tokenizer(directory, form, family.tokenizer or "")
+    elif form == HUGGING_FACE and not (directory / "preprocessor_config.json").is_file():
+        yield "preprocessor_config.json"
+
+
+def _lacking_weights(directory: Path, single: str, index: str) -> Iterator[str]:
+    if (directory / single).is_file():
+        return
+    if not (directory / index).is_file():
+        yield single
+        return
+    shards = read_json(directory / index, "backbone").get("weight_map") or {}
+    listed = (each if isinstance(each, list) else [each] for each in shards.values())
+    for name in sorted({str(each) for group in listed for each in group}):
+        # A shard is in the directory: an index must not point elsewhere.
+        if Path(name).name != name or not (directory / name).is_file():
+            yield name
+
+
+def _lacking_tokenizer(directory: Path, form: str, tokenizer: str) -> Iterator[str]:
+    def lacking(*names: str) -> list[str]:
+        return [each for each in names if not (directory / each).is_file()]
+
+    if form == KERASHUB:
+        assets = _ASSETS.get(tokenizer, ("vocabulary.spm",))
+        yield from lacking("tokenizer.json", *(f"assets/tokenizer/{each}" for each in assets))
+    elif tokenizer == "wordpiece":
+        if len(lacking("vocab.txt", "tokenizer.json")) == 2:
+            yield "vocab.txt or tokenizer.json"
+        elif len(lacking("tokenizer_config.json", "tokenizer.json")) == 2:
+            yield "tokenizer_config.json (it says whether to lower the case)"
+    elif tokenizer == "bpe":
+        if lacking("vocab.json", "merges.txt") and lacking("tokenizer.json"):
+            yield f"{' and '.join(lacking('vocab.json', 'merges.txt'))} or tokenizer.json"
+    else:
+        yield from lacking(tokenizer)
+
+
+def _lacking(where: str, form: str, directory: Path, lacks: Iterable[str]) -> ConfigError:
+    fix = "Add them, or use backbone.preset=resnet_mini."
+    pickled = [each for each in _PICKLED if (directory / each).is_file()]
+    if pickled:
+        fix = (
+            f"{pickled[0]} can run code when it is read and is not opened: convert it to "
+            "model.safetensors (transformers: save_pretrained; timm: safetensors.torch.save_file)."
+        )
+    return ConfigError(
+        f"{where} must be a complete directory of a {form} model. Received: {directory} without "
+        f"{', '.join(lacks)}. {fix}"
+    )
+
+
+def _any(directory: Path, names: Iterable[str]) -> bool:
+    return any((directory / each).is_file() for each in names)

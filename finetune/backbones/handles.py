@@ -1,0 +1,160 @@
+"""Turns ``hf://`` and ``kaggle://`` handles into directories, downloading them at first use."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from finetune.backbones import directories, network
+from finetune.errors import ConfigError
+
+HUGGING_FACE, KAGGLE = "hf://", "kaggle://"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+# Settings, tokenizers and weights that hold no code; nothing else of a repository is fetched.
+_WANTED = (
+    "config.json",
+    "preprocessor_config.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "model.weights.h5",
+    "model.weights.json",
+    "model_*.weights.h5",
+    "image_converter.json",
+    "preprocessor.json",
+    "assets/tokenizer/*",
+)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A handle's files on disk; `name` holds the version or commit that was taken."""
+
+    directory: Path
+    source: str
+    name: str
+
+
+def fetch(handle: str, revision: str | None = None) -> Fetched:
+    """Returns the files of a handle, from its library's cache or the network.
+
+    Args:
+        handle: ``hf://owner/name`` or ``kaggle://owner/model/keras/variation/version``.
+        revision: of an ``hf://`` handle: a branch, tag or commit; None is the default branch.
+
+    Raises:
+        ConfigError: for a handle of another form, one that its server does not know, or, within
+            about 5 s, one that is not in the cache while there is no network.
+    """
+    if re.fullmatch(f"{HUGGING_FACE}{_PART}/{_PART}", handle):
+        return _hugging_face(handle, revision)
+    if re.fullmatch(f"{KAGGLE}{_PART}/{_PART}/{_PART}/{_PART}(/[0-9]+)?", handle):
+        return _kaggle(handle)
+    raise ConfigError(
+        f"backbone.preset must be a handle {HUGGING_FACE}owner/name or "
+        f"{KAGGLE}owner/model/keras/variation/version. Received: {handle}. "
+        "Copy it from the model's page."
+    )
+
+
+def _hugging_face(handle: str, revision: str | None) -> Fetched:
+    cached = _snapshot(handle, revision, offline=True)
+    pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
+    if cached is None or not pinned or not directories.complete(cached):
+        # A branch or tag may have moved; the cache is what is left where nobody can be asked.
+        cached = _download(handle, revision, cached)
+    repository = handle.removeprefix(HUGGING_FACE)
+    return Fetched(cached, "huggingface", f"{repository}@{cached.name[:12]}")
+
+
+def _download(handle: str, revision: str | None, cached: Path | None) -> Path:
+    from huggingface_hub import constants
+
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT)
+    offline = constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+    port = host.port or (80 if host.scheme == "http" else 443)
+    shown = handle if revision is None else f"{handle} at revision {revision}"
+    if offline or not network.reachable(str(host.hostname), port):
+        if cached is None:
+            reason = "HF_HUB_OFFLINE is set" if offline else f"no answer from {host.hostname}"
+            raise ConfigError(network.message(shown, reason))
+        return cached
+    found = _snapshot(handle, revision, offline=False)
+    if found is None:
+        raise ConfigError(network.message(shown, "the download failed"))
+    return found
+
+
+def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
+    """Returns the snapshot's directory; None where it is not in the cache and could not be had."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        found = snapshot_download(
+            handle.removeprefix(HUGGING_FACE),
+            revision=revision,
+            cache_dir=_hugging_face_cache(),
+            allow_patterns=list(_WANTED),
+            local_files_only=offline,
+        )
+    except LocalEntryNotFoundError:
+        return None
+    except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
+        shown = handle if revision is None else f"{handle} at revision {revision}"
+        raise ConfigError(
+            f"backbone.preset must be a model that you may download. Received: {shown} "
+            f"({type(error).__name__}). Check owner, name and revision; for a private or gated "
+            "model, accept its terms and set HF_TOKEN."
+        ) from error
+    except (HfHubHTTPError, ConnectionError, TimeoutError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(network.message(handle, reason[0].rstrip("."))) from error
+    return Path(found)
+
+
+def _hugging_face_cache() -> Path:
+    """Returns the library's cache as the environment names it now, not when it was imported."""
+    from huggingface_hub import constants
+
+    if os.environ.get("HF_HUB_CACHE"):
+        return Path(os.environ["HF_HUB_CACHE"])
+    if os.environ.get("HF_HOME"):
+        return Path(os.environ["HF_HOME"]) / "hub"
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _kaggle(handle: str) -> Fetched:
+    import kagglehub
+
+    name = handle.removeprefix(KAGGLE)
+    directory = network.kaggle_directory(handle)
+    pinned = name.count("/") == 4
+    if not (pinned and directories.complete(directory)):
+        if not network.reachable(network.KAGGLE):
+            reason = f"no answer from {network.KAGGLE}"
+            if not pinned:
+                reason += "; with its version as last part it can come from the cache"
+            raise ConfigError(network.message(handle, reason))
+        try:
+            directory = Path(kagglehub.model_download(name))
+        except (*network.errors(), ValueError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ConfigError(network.message(handle, reason[0].rstrip("."))) from error
+    return Fetched(directory, "kaggle", name if pinned else f"{name}/{directory.name}")

@@ -1,0 +1,177 @@
+"""From a checkpoint's own settings to KerasHub's tokenizer and text preprocessor.
+
+KerasHub reads no accents, no tokenizer.json and no default of `do_lower_case` from Hugging Face
+directories, so their tokenizers are made here.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from finetune.backbones.directories import KERASHUB, Checkpoint, read_json
+from finetune.errors import ConfigError
+
+_DEFAULT_LENGTH = 512  # of KerasHub's preprocessors, where nothing else limits it
+_SHORTEST = 3  # start, one token, end
+_LONGEST = 1_000_000  # tokenizers without a limit say 1e30
+
+
+def load_preprocessor(
+    checkpoint: Checkpoint, backbone: Any, sequence_length: int | None, where: str
+) -> Any:
+    """Returns KerasHub's text preprocessor with the checkpoint's tokenizer.
+
+    Args:
+        checkpoint: of a text family.
+        backbone: built; it limits the length and the vocabulary.
+        sequence_length: tokens; None is the most that checkpoint and backbone are made for.
+        where: the config path that names the checkpoint, for messages.
+
+    Raises:
+        ConfigError: for a tokenizer that KerasHub cannot make, or a length that does not fit.
+    """
+    cls = checkpoint.family.preprocessor
+    if checkpoint.format == KERASHUB:
+        tokenizer = cls.tokenizer_cls.from_preset(checkpoint.preset)
+    else:
+        tokenizer = _MAKERS.get(checkpoint.family.tokenizer or "", _sentencepiece)(
+            checkpoint, cls.tokenizer_cls, where
+        )
+    if tokenizer.vocabulary_size() > backbone.vocabulary_size:
+        raise ConfigError(
+            f"{where} must hold a tokenizer of at most {backbone.vocabulary_size} tokens, as many "
+            f"as the backbone embeds. Received: {tokenizer.vocabulary_size()}. Use the tokenizer "
+            "that was published with the backbone."
+        )
+    length = _sequence_length(checkpoint, backbone, sequence_length, where)
+    return cls(tokenizer, sequence_length=length)
+
+
+def describe(preprocessor: Any) -> dict[str, Any]:
+    """Returns what a text preprocessor does, as JSON values."""
+    tokenizer = preprocessor.tokenizer
+    return {
+        "tokenizer": type(tokenizer).__name__,
+        "vocabulary_size": int(tokenizer.vocabulary_size()),
+        "lower_case": bool(getattr(tokenizer, "lowercase", False)),
+        "strip_accents": bool(getattr(tokenizer, "strip_accents", False)),
+        "sequence_length": int(preprocessor.sequence_length),
+    }
+
+
+def _sequence_length(checkpoint: Checkpoint, backbone: Any, asked: int | None, where: str) -> int:
+    """Returns the length asked for, or the smallest of those that the files name."""
+    most = getattr(backbone, "max_sequence_length", None)
+    if asked is not None:
+        if asked < _SHORTEST or (most is not None and asked > most):
+            limit = f"{_SHORTEST}..{most}" if most is not None else f"at least {_SHORTEST}"
+            raise ConfigError(
+                f"dataset.sequence_length must be {limit} tokens, what the backbone takes. "
+                f"Received: {asked}. Leave it null for the checkpoint's own."
+            )
+        return asked
+    named = [most, *_named_lengths(checkpoint, where)]
+    lengths = [each for each in named if isinstance(each, int) and _SHORTEST <= each <= _LONGEST]
+    return min(lengths, default=_DEFAULT_LENGTH)
+
+
+def _named_lengths(checkpoint: Checkpoint, where: str) -> list[Any]:
+    if checkpoint.directory is None:
+        return []
+    if checkpoint.format == KERASHUB:
+        config = _optional(checkpoint.directory / "preprocessor.json", where).get("config")
+        return [config.get("sequence_length")] if isinstance(config, dict) else []
+    sentences = _optional(checkpoint.directory / "sentence_bert_config.json", where)
+    if sentences.get("max_seq_length") is not None:
+        return [sentences["max_seq_length"]]
+    return [
+        _optional(checkpoint.directory / "tokenizer_config.json", where).get("model_max_length")
+    ]
+
+
+def _wordpiece(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
+    directory = Path(checkpoint.preset)
+    config = _optional(directory / "tokenizer_config.json", where)
+    fast = _optional(directory / "tokenizer.json", where)
+    named = str(config.get("tokenizer_class", ""))
+    if "XLMRoberta" in named:
+        raise ConfigError(
+            f"{where} must hold a WordPiece tokenizer, as BERT backbones have. Received: {named} "
+            "in tokenizer_config.json. Use a checkpoint with a vocab.txt."
+        )
+    settings = _casing(config, fast, _optional(directory / "sentence_bert_config.json", where))
+    if not settings.pop("split_on_cjk"):
+        # KerasHub's tokenizers do not save that they leave it, and would do it once loaded again.
+        raise ConfigError(
+            f"{where} must hold a tokenizer that splits Chinese characters. Received: "
+            "tokenize_chinese_chars=false in its settings. Use another checkpoint."
+        )
+    file = directory / "vocab.txt"
+    if file.is_file():
+        # A list, not the file: KerasHub would strip tokens that are white space.
+        vocabulary = file.read_text(encoding="utf-8").split("\n")
+        vocabulary = [each.rstrip("\r") for each in vocabulary]
+        vocabulary = vocabulary[:-1] if vocabulary[-1] == "" else vocabulary
+    else:
+        ids = _model(fast, "WordPiece", directory, where)["vocab"]
+        vocabulary = sorted(ids, key=ids.__getitem__)
+    return cls(vocabulary=vocabulary, **settings)
+
+
+def _casing(config: dict, fast: dict, sentences: dict) -> dict[str, bool]:
+    """Returns the settings of BERT's normalizer; tokenizer_config.json wins, as in transformers.
+
+    `strip_accents: null` follows lower-casing (tokenizers' BertNormalizer).
+    """
+    bert = next(
+        (each for each in _normalizers(fast.get("normalizer")) if each["type"] == "BertNormalizer"),
+        {},
+    )
+    lower = config.get("do_lower_case", bert.get("lowercase", True))
+    accents = config.get("strip_accents")
+    accents = bert.get("strip_accents") if accents is None else accents
+    cjk = config.get("tokenize_chinese_chars", bert.get("handle_chinese_chars", True))
+    return {
+        # sentence-transformers lowers the text itself where its own setting says so.
+        "lowercase": bool(lower) or bool(sentences.get("do_lower_case", False)),
+        "strip_accents": bool(lower if accents is None else accents),
+        "split_on_cjk": bool(cjk),
+    }
+
+
+def _normalizers(normalizer: Any) -> list[dict[str, Any]]:
+    if not isinstance(normalizer, dict) or "type" not in normalizer:
+        return []
+    return [normalizer, *(n for e in normalizer.get("normalizers", ()) for n in _normalizers(e))]
+
+
+def _bpe(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
+    directory = Path(checkpoint.preset)
+    files = directory / "vocab.json", directory / "merges.txt"
+    if all(each.is_file() for each in files):
+        return cls(vocabulary=str(files[0]), merges=str(files[1]))
+    model = _model(read_json(directory / "tokenizer.json", where), "BPE", directory, where)
+    merges = [each if isinstance(each, str) else " ".join(each) for each in model["merges"]]
+    return cls(vocabulary=model["vocab"], merges=merges)
+
+
+def _sentencepiece(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
+    return cls(proto=str(Path(checkpoint.preset) / str(checkpoint.family.tokenizer)))
+
+
+_MAKERS = {"wordpiece": _wordpiece, "bpe": _bpe}
+
+
+def _model(fast: dict[str, Any], kind: str, directory: Path, where: str) -> dict[str, Any]:
+    """Returns the model in a tokenizer.json, which must be of one kind."""
+    model = fast.get("model")
+    found = model.get("type") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or found != kind or not isinstance(model.get("vocab"), dict):
+        raise ConfigError(
+            f"{where} must hold a tokenizer.json with a {kind} model. Received: {found} in "
+            f"{directory}. Use the tokenizer that was published with the backbone."
+        )
+    return model
+
+
+def _optional(file: Path, where: str) -> dict[str, Any]:
+    return read_json(file, where) if file.is_file() else {}
