@@ -1,9 +1,14 @@
 """From a checkpoint's own settings to KerasHub's tokenizer and text preprocessor.
 
 KerasHub reads no accents, no tokenizer.json and no default of `do_lower_case` from Hugging Face
-directories, so their tokenizers are made here.
+directories, so their tokenizers are made here. Where its own WordPiece differs from the
+`tokenizers` library, it stays as it is, for a saved model must do what this one did: with
+lower-casing it also folds compatibility characters (ß is ss, ½ is 1⁄2, … is ...) and joins Korean
+letters again; it takes no space but ASCII's for one, splits at invisible characters instead of
+dropping them, and reads special tokens in a text as text.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +36,10 @@ def load_preprocessor(
     """
     cls = checkpoint.family.preprocessor
     if checkpoint.format == KERASHUB:
-        tokenizer = cls.tokenizer_cls.from_preset(checkpoint.preset)
+        with warnings.catch_warnings():
+            # KerasHub leaves the file of a SentencePiece model for Python to close.
+            warnings.simplefilter("ignore", ResourceWarning)
+            tokenizer = cls.tokenizer_cls.from_preset(checkpoint.preset)
     else:
         tokenizer = _MAKERS.get(checkpoint.family.tokenizer or "", _sentencepiece)(
             checkpoint, cls.tokenizer_cls, where
@@ -154,8 +162,8 @@ def _bpe(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
     return cls(vocabulary=model["vocab"], merges=merges)
 
 
-def _sentencepiece(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
-    return cls(proto=str(Path(checkpoint.preset) / str(checkpoint.family.tokenizer)))
+def _sentencepiece(checkpoint: Checkpoint, cls: Any, _where: str) -> Any:
+    return cls(proto=(Path(checkpoint.preset) / str(checkpoint.family.tokenizer)).read_bytes())
 
 
 _MAKERS = {"wordpiece": _wordpiece, "bpe": _bpe}
