@@ -100,7 +100,6 @@ def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -123,7 +122,7 @@ def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
             f"({type(error).__name__}). Check owner, name and revision; for a private or gated "
             "model, accept its terms and set HF_TOKEN."
         ) from error
-    except (HfHubHTTPError, ConnectionError, TimeoutError) as error:
+    except network.errors() as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(network.message(handle, reason[0].rstrip("."))) from error
     return Path(found)

@@ -139,6 +139,7 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
         return _Origin(preset, entry.source, checkpoint, where)
     if "://" in preset:
         fetched = handles.fetch(preset, revision)
+        where = f"{where} ({preset})"  # the directory is one of a cache, which says little
         checkpoint = recognise(fetched.directory, where, load_weights)
         return _Origin(fetched.name, fetched.source, checkpoint, where)
     family = next((each for each in FAMILIES if preset in each.backbone.presets), None)
