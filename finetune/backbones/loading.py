@@ -154,7 +154,8 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
         valid = [*NAMED_BACKBONES, *sorted(known)]
         kind = "a bundled or KerasHub preset, or an hf:// or kaggle:// handle"
         raise ConfigError(unknown_name(where, kind, preset, valid))
-    network.require(family.backbone.presets[preset]["kaggle_handle"], preset)
+    files = ("tokenizer.json",) if family.kind == "text" else ()
+    network.require(family.backbone.presets[preset]["kaggle_handle"], preset, *files)
     return _Origin(preset, "kerashub", Checkpoint(preset, family, KERASHUB, {}, None), where)
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -12,17 +13,18 @@ KAGGLE = "api.kaggle.com"  # where kagglesdk sends its requests
 _TIMEOUT_SECONDS = 5.0
 
 
-def require(handle: str, preset: str) -> None:
+def require(handle: str, preset: str, *files: str) -> None:
     """Returns if one of KerasHub's presets is in kagglehub's cache or its server answers.
 
     Args:
         handle: KerasHub's ``kaggle://owner/model/framework/variation/version``.
         preset: the name that the user gave, for the message.
+        files: that loading needs besides the config and the weights.
 
     Raises:
         ConfigError: within about 5 s where there is no network.
     """
-    if not _cached(kaggle_directory(handle)) and not reachable(KAGGLE):
+    if not _cached(kaggle_directory(handle), files) and not reachable(KAGGLE):
         raise ConfigError(message(preset, f"no answer from {KAGGLE}"))
 
 
@@ -53,9 +55,9 @@ def kaggle_directory(handle: str) -> Path:
     return Path(get_cache_folder()) / "models" / handle.removeprefix("kaggle://")
 
 
-def _cached(directory: Path) -> bool:
+def _cached(directory: Path, files: Sequence[str]) -> bool:
     weights = ("model.weights.h5", "model.weights.json")
-    return (directory / "config.json").is_file() and any(
+    return all((directory / each).is_file() for each in ("config.json", *files)) and any(
         (directory / each).is_file() for each in weights
     )
 

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from finetune.backbones.casing import casing, with_casing
 from finetune.backbones.directories import KERASHUB, Checkpoint, read_json
 from finetune.errors import ConfigError
 
@@ -57,11 +58,17 @@ def load_preprocessor(
 def describe(preprocessor: Any) -> dict[str, Any]:
     """Returns what a text preprocessor does, as JSON values."""
     tokenizer = preprocessor.tokenizer
+    proto = getattr(tokenizer, "proto", None)
+    lower_case, strip_accents = (
+        (getattr(tokenizer, "lowercase", False), getattr(tokenizer, "strip_accents", False))
+        if proto is None
+        else casing(proto)
+    )
     return {
         "tokenizer": type(tokenizer).__name__,
         "vocabulary_size": int(tokenizer.vocabulary_size()),
-        "lower_case": bool(getattr(tokenizer, "lowercase", False)),
-        "strip_accents": bool(getattr(tokenizer, "strip_accents", False)),
+        "lower_case": bool(lower_case),
+        "strip_accents": bool(strip_accents),
         "sequence_length": int(preprocessor.sequence_length),
     }
 
@@ -162,8 +169,15 @@ def _bpe(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
     return cls(vocabulary=model["vocab"], merges=merges)
 
 
-def _sentencepiece(checkpoint: Checkpoint, cls: Any, _where: str) -> Any:
-    return cls(proto=(Path(checkpoint.preset) / str(checkpoint.family.tokenizer)).read_bytes())
+def _sentencepiece(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
+    directory = Path(checkpoint.preset)
+    proto = (directory / str(checkpoint.family.tokenizer)).read_bytes()
+    if checkpoint.family.name == "albert":
+        config = _optional(directory / "tokenizer_config.json", where)
+        # The defaults are those of transformers' AlbertTokenizer.
+        lower = bool(config.get("do_lower_case", True))
+        proto = with_casing(proto, lower, not config.get("keep_accents", False))
+    return cls(proto=proto)
 
 
 _MAKERS = {"wordpiece": _wordpiece, "bpe": _bpe}

@@ -306,3 +306,81 @@ def sentencepiece():
         minloglevel=2,
     )
     return made.getvalue()
+
+
+def xlm_roberta(directory, prefix="roberta."):
+    """As RoBERTa; KerasHub itself adds the token type here."""
+    import keras_hub
+
+    backbone = shake(keras_hub.models.XLMRobertaBackbone(40, 1, 2, 8, 16, max_sequence_length=16))
+    positions = array(backbone.embeddings.position_embedding.position_embeddings)
+    tensors = {
+        "embeddings.word_embeddings.weight": array(backbone.token_embedding.embeddings),
+        "embeddings.position_embeddings.weight": np.concatenate(
+            [np.zeros((2, 8)), positions - 0.5]
+        ),
+        "embeddings.token_type_embeddings.weight": np.full((1, 8), 0.5),
+        **norm(backbone.get_layer("embeddings_layer_norm"), "embeddings.LayerNorm"),
+        **encoder_block(backbone.get_layer("transformer_layer_0"), "encoder.layer.0", 8, 16),
+    }
+    tensors = {prefix + name: value.astype("float32") for name, value in tensors.items()}
+    config = {
+        "model_type": "xlm-roberta",
+        "vocab_size": 40,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "max_position_embeddings": 18,
+        "hidden_dropout_prob": 0.1,
+    }
+    write(directory, config, tensors)
+    (directory / "sentencepiece.bpe.model").write_bytes(sentencepiece())
+    return directory, backbone
+
+
+def albert(directory, prefix="albert."):
+    import keras_hub
+
+    backbone = shake(keras_hub.models.AlbertBackbone(40, 2, 2, 4, 8, 16, max_sequence_length=16))
+    block = backbone.get_layer("group_0_inner_layer_0")
+    attention = block._self_attention_layer
+    name = "encoder.albert_layer_groups.0.albert_layers.0"
+    layer = backbone.get_layer
+    tensors = {
+        "embeddings.word_embeddings.weight": array(backbone.token_embedding.embeddings),
+        "embeddings.position_embeddings.weight": array(
+            layer("position_embedding").position_embeddings
+        ),
+        "embeddings.token_type_embeddings.weight": array(layer("segment_embedding").embeddings),
+        **norm(layer("embeddings_layer_norm"), "embeddings.LayerNorm"),
+        **linear(layer("embedding_projection"), "encoder.embedding_hidden_mapping_in", 4),
+        **linear(attention.query_dense, f"{name}.attention.query", 8),
+        **linear(attention.key_dense, f"{name}.attention.key", 8),
+        **linear(attention.value_dense, f"{name}.attention.value", 8),
+        **linear(attention.output_dense, f"{name}.attention.dense", 8),
+        **norm(block._self_attention_layer_norm, f"{name}.attention.LayerNorm"),
+        **linear(block._feedforward_intermediate_dense, f"{name}.ffn", 8),
+        **linear(block._feedforward_output_dense, f"{name}.ffn_output", 16),
+        **norm(block._feedforward_layer_norm, f"{name}.full_layer_layer_norm"),
+        **linear(layer("pooled_dense"), "pooler", 8),
+    }
+    config = {
+        "model_type": "albert",
+        "vocab_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "embedding_size": 4,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_groups": 1,
+        "inner_group_num": 1,
+        "attention_probs_dropout_prob": 0,
+        "max_position_embeddings": 16,
+        "type_vocab_size": 2,
+        "hidden_act": "gelu_new",
+    }
+    tensors = {prefix + name: value for name, value in tensors.items()}
+    write(directory, config, tensors)
+    (directory / "spiece.model").write_bytes(sentencepiece())
+    return directory, backbone

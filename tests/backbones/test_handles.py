@@ -4,6 +4,7 @@ import shutil
 import socket
 import time
 
+import keras_hub
 import pytest
 
 from finetune.backbones import network
@@ -204,3 +205,23 @@ def test_kaggle_has_its_version_in_the_handle(kaggle):
         ConfigError, match="^backbone.revision must be null.*Received: main with kag"
     ):
         load(HANDLE, revision="main")
+
+
+def test_cached_text_preset_of_kerashub(no_network):
+    """As kagglehub leaves it: a version's files, and a marker for each that is complete."""
+    name = "bert_tiny_en_uncased"
+    handle = keras_hub.models.BertBackbone.presets[name]["kaggle_handle"]
+    directory = network.kaggle_directory(handle)
+    keras_hub.models.BertBackbone(12, 1, 2, 8, 8).save_to_preset(str(directory))
+    tokenizer = keras_hub.models.BertTokenizer(checkpoints.WORDS, lowercase=True)
+    tokenizer.save_to_preset(str(directory))
+    for file in [each for each in directory.rglob("*") if each.is_file()]:
+        marker = directory.parent / ".complete" / directory.name / file.relative_to(directory)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.with_name(f"{file.name}.complete").touch()
+    loaded = load(name, sequence_length=8)
+    assert (loaded.name, loaded.source, loaded.kind) == (name, "kerashub", "text")
+    assert loaded.preprocessor(["The cat"])["token_ids"].shape == (1, 8)
+    (directory / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=f"Received: {name} .no answer"):
+        load(name)
