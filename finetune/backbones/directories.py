@@ -59,7 +59,7 @@ def recognise(directory: Path, where: str, load_weights: bool = True) -> Checkpo
     config = _read_config(directory, where, load_weights)
     form = _format(config, directory, where)
     family = _family(config, form, where)
-    lacks = list(_lacks(directory, form, family, load_weights))
+    lacks = list(_lacks(directory, form, family, load_weights, where))
     if lacks:
         raise _lacking(where, form, directory, lacks)
     if form == KERASHUB:
@@ -105,9 +105,10 @@ def check_objects(value: Mapping[str, Any], expected: str, file: Path, where: st
     Raises:
         ConfigError: if Keras would be asked to make an object of another class.
     """
-    found = value.get("registered_name")
-    names = [] if found == expected else [str(found)]
-    names += [each for each in _class_names(value.get("config")) if each not in _HARMLESS]
+    pairs = (("registered_name", expected), ("class_name", expected.rpartition(">")[2]))
+    names = [str(value.get(key)) for key, right in pairs if value.get(key) != right][:1]
+    nested = _class_names(list(value.values()))
+    names += [each for each in nested if each not in _HARMLESS]
     if names:
         raise ConfigError(
             f"{where} must hold, in {file.name}, {expected} and no other class. Received: "
@@ -176,25 +177,29 @@ def _family(config: Mapping[str, Any], form: str, where: str) -> Family:
     return valid[found]
 
 
-def _lacks(directory: Path, form: str, family: Family, load_weights: bool) -> Iterator[str]:
+def _lacks(
+    directory: Path, form: str, family: Family, load_weights: bool, where: str
+) -> Iterator[str]:
     """Yields each file that is not there, in the order in which people look for them."""
     if load_weights:
-        yield from _lacking_weights(
-            directory, *(_KERAS_WEIGHTS if form == KERASHUB else _SAFETENSORS)
-        )
+        names = _KERAS_WEIGHTS if form == KERASHUB else _SAFETENSORS
+        yield from _lacking_weights(directory, *names, where)
     if family.kind == "text":
         yield from _lacking_tokenizer(directory, form, family.tokenizer or "")
     elif form == HUGGING_FACE and not (directory / "preprocessor_config.json").is_file():
         yield "preprocessor_config.json"
 
 
-def _lacking_weights(directory: Path, single: str, index: str) -> Iterator[str]:
+def _lacking_weights(directory: Path, single: str, index: str, where: str) -> Iterator[str]:
     if (directory / single).is_file():
         return
     if not (directory / index).is_file():
         yield single
         return
-    shards = read_json(directory / index, "backbone").get("weight_map") or {}
+    shards = read_json(directory / index, where).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        yield f"{index} with a weight_map"
+        return
     listed = (each if isinstance(each, list) else [each] for each in shards.values())
     for name in sorted({str(each) for group in listed for each in group}):
         # A shard is in the directory: an index must not point elsewhere.

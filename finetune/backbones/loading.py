@@ -262,6 +262,7 @@ def _translated(origin: _Origin) -> Iterator[None]:
     except (
         ValueError,
         TypeError,
+        AttributeError,
         LookupError,
         OSError,
         RuntimeError,

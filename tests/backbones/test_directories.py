@@ -93,6 +93,11 @@ def test_shards(tmp_path, prefix):
     (directory / "model-2.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"without model-2.safetensors\."):
         load(path=directory)
+    index.write_text(json.dumps({"weight_map": []}))
+    with pytest.raises(
+        ConfigError, match=r"without model.safetensors.index.json with a weight_map"
+    ):
+        load(path=directory)
     index.write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
     with pytest.raises(ConfigError, match=r"without \.\./model.safetensors\."):
         load(path=directory)
@@ -264,6 +269,31 @@ def test_no_code_from_a_directory(preset, tmp_path):
     (tmp_path / "config.json").write_text((preset / "config.json").read_text())
     (tmp_path / "image_converter.json").write_text(json.dumps({"registered_name": "Lambda"}))
     with pytest.raises(ConfigError, match="Received: Lambda in"):
+        load(path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_name": "Lambda"},
+        {"compile_config": {"loss": {"class_name": "Lambda", "config": {}}}},
+        {"config": {"image_shape": [16, 16, 3], "activation": {"class_name": "Lambda"}}},
+    ],
+)
+def test_no_code_beside_the_registered_name(preset, tmp_path, changes):
+    shutil.copytree(preset, tmp_path, dirs_exist_ok=True)
+    content = json.loads((preset / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, **changes}))
+    with pytest.raises(ConfigError, match="in config.json, .*no other class. Received: Lambda in"):
+        load(path=tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"config": []}, {"config": {"image_shape": 3}}])
+def test_config_of_another_shape(preset, tmp_path, changes):
+    shutil.copytree(preset, tmp_path, dirs_exist_ok=True)
+    content = json.loads((preset / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, **changes}))
+    with pytest.raises(ConfigError, match="KerasHub model that KerasHub can load"):
         load(path=tmp_path)
 
 

@@ -119,8 +119,7 @@ def test_minilm_puts_like_sentences_together(minilm):
     assert min(similarity[0, 1], similarity[2, 3]) > 0.5 > 0.3 > similarity[:2, 2:].max()
 
 
-def test_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(catalog, "NAMED_BACKBONES", {})
+def test_package_that_is_not_installed():
     entry = catalog.BackboneEntry("other", None, "", 0, None, "", package="some-package")
     with pytest.raises(ConfigError, match="^backbone.preset.*--no-deps some-package.*environment"):
         catalog.directory_of(entry)
