@@ -16,7 +16,6 @@ class Family:
         name: as KerasHub calls its package, e.g. ``distil_bert``.
         classes: what its class names begin with, e.g. ``DistilBert``.
         kind: of its input, ``image`` or ``text``.
-        has_classifier: whether KerasHub has a task class with a head for it.
         model_types: in config.json of the Hugging Face directories that KerasHub converts.
         prefix: of every weight's name in those, as KerasHub's converter expects it; files saved
             from the bare model have none.
@@ -28,7 +27,6 @@ class Family:
     name: str
     classes: str
     kind: str = "image"
-    has_classifier: bool = True
     model_types: tuple[str, ...] = ()
     prefix: str = ""
     left_out: tuple[tuple[str, str], ...] = ()
@@ -79,10 +77,9 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "dinov2",
         "DINOV2",
-        has_classifier=False,
         model_types=("dinov2", "dinov2_with_registers"),
     ),
-    Family("dinov3", "DINOV3", has_classifier=False, model_types=("dinov3_vit",)),
+    Family("dinov3", "DINOV3", model_types=("dinov3_vit",)),
     Family(
         "efficientnet",
         "EfficientNet",
@@ -150,20 +147,6 @@ def family_of(backbone: Any) -> Family | None:
     """Returns the family of a backbone, or of its class; None for what is not in the list."""
     cls = backbone if inspect.isclass(backbone) else type(backbone)
     return next((each for each in FAMILIES if each.backbone is cls), None)
-
-
-def image_classifiers() -> dict[Any, Any]:
-    """Returns {backbone class: its ImageClassifier subclass}."""
-    return {
-        each.backbone: each.classifier
-        for each in FAMILIES
-        if each.kind == "image" and each.has_classifier
-    }
-
-
-def classifiers() -> dict[Any, Any]:
-    """Returns {backbone class: its ImageClassifier or TextClassifier subclass}."""
-    return {each.backbone: each.classifier for each in FAMILIES if each.has_classifier}
 
 
 def size_argument(backbone: Any, with_default: bool = False) -> str | None:

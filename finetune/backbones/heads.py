@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from finetune.backbones.families import classifier_of
+from finetune.backbones.families import family_of
 from finetune.backbones.loading import LoadedBackbone
 from finetune.errors import ConfigError
 
@@ -34,7 +34,8 @@ def build_task(
     Raises:
         ConfigError: if the backbone has no such option.
     """
-    cls = classifier_of(loaded.backbone)
+    family = family_of(loaded.backbone)
+    cls = None if family is None else family.classifier
     with _seeded(seed):
         if cls is None or (loaded.kind == "text" and pooling != "auto"):
             return _token_task(loaded.backbone, num_classes, pooling, dropout)

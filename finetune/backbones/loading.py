@@ -81,8 +81,6 @@ def load(
     image_size: int | Size | None = None,
     sequence_length: int | None = None,
     name: str | None = None,
-    revision: str | None = None,
-    sequence_length: int | None = None,
 ) -> LoadedBackbone:
     """Loads a backbone and what turns raw examples into its input.
 
