@@ -1,41 +1,36 @@
 """Splits a backbone into ordered stages: the units that a schedule freezes and unfreezes.
 
-KerasHub has no uniform stage API, so each family is known by the names of its top-level layers;
-any other functional model is split where the spatial resolution of its weighted layers drops.
+Where `finetune.backbones.blocks` knows no blocks, a functional model is split where the spatial
+resolution of its weighted layers drops.
 """
 
-import re
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
 import keras
 
+from finetune.backbones.blocks import Blocks, find_blocks, is_norm
 from finetune.errors import FinetuneError
 
-# Families by the top-level layer names of keras_hub 0.32; group 1 tells one stage from the next.
-_FAMILIES = (
-    re.compile(r"(?:stack|transition)(\d+)_"),  # ResNet v1 and v2, DenseNet
-    re.compile(r"block(\d+)(?!\d)"),  # EfficientNet, Xception, VGG
-    re.compile(r"block_(\d+)_\d+$"),  # MobileNet
-    re.compile(r"stage_(\d+)$"),  # Swin
-    re.compile(r"(?:patch_and_embed|hierarchical_encoder)_(\d+)"),  # MiT
-)
-_NORMS = (
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.RMSNormalization,
-)
 _STEM, _TOP = "stem", "top"
 _Groups = list[tuple[str, list[keras.Layer]]]
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """An ordered group of top-level backbone layers, weightless ones included."""
+    """An ordered group of backbone layers, weightless ones included.
+
+    Args:
+        name: unique in its backbone.
+        layers: from input to output.
+        uses: how often one forward pass runs the stage; above 1 in ALBERT, whose blocks share
+            weights.
+    """
 
     name: str
     layers: tuple[keras.Layer, ...]
+    uses: int = 1
 
     @property
     def weights(self) -> list[keras.Variable]:
@@ -51,54 +46,58 @@ def stages(backbone: keras.Model) -> tuple[Stage, ...]:
 
     Returns:
         ``stem`` (where weighted layers precede the first block), ``stage1``…, and ``top`` (where
-        weighted layers other than a norm follow the last block). Every layer of the backbone is
-        in exactly one stage, and every stage has weights. A layer that holds a list of blocks
-        (the encoder of a ViT) stands for them: its blocks and its other layers are in stages.
+        weighted layers other than a norm follow the last block); of a transformer, ``embeddings``,
+        ``block1``… and ``top``. Every layer of the backbone is in exactly one stage, and every
+        stage has weights. A layer that only runs a list of blocks (the encoder of a ViT) stands
+        for them: its blocks and its other layers are in stages.
 
     Raises:
         FinetuneError: if a weight is in no stage or in two.
     """
-    layers = [part for layer in backbone.layers for part in _unnested(layer)]
-    groups = _by_name(layers) or _by_resolution(layers, _channels_first(backbone))
-    merged = _without_empty(_top_norm_joined(groups))
-    numbered: list[Stage] = []
-    for name, members in merged:
-        if name not in (_STEM, _TOP):
-            name = f"stage{1 + sum(each.name.startswith('stage') for each in numbered)}"
-        numbered.append(Stage(name, tuple(members)))
-    _check_total(backbone, numbered)
-    return tuple(numbered)
+    blocks = find_blocks(backbone)
+    if blocks is None:
+        groups = _by_resolution(list(backbone.layers), _channels_first(backbone))
+    else:
+        groups = _by_blocks(blocks)
+    uses = _uses(backbone)
+    found = [
+        Stage(name, tuple(members), max(uses.get(id(layer), 1) for layer in members))
+        for name, members in _numbered(_without_empty(_top_norm_joined(groups)))
+    ]
+    _check_total(backbone, found)
+    return tuple(found)
 
 
-def _unnested(layer: keras.Layer) -> list[keras.Layer]:
-    """Returns the layers inside one that only runs a list of blocks, in order, or the layer."""
-    blocks = getattr(layer, "encoder_layers", None)
-    inner = list(layer._layers)
-    if not blocks or layer._trainable_variables or layer._non_trainable_variables:
-        return [layer]
-    rest = [each for each in inner if all(each is not block for block in blocks)]
-    norms = [each for each in rest if isinstance(each, _NORMS)]
-    first = [each for each in rest if each not in norms]
-    return [*first, *blocks, *norms]  # what precedes the blocks has no weights: dropout
+def _by_blocks(blocks: Blocks) -> _Groups:
+    """Puts every layer into the stage of the last block before it, or into ``top``."""
+    stage_of = {
+        id(layer): f"{blocks.each}{number}"
+        for number, group in enumerate(blocks.groups, start=1)
+        for layer in group
+    }
+    last = max(index for index, layer in enumerate(blocks.layers) if id(layer) in stage_of)
+    groups: dict[str, list[keras.Layer]] = {}
+    current = blocks.first
+    for index, layer in enumerate(blocks.layers):
+        if index > last and layer.weights:
+            current = _TOP
+        current = stage_of.get(id(layer), current)
+        groups.setdefault(current, []).append(layer)
+    return list(groups.items())
 
 
-def _by_name(layers: list[keras.Layer]) -> _Groups:
-    """Groups by the first family whose names occur; an empty list where none does."""
-    for pattern in _FAMILIES:
-        found = [pattern.match(layer.name) for layer in layers]
-        last = max((i for i, match in enumerate(found) if match), default=None)
-        if last is None:
-            continue
-        groups: dict[str, list[keras.Layer]] = {}
-        current = _STEM
-        for index, (layer, match) in enumerate(zip(layers, found, strict=True)):
-            if match:
-                current = match[1]
-            elif index > last and layer.weights:
-                current = _TOP
-            groups.setdefault(current, []).append(layer)
-        return list(groups.items())
-    return []
+def _numbered(groups: _Groups) -> _Groups:
+    """Numbers the stages of a model of no known family."""
+    numbers = itertools.count(1)
+    return [
+        (f"stage{next(numbers)}" if name.isdecimal() else name, members) for name, members in groups
+    ]
+
+
+def _uses(backbone: keras.Model) -> Counter[int]:
+    """Counts how often one forward pass calls each top-level layer, by `id`."""
+    nodes = [node for nodes in backbone._nodes_by_depth.values() for node in nodes]
+    return Counter(id(node.operation) for node in nodes)
 
 
 def _by_resolution(layers: list[keras.Layer], channels_first: bool) -> _Groups:
@@ -144,7 +143,7 @@ def _top_norm_joined(groups: _Groups) -> _Groups:
     """Joins a last group that has only norms to the one before it."""
     if len(groups) > 1:
         weighted = [layer for layer in groups[-1][1] if layer.weights]
-        if weighted and all(isinstance(layer, _NORMS) for layer in weighted):
+        if weighted and all(is_norm(layer) for layer in weighted):
             (name, members), (_, top) = groups[-2:]
             return [*groups[:-2], (name, members + top)]
     return groups

@@ -26,6 +26,7 @@ class WeightInfo:
         can_train: False where its layer made it non-trainable (BatchNorm statistics, constants).
         is_bias: a bias, or the offset of a normalization layer.
         is_norm: it belongs to a normalization layer.
+        uses: how often one forward pass runs its stage; above 1 where blocks share weights.
     """
 
     path: str
@@ -35,6 +36,7 @@ class WeightInfo:
     can_train: bool = True
     is_bias: bool = False
     is_norm: bool = False
+    uses: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def take_inventory(model: keras.Model, stages: Sequence[Any]) -> Inventory:
 
     Args:
         model: the built task model.
-        stages: backbone stages from input to output, each with `name` and `layers`. What belongs
-            to no stage is the head.
+        stages: backbone stages from input to output, each with `name`, `layers` and, where it is
+            not 1, `uses`. What belongs to no stage is the head.
 
     Raises:
         FinetuneError: if a weight belongs to two stages.
@@ -92,6 +94,7 @@ def take_inventory(model: keras.Model, stages: Sequence[Any]) -> Inventory:
         for variable in layer._trainable_variables + layer._non_trainable_variables
     }
     layer_stages = tuple(stage_of.get(id(layer), HEAD) for layer in layers)
+    uses = {stage.name: getattr(stage, "uses", 1) for stage in stages}
     infos, variables = [], {}
     for variable in model.weights:
         index = owners[id(variable)]
@@ -106,6 +109,7 @@ def take_inventory(model: keras.Model, stages: Sequence[Any]) -> Inventory:
                 can_train=bool(variable.trainable),
                 is_bias=variable.name in BIAS_NAMES,
                 is_norm=is_normalization(layers[index]),
+                uses=uses.get(layer_stages[index], 1),
             )
         )
     names = (*(stage.name for stage in stages), HEAD)

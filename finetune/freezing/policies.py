@@ -75,11 +75,18 @@ def _depth(
     if depth is None or not 0 <= depth <= len(backbone):
         raise ConfigError(
             f"{where}.unfreeze_depth must be 0..{len(backbone)} (the backbone has "
-            f"{len(backbone)} stages: {', '.join(backbone)}). Received: {depth}. "
+            f"{len(backbone)} stages: {', '.join(backbone)}{_shared(infos)}). Received: {depth}. "
             f"Use {len(backbone)} to train every stage."
         )
     unfrozen = set(backbone[len(backbone) - depth :])
     return _select(infos, lambda info: info.stage in unfrozen)
+
+
+def _shared(infos: Sequence[WeightInfo]) -> str:
+    """Names the stages that run more than once, as in ALBERT: a depth counts each of them once."""
+    uses = {info.stage: info.uses for info in infos if info.uses > 1}
+    named = ", ".join(f"{stage} {number} times" for stage, number in uses.items())
+    return f"; it runs {named} with the same weights" if uses else ""
 
 
 def _stages(

@@ -1,0 +1,109 @@
+"""Finds the repeated blocks of a KerasHub backbone, family by family; KerasHub 0.32 has no such API."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import keras_hub
+
+_BY_NAME = (  # group 1 tells one stage from the next
+    re.compile(r"(?:stack|transition)(\d+)_"),  # ResNet v1 and v2, DenseNet
+    re.compile(r"block(\d+)(?!\d)"),  # EfficientNet, Xception, VGG
+    re.compile(r"block_(\d+)_\d+$"),  # MobileNet
+    re.compile(r"stage_(\d+)(?:_|$)"),  # CSPNet, Swin
+    re.compile(r"(?:patch_and_embed|hierarchical_encoder)_(\d+)"),  # MiT
+)
+_NORMS = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The layers that make the stages of a family, the first and the last stage aside.
+
+    Args:
+        first: name of the stage before the first block.
+        each: what a stage of `groups` is called, a number aside.
+        layers: all of the backbone, from input to output; those that hold the blocks taken apart.
+        groups: the layers of each stage, from input to output.
+    """
+
+    first: str
+    each: str
+    layers: list[keras.Layer]
+    groups: list[list[keras.Layer]]
+
+
+def find_blocks(backbone: keras.Model) -> Blocks | None:
+    """Returns the blocks of a backbone of a known family; None for any other."""
+    layers = list(backbone.layers)
+    for index, layer in enumerate(layers):
+        found = _held_blocks(backbone, layer)
+        if found is not None:
+            first, each, blocks = found
+            layers[index : index + 1] = _apart(layer, blocks)
+            return Blocks(first, each, layers, [[block] for block in blocks])
+    transformer = getattr(backbone, "transformer_layers", None)
+    if transformer:  # ALBERT has a list of layers for each group, the others a layer for each block
+        groups = [each if isinstance(each, list) else [each] for each in transformer]
+        return Blocks("embeddings", "block", layers, groups)
+    if isinstance(backbone, keras_hub.models.MobileNetV5Backbone):
+        groups = _in_turn(layers, backbone.stackwise_num_blocks)
+    else:
+        groups = _by_name(layers)
+    return Blocks("stem", "stage", layers, groups) if groups else None
+
+
+def is_norm(layer: keras.Layer) -> bool:
+    """Tells whether the layer only normalizes: it closes a block and is no stage by itself."""
+    return isinstance(layer, _NORMS)
+
+
+def _held_blocks(
+    backbone: keras.Model, layer: keras.Layer
+) -> tuple[str, str, list[keras.Layer]] | None:
+    """Returns names and blocks of a layer that only runs a list of blocks."""
+    held: Any = layer
+    if hasattr(layer, "encoder_layers"):  # ViT, DeiT
+        found = "embeddings", "block", list(held.encoder_layers)
+    elif layer is getattr(backbone, "encoder", None) and hasattr(layer, "layers"):  # DINO
+        found = "embeddings", "block", list(held.layers)
+    elif hasattr(layer, "stages_list"):  # HGNetV2
+        found = "stem", "stage", list(held.stages_list)
+    else:
+        return None
+    others = [each for each in layer._layers if all(each is not block for block in found[2])]
+    weighted = [each for each in others if each.weights and not is_norm(each)]
+    own = layer._trainable_variables or layer._non_trainable_variables
+    return None if own or weighted or not found[2] else found
+
+
+def _apart(layer: keras.Layer, blocks: list[keras.Layer]) -> list[keras.Layer]:
+    """Returns the layers inside one that runs `blocks`, in order: dropout, blocks, closing norm."""
+    others = [each for each in layer._layers if all(each is not block for block in blocks)]
+    first = [each for each in others if not each.weights]
+    return [*first, *blocks, *(each for each in others if each.weights)]
+
+
+def _in_turn(layers: list[keras.Layer], numbers: list[int]) -> list[list[keras.Layer]]:
+    """Groups MobileNetV5's blocks, whose names depend on what the process built before."""
+    blocks = [each for each in layers if each.weights and each.name not in ("conv_stem", "msfa")]
+    ends = [sum(numbers[: index + 1]) for index in range(len(numbers))]
+    return [blocks[end - number : end] for number, end in zip(numbers, ends, strict=True)]
+
+
+def _by_name(layers: list[keras.Layer]) -> list[list[keras.Layer]]:
+    """Groups by the first pattern whose names occur; an empty list where none does."""
+    for pattern in _BY_NAME:
+        groups: dict[str, list[keras.Layer]] = {}
+        for layer in layers:
+            if match := pattern.match(layer.name):
+                groups.setdefault(match[1], []).append(layer)
+        if groups:
+            return list(groups.values())
+    return []
