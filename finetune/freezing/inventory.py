@@ -63,7 +63,7 @@ def flatten(layer: keras.Layer) -> Iterator[keras.Layer]:
 def is_normalization(layer: keras.Layer) -> bool:
     """Tells a normalization layer with learned scale or offset, of Keras or of its own kind."""
     name = type(layer).__name__
-    return name.endswith(("Normalization", "LayerNorm", "BatchNorm", "RMSNorm", "GroupNorm"))
+    return name.endswith(("Normalization", "Norm", "Norm2d"))
 
 
 def take_inventory(model: keras.Model, stages: Sequence[Any]) -> Inventory:

@@ -176,6 +176,16 @@ def test_keras_hubs_own_head_is_the_rest(family):
     assert in_stages == ids(small_backbone(family).weights)
 
 
+# RoFormer: one after the embeddings, two a block. MobileNetV5: stem 1, stage1 2, stage2 3 + 1 before
+# the attention, top 2 in its block and 1 after.
+@pytest.mark.parametrize(
+    ("family", "norms"), [("roformer_v2", 1 + 2 * 2), ("mobilenetv5", 1 + 2 + 3 + 1 + 2 + 1)]
+)
+def test_norms_of_keras_hubs_own_are_norms(family, norms):
+    inventory = take_inventory(make_task(family), stages(small_backbone(family)))
+    assert sum(info.is_norm for info in inventory.infos) == norms
+
+
 def test_a_depth_counts_albert_groups_not_repetitions():
     backbone = make_backbone("albert", num_layers=12, num_groups=1)
     outputs = backbone(backbone.input)["pooled_output"]
