@@ -81,10 +81,12 @@ def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None
 
     A call is below the cut if all that it uses is, none of its weights may move in the phase, and
     it gives the same output each time. A frozen part above a trainable one is therefore not.
+    There is no cut either where something crosses that has not one row a sample: it has no place
+    in a store of rows.
     """
     index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
     still = {id(inventory.variables[path]) for path in plan.still}
-    below: set[Edge] = set(graph.inputs)
+    below: set[Edge] = {*graph.inputs, *graph.constants}
     calls = []
     for index, call in enumerate(graph.calls):
         if below.issuperset(call.inputs) and _is_fixed(
@@ -97,6 +99,9 @@ def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None
     layers = [graph.calls[index].operation for index in calls]
     owned = {id(v) for each in layers if isinstance(each, keras.Layer) for v in each.weights}
     weights = tuple(path for path, v in inventory.variables.items() if id(v) in owned)
+    batch = graph.specs[graph.inputs[0]].shape[:1]
+    if any(graph.specs[edge].shape[:1] != batch for edge in edges):
+        return None
     if not weights or len(calls) == len(graph.calls):
         return None
     return Cut(tuple(calls), edges, _name(graph, calls, edges), weights)
@@ -205,7 +210,10 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
             numbers[edge] = len(numbers)
         cls = type(call.operation)
         config = _nameless(call.operation.get_config())
-        inputs = [numbers[edge] for edge in call.inputs]
+        inputs = [
+            _described(graph.constants[edge]) if edge in graph.constants else numbers[edge]
+            for edge in call.inputs
+        ]
         constants = _constants(call.node.arguments)
         lines.append(
             json.dumps(

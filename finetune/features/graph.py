@@ -6,7 +6,9 @@ layer that holds layers of several stages (a transformer's encoder) is traced th
 the mask that it hands to a layer among the arguments of the call.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +47,8 @@ class Graph:
         specs: the Keras tensor of each edge: shape (batch first), dtype.
         structure: of the outputs, for `keras.tree.pack_sequence_as`.
         whole: names of layers that hold several stages and could not be taken apart, with reasons.
+        constants: values of edges that no call makes: what a layer without weights makes of shapes
+            alone, such as rotary positions.
     """
 
     calls: tuple[Call, ...]
@@ -53,6 +57,7 @@ class Graph:
     specs: Mapping[Edge, keras.KerasTensor]
     structure: Any
     whole: Mapping[str, str]
+    constants: Mapping[Edge, Any]
 
 
 def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
@@ -75,6 +80,7 @@ def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
         specs=dict(enumerate(tracer.specs)),
         structure=functional._outputs_struct,
         whole=tracer.whole,
+        constants=tracer.constants,
     )
 
 
@@ -93,6 +99,7 @@ class _Tracer:
     calls: list[Call] = field(default_factory=list)
     specs: list[keras.KerasTensor] = field(default_factory=list)
     whole: dict[str, str] = field(default_factory=dict)
+    constants: dict[Edge, Any] = field(default_factory=dict)
 
     def new_edge(self, spec: keras.KerasTensor) -> Edge:
         self.specs.append(spec)
@@ -106,34 +113,35 @@ class _Tracer:
         return self.nodes(nodes, edges, model.outputs)
 
     def nodes(
-        self, nodes: Iterable[Any], edges: dict[int, Edge], outputs: Sequence[Any]
+        self, nodes: Sequence[Any], edges: dict[int, Edge], outputs: Sequence[Any]
     ) -> list[Edge]:
         """Adds each node, `edges` being those of the tensors known so far."""
+        needed = {id(each) for node in nodes for each in node.input_tensors} | set(map(id, outputs))
         for node in nodes:
             if node.is_input or any(id(each) not in edges for each in node.input_tensors):
                 continue  # as Keras' own Function does
             ins = tuple(edges[id(each)] for each in node.input_tensors)
-            outs = self.inner(node, ins)
+            outs = self.inner(node, ins, needed)
             if outs is None:
                 outs = [self.new_edge(each) for each in node.outputs]
                 self.calls.append(Call(node.operation, node, ins, tuple(outs)))
             edges.update((id(each), edge) for each, edge in zip(node.outputs, outs, strict=True))
         return [edges[id(each)] for each in outputs]
 
-    def inner(self, node: Any, inputs: Sequence[Edge]) -> list[Edge] | None:
-        """Takes the call apart; None where it stays one."""
+    def inner(self, node: Any, inputs: Sequence[Edge], needed: set[int]) -> list[Edge] | None:
+        """Takes the call apart; None where it stays one. `needed`: ids of the outputs in use."""
         model = _functional(node.operation)
         if model is not None and _same_inputs(node, model):
             return self.functional(model, inputs)
         if (
             model is None
             and isinstance(node.operation, keras.Layer)
-            and self.expand(node.operation)
+            and (self.expand(node.operation) or _makes_no_rows(node))
         ):
-            return self.traced(node, inputs)
+            return self.traced(node, inputs, needed)
         return None
 
-    def traced(self, node: Any, inputs: Sequence[Edge]) -> list[Edge] | None:
+    def traced(self, node: Any, inputs: Sequence[Edge], needed: set[int]) -> list[Edge] | None:
         """Runs the layer's own `call` on symbolic tensors, and adds what that recorded."""
         layer = node.operation
         fresh = [
@@ -143,13 +151,62 @@ class _Tracer:
             {id(old): new for old, new in zip(node.input_tensors, fresh, strict=True)}
         )
         try:
-            outputs = keras.tree.flatten(layer.call(*args, **kwargs))
-            model = Functional(fresh, outputs)
+            with _nones_recorded(layer):
+                results = keras.tree.flatten(layer.call(*args, **kwargs))
+            symbolic = [each for each in results if isinstance(each, keras.KerasTensor)]
+            model = Functional(fresh, symbolic) if symbolic else None
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             # Its code asks for values: it is cut above or below, never inside.
             self.whole[layer.name] = f"{type(error).__name__} while it was traced"
             return None
-        return self.functional(model, inputs)
+        fixed = {
+            id(old): value
+            for old, value in zip(node.outputs, results, strict=True)
+            if not isinstance(value, keras.KerasTensor)
+        }
+        if layer.weights and needed & fixed.keys():  # it may be made of weights, which change
+            self.whole[layer.name] = "an output that depends on no input"
+            return None
+        made = iter([] if model is None else self.functional(model, inputs))
+        return [
+            self.constant(old, fixed[id(old)]) if id(old) in fixed else next(made)
+            for old in node.outputs
+        ]
+
+    def constant(self, spec: keras.KerasTensor, value: Any) -> Edge:
+        """Adds an edge that has the same value in each call of the model."""
+        edge = self.new_edge(spec)
+        self.constants[edge] = value
+        return edge
+
+
+@contextmanager
+def _nones_recorded(parent: keras.Layer) -> Iterator[None]:
+    """Lets Keras record the calls inside `parent` that return None beside tensors, as DeiT's do.
+
+    A tensor that nothing uses stands for it. Replaces ``compute_output_spec`` meanwhile.
+    """
+    inner = list(parent._flatten_layers(include_self=False))
+    for layer in inner:
+        layer.compute_output_spec = functools.partial(_filled_spec, layer.compute_output_spec)
+    try:
+        yield
+    finally:
+        for layer in inner:
+            layer.__dict__.pop("compute_output_spec", None)
+
+
+def _filled_spec(compute_output_spec: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    spec = compute_output_spec(*args, **kwargs)
+    nothing = keras.KerasTensor(shape=(), dtype="float32")
+    return keras.tree.map_structure(lambda each: nothing if each is None else each, spec)
+
+
+def _makes_no_rows(node: Any) -> bool:
+    """Tells whether a layer without weights makes what has not one row a sample, as its input."""
+    batch = tuple(node.input_tensors[0].shape[:1])
+    other = any(tuple(each.shape[:1]) != batch for each in node.outputs)
+    return other and not node.operation.weights
 
 
 def _same_inputs(node: Any, model: Functional) -> bool:
@@ -213,7 +270,7 @@ class Part(keras.Model):
     def call(self, inputs: tuple[Any, ...], training: bool | None = None) -> Any:
         """See the class."""
         graph, calls = self._graph.value
-        values = dict(zip(self._graph_inputs, inputs, strict=True))
+        values = {**graph.constants, **dict(zip(self._graph_inputs, inputs, strict=True))}
         run(calls, values, training)
         if self._graph_outputs is not None:
             return tuple(values[edge] for edge in self._graph_outputs)

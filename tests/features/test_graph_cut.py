@@ -222,3 +222,36 @@ def test_a_subclassed_model_cannot_be_taken_apart():
             return inputs
 
     assert flat_graph(Own(), lambda layer: False) is None
+
+
+class Positions(keras.layers.Layer):
+    """Makes numbers of a shape alone, as rotary positions are."""
+
+    def call(self, inputs):
+        return keras.ops.arange(inputs.shape[1], dtype="float32")
+
+
+def test_what_is_made_of_shapes_alone_does_not_cross():
+    inputs = keras.Input((6,))
+    positions = Positions()(inputs)
+    x = keras.layers.Dense(6, name="a")(inputs) + positions
+    x = keras.layers.Dense(6, name="b")(x) + positions
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+    stages = (Stage("stage1", model.get_layer("a")), Stage("stage2", model.get_layer("b")))
+    inventory = take_inventory(model, stages)
+    graph, cut = cut_of(inventory, depth(1))
+    assert len(graph.constants) == 1 and len(cut.edges) == 1
+    assert cut.weights == ("a/kernel", "a/bias")
+    below, above = parts(graph, cut)
+    rows = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    np.testing.assert_allclose(above(below((rows,))), model(rows), rtol=1e-6)
+
+
+def test_there_is_no_cut_where_something_of_the_whole_batch_crosses():
+    inputs = keras.Input((6,))
+    a = keras.layers.Dense(6, name="a")(inputs)
+    mean = keras.ops.mean(a)
+    b = keras.layers.Dense(6, name="b")(a * mean)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(b) * mean)
+    stages = (Stage("stage1", model.get_layer("a"), model.get_layer("b")),)
+    assert cut_of(take_inventory(model, stages), depth(0))[1] is None
