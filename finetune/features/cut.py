@@ -209,7 +209,7 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
         for edge in call.outputs:
             numbers[edge] = len(numbers)
         cls = type(call.operation)
-        config = _nameless(call.operation.get_config())
+        config = _nameless(_config(call.operation))
         inputs = [
             _described(graph.constants[edge]) if edge in graph.constants else numbers[edge]
             for edge in call.inputs
@@ -224,6 +224,31 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
         )
     lines.append(json.dumps([[numbers[e], _shape(graph, e)] for e in cut.edges]))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _config(operation: Any) -> dict[str, Any]:
+    """Returns an operation's settings; of a layer that fails to, its attributes and inner layers.
+
+    KerasHub's Swin fails: it serializes classes as if they were objects.
+    """
+    try:
+        return operation.get_config()
+    except TypeError:
+        bookkeeping = vars(keras.layers.Layer()).keys()
+        own = {
+            key: value
+            for key, value in vars(operation).items()
+            if key not in bookkeeping and not key.startswith("_self_")
+        }
+        inner = [[type(each).__qualname__, _config(each)] for each in operation._layers]
+        settings = {key: value for key, value in own.items() if not _is_state(value)}
+        return {"dtype": operation.dtype_policy.name, "inner": inner, "settings": settings}
+
+
+def _is_state(value: Any) -> bool:
+    """Tells weights and layers, which are described elsewhere, from settings."""
+    values = value if isinstance(value, list) and value else [value]
+    return all(isinstance(each, keras.Layer | keras.Variable) for each in values)
 
 
 def _shape(graph: Graph, edge: Edge) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from finetune.backbones.stages import stages
-from finetune.features.cut import Cut, find_cut, task_graph
+from finetune.features.cut import Cut, find_cut, structure_sha256, task_graph
 from finetune.features.graph import Part
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
@@ -15,6 +15,7 @@ from tests.backbones.small import (
     FAMILIES,
     IMAGE_FAMILIES,
     TEXT_FAMILIES,
+    make_backbone,
     make_classifier,
     make_inputs,
     make_task,
@@ -90,6 +91,7 @@ def test_each_depth_has_a_cut_at_its_stage(family):
         frozen = {i.path for i in inventory.infos if i.stage in names[: len(found) - depth]}
         assert isinstance(cut, Cut) and set(cut.weights) == frozen, depth
         np.testing.assert_allclose(in_two_parts(graph, cut, inputs), whole, rtol=1e-5, atol=1e-6)
+        structure_sha256(graph, cut)
         if depth == 0:
             assert [len(row) for row in rows(graph, cut)] == [1]
         if depth == MIDDLE.get(family, 1):
@@ -106,3 +108,16 @@ def test_features_under_keras_hubs_own_head(family):
     inputs = make_inputs(family)
     whole = inventory.model(inputs, training=False)
     np.testing.assert_allclose(in_two_parts(graph, cut, inputs), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_the_digest_of_swin_whose_config_fails_ignores_names_and_sees_settings():
+    def digest(**changes):
+        backbone = make_backbone("swin", **changes)
+        outputs = keras.layers.GlobalAveragePooling1D()(backbone(backbone.input))
+        model = keras.Model(backbone.input, keras.layers.Dense(3)(outputs))
+        inventory = take_inventory(model, stages(backbone))
+        graph = task_graph(inventory)
+        return structure_sha256(graph, cut_at(graph, inventory, 0)[0])
+
+    assert digest() == digest()
+    assert len({digest(), digest(window_size=2), digest(depths=[1, 1])}) == 3
