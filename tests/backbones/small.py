@@ -226,11 +226,10 @@ def make_classifier(family):
     return cls(backbone=small_backbone(family), num_classes=3, preprocessor=None, **more)
 
 
-def make_task(family):
-    """Returns a task model on the session's backbone: global average where there is a grid."""
+def make_task(backbone):
+    """Returns a task model on a backbone: global average where there is a grid, then logits."""
     import keras
 
-    backbone = small_backbone(family)
     outputs = backbone(backbone.input)
     if isinstance(outputs, dict):  # HGNetV2 gives every stage's, BERT the pooled token too
         outputs = outputs.get("pooled_output", list(outputs.values())[-1])
@@ -240,18 +239,18 @@ def make_task(family):
     return keras.Model(backbone.input, keras.layers.Dense(3, name="logits")(outputs))
 
 
-def make_inputs(family, number=2):
+def make_inputs(family, number=2, generator=None):
     """Returns images, or tokens of unequal lengths, as the backbone takes them."""
     import numpy as np
 
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(0) if generator is None else generator
     specs = small_backbone(family).input
     if not isinstance(specs, dict):
         return generator.normal(size=(number, *specs.shape[1:])).astype("float32")
     if family in BACKBONES_ONLY:
         ((name, spec),) = specs.items()
         return {name: generator.normal(size=(number, *spec.shape[1:])).astype("float32")}
-    lengths = np.arange(number)[:, None] + 3
+    lengths = np.arange(number)[:, None] % 3 + 3
     padding_mask = (np.arange(5) < lengths).astype("int32")
     tokens = {
         "token_ids": generator.integers(1, 11, (number, 5)).astype("int32") * padding_mask,

@@ -2,24 +2,28 @@
 
 import keras
 import keras_hub
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from finetune.backbones.families import image_classifiers
 from finetune.backbones.stages import stages
 from finetune.errors import ConfigError
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
-from finetune.freezing.inventory import HEAD, take_inventory
+from finetune.freezing.inventory import HEAD, flatten, take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase
 
 from .small import (
+    BACKBONES_ONLY,
     FAMILIES,
     IMAGE_FAMILIES,
     TEXT_FAMILIES,
     make_backbone,
     make_classifier,
+    make_inputs,
     make_task,
     small_backbone,
 )
@@ -140,7 +144,7 @@ def test_stages_share_out_all_weights_in_order(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_depth_trains_its_stages_and_nothing_else(family):
     found = stages(small_backbone(family))
-    inventory = take_inventory(make_task(family), found)
+    inventory = take_inventory(make_task(small_backbone(family)), found)
     cannot = {id(inventory.variables[i.path]) for i in inventory.infos if not i.can_train}
     head = ids(inventory.model.weights) - ids(w for stage in found for w in stage.weights)
     assert len(head) == 2
@@ -182,22 +186,20 @@ def test_keras_hubs_own_head_is_the_rest(family):
     ("family", "norms"), [("roformer_v2", 1 + 2 * 2), ("mobilenetv5", 1 + 2 + 3 + 1 + 2 + 1)]
 )
 def test_norms_of_keras_hubs_own_are_norms(family, norms):
-    inventory = take_inventory(make_task(family), stages(small_backbone(family)))
+    inventory = take_inventory(make_task(small_backbone(family)), stages(small_backbone(family)))
     assert sum(info.is_norm for info in inventory.infos) == norms
 
 
 def test_a_depth_counts_albert_groups_not_repetitions():
     backbone = make_backbone("albert", num_layers=12, num_groups=1)
-    outputs = backbone(backbone.input)["pooled_output"]
-    task = keras.Model(backbone.input, keras.layers.Dense(3)(outputs))
-    inventory = take_inventory(task, stages(backbone))
+    inventory = take_inventory(make_task(backbone), stages(backbone))
     assert inventory.stage_names == ("embeddings", "block1", "top", HEAD)
     with pytest.raises(ConfigError, match=r"0\.\.3 .* it runs block1 12 times with the same weig"):
         plan_at(inventory, 12)
 
 
 def test_an_error_of_depth_says_nothing_of_sharing_where_there_is_none():
-    inventory = take_inventory(make_task("bert"), stages(small_backbone("bert")))
+    inventory = take_inventory(make_task(small_backbone("bert")), stages(small_backbone("bert")))
     with pytest.raises(ConfigError, match=r"4 stages: embeddings, block1, block2, top\)"):
         plan_at(inventory, 5)
 
@@ -212,3 +214,52 @@ def test_albert_layers_of_one_group_are_one_stage():
 def test_deberta_relative_positions_are_in_the_embeddings():
     first = stages(small_backbone("deberta_v3"))[0]
     assert small_backbone("deberta_v3").get_layer("rel_embedding") in first.layers
+
+
+def test_which_families_have_batch_norm():
+    found = {
+        family
+        for family in FAMILIES
+        for layer in flatten(small_backbone(family))
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert sorted(found) == [
+        "cspnet", "densenet", "efficientnet", "hgnetv2", "mobilenet", "resnet", "xception",
+    ]  # fmt: skip
+
+
+def without_gradient(task, family):
+    """Returns the names of the weights that train and that the outputs do not depend on."""
+    take_inventory(task, stages(small_backbone(family)))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(task(make_inputs(family), training=True) ** 2)
+    weights = task.trainable_weights
+    gradients = tape.gradient(total, [weight.value for weight in weights])
+    return [w.name for w, each in zip(weights, gradients, strict=True) if each is None]
+
+
+@pytest.mark.parametrize("family", [*IMAGE_FAMILIES, *TEXT_FAMILIES])
+def test_every_weight_under_keras_hubs_own_head_takes_a_gradient(family):
+    assert without_gradient(make_classifier(family), family) == []
+
+
+@pytest.mark.parametrize("family", BACKBONES_ONLY)
+def test_dino_mask_tokens_take_no_gradient(family):
+    assert without_gradient(make_task(small_backbone(family)), family) == ["mask_token"]
+
+
+@pytest.mark.parametrize("family", BACKBONES_ONLY)
+def test_dino_of_keras_hub_fails_in_training_with_drop_path(family):
+    backbone = make_backbone(family, drop_path_rate=0.2)
+    with pytest.raises(ValueError, match="DropPath"):
+        backbone(make_inputs(family), training=True)
+
+
+def test_saving_dinov2_of_keras_hub_may_lose_trained_positions(tmp_path):
+    backbone, loaded = make_backbone("dinov2"), make_backbone("dinov2")
+    positions = backbone.get_layer("embeddings").interpolated_position_embeddings
+    positions.assign_add(keras.ops.ones_like(positions))  # a positive sum of changes
+    backbone.save_weights(tmp_path / "backbone.weights.h5")
+    loaded.load_weights(tmp_path / "backbone.weights.h5")
+    lost = positions - loaded.get_layer("embeddings").interpolated_position_embeddings
+    np.testing.assert_allclose(lost, 1, rtol=1e-5)

@@ -22,6 +22,8 @@ from tests.backbones.small import (
     small_backbone,
 )
 
+from .conftest import progressive, train
+
 # Keras takes the mask of shifted windows, an argument of KerasHub's own, for one that it knows.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer 'attn' .of type WindowAttention.:UserWarning")
 
@@ -80,7 +82,7 @@ def in_two_parts(graph, cut, inputs):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_depth_has_a_cut_at_its_stage(family):
     found = stages(small_backbone(family))
-    inventory = take_inventory(make_task(family), found)
+    inventory = take_inventory(make_task(small_backbone(family)), found)
     graph = task_graph(inventory)
     assert graph.whole == {}
     inputs = make_inputs(family)
@@ -113,11 +115,28 @@ def test_features_under_keras_hubs_own_head(family):
 def test_the_digest_of_swin_whose_config_fails_ignores_names_and_sees_settings():
     def digest(**changes):
         backbone = make_backbone("swin", **changes)
-        outputs = keras.layers.GlobalAveragePooling1D()(backbone(backbone.input))
-        model = keras.Model(backbone.input, keras.layers.Dense(3)(outputs))
-        inventory = take_inventory(model, stages(backbone))
+        inventory = take_inventory(make_task(backbone), stages(backbone))
         graph = task_graph(inventory)
         return structure_sha256(graph, cut_at(graph, inventory, 0)[0])
 
     assert digest() == digest()
     assert len({digest(), digest(window_size=2), digest(depths=[1, 1])}) == 3
+
+
+# What was taken apart in a way of its own: blocks that return None, constants, shared blocks.
+@pytest.mark.parametrize(("family", "depth"), [("deit", 1), ("dinov3", 1), ("albert", 2)])
+def test_stored_equals_recomputed_in_training(family, depth, tmp_path):
+    def task():
+        backbone = make_backbone(family)
+        return make_task(backbone), stages(backbone)
+
+    def inputs(number, generator):
+        return make_inputs(family, number, generator)
+
+    cached, computed = (
+        train(task, progressive(depth, rate=3e-2), tmp_path, cache, inputs, optimizer="sgd")
+        for cache in ("always", "never")
+    )
+    assert [run.record.phases[0].features["cached"] for run in (cached, computed)] == [True, False]
+    for path, value in computed.weights.items():
+        np.testing.assert_allclose(cached.weights[path], value, rtol=1e-4, atol=1e-5, err_msg=path)
