@@ -28,13 +28,13 @@ class Blocks:
 
     Args:
         first: name of the stage before the first block.
-        each: what a stage of `groups` is called, a number aside.
+        stage: what a stage of `groups` is called, a number aside.
         layers: all of the backbone, from input to output; those that hold the blocks taken apart.
         groups: the layers of each stage, from input to output.
     """
 
     first: str
-    each: str
+    stage: str
     layers: list[keras.Layer]
     groups: list[list[keras.Layer]]
 
@@ -45,13 +45,15 @@ def find_blocks(backbone: keras.Model) -> Blocks | None:
     for index, layer in enumerate(layers):
         found = _held_blocks(backbone, layer)
         if found is not None:
-            first, each, blocks = found
+            first, stage, blocks = found
             layers[index : index + 1] = _apart(layer, blocks)
-            return Blocks(first, each, layers, [[block] for block in blocks])
-    transformer = getattr(backbone, "transformer_layers", None)
-    if transformer:  # ALBERT has a list of layers for each group, the others a layer for each block
-        groups = [each if isinstance(each, list) else [each] for each in transformer]
+            return Blocks(first, stage, layers, [[block] for block in blocks])
+    if isinstance(backbone, keras_hub.models.AlbertBackbone):  # a list of layers for each group
+        groups = [_layer_list(each) for each in backbone.transformer_layers]
         return Blocks("embeddings", "block", layers, groups)
+    transformer = _layer_list(getattr(backbone, "transformer_layers", None))
+    if transformer and all(any(each is layer for layer in layers) for each in transformer):
+        return Blocks("embeddings", "block", layers, [[each] for each in transformer])
     if isinstance(backbone, keras_hub.models.MobileNetV5Backbone):
         groups = _in_turn(layers, backbone.stackwise_num_blocks)
     else:
@@ -68,19 +70,23 @@ def _held_blocks(
     backbone: keras.Model, layer: keras.Layer
 ) -> tuple[str, str, list[keras.Layer]] | None:
     """Returns names and blocks of a layer that only runs a list of blocks."""
-    held: Any = layer
     if hasattr(layer, "encoder_layers"):  # ViT, DeiT
-        found = "embeddings", "block", list(held.encoder_layers)
-    elif layer is getattr(backbone, "encoder", None) and hasattr(layer, "layers"):  # DINO
-        found = "embeddings", "block", list(held.layers)
-    elif hasattr(layer, "stages_list"):  # HGNetV2
-        found = "stem", "stage", list(held.stages_list)
-    else:
-        return None
-    others = [each for each in layer._layers if all(each is not block for block in found[2])]
+        first, stage, attribute = "embeddings", "block", "encoder_layers"
+    elif layer is getattr(backbone, "encoder", None):  # DINO
+        first, stage, attribute = "embeddings", "block", "layers"
+    else:  # HGNetV2
+        first, stage, attribute = "stem", "stage", "stages_list"
+    blocks = _layer_list(getattr(layer, attribute, None))
+    others = [each for each in layer._layers if all(each is not block for block in blocks)]
     weighted = [each for each in others if each.weights and not is_norm(each)]
     own = layer._trainable_variables or layer._non_trainable_variables
-    return None if own or weighted or not found[2] else found
+    return None if own or weighted or not blocks else (first, stage, blocks)
+
+
+def _layer_list(value: Any) -> list[keras.Layer]:
+    """Returns a list of layers; an empty one for anything else of that name in a user's model."""
+    layers = list(value) if isinstance(value, list) else []
+    return layers if all(isinstance(each, keras.Layer) for each in layers) else []
 
 
 def _apart(layer: keras.Layer, blocks: list[keras.Layer]) -> list[keras.Layer]:

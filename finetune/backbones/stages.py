@@ -71,7 +71,7 @@ def stages(backbone: keras.Model) -> tuple[Stage, ...]:
 def _by_blocks(blocks: Blocks) -> _Groups:
     """Puts every layer into the stage of the last block before it, or into ``top``."""
     stage_of = {
-        id(layer): f"{blocks.each}{number}"
+        id(layer): f"{blocks.stage}{number}"
         for number, group in enumerate(blocks.groups, start=1)
         for layer in group
     }

@@ -203,10 +203,10 @@ def _filled_spec(compute_output_spec: Callable[..., Any], *args: Any, **kwargs: 
 
 
 def _makes_no_rows(node: Any) -> bool:
-    """Tells whether a layer without weights makes what has not one row a sample, as its input."""
+    """Tells whether a layer without state makes what has not one row a sample, as its input has."""
     batch = tuple(node.input_tensors[0].shape[:1])
     other = any(tuple(each.shape[:1]) != batch for each in node.outputs)
-    return other and not node.operation.weights
+    return other and not node.operation.variables  # seeds of random numbers are state
 
 
 def _same_inputs(node: Any, model: Functional) -> bool:

@@ -110,3 +110,20 @@ def test_weight_in_two_stages_is_refused():
     second = keras.Sequential([shared], name="second")
     with pytest.raises(FinetuneError, match="every weight in exactly one stage.*2 weights"):
         stages(keras.Model(inputs, second(first(inputs))))
+
+
+def test_a_layer_of_the_users_own_is_not_taken_for_an_encoder():
+    class Own(keras.layers.Layer):
+        encoder_layers = 3
+
+        def build(self, shape):
+            self.dense = keras.layers.Dense(4)
+            self.dense.build(shape)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    inputs = keras.Input((5,))
+    backbone = keras.Model(inputs, keras.layers.Dense(3)(Own()(inputs)))
+    backbone.transformer_layers = 2
+    assert counts(backbone) == {"stage1": 2, "stage2": 2}

@@ -255,3 +255,18 @@ def test_there_is_no_cut_where_something_of_the_whole_batch_crosses():
     model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(b) * mean)
     stages = (Stage("stage1", model.get_layer("a"), model.get_layer("b")),)
     assert cut_of(take_inventory(model, stages), depth(0))[1] is None
+
+
+def test_random_numbers_are_no_constant():
+    class Noise(keras.layers.Layer):
+        def build(self, shape):
+            self.seeds = keras.random.SeedGenerator(0)
+
+        def call(self, inputs):
+            return keras.random.uniform((inputs.shape[1],), seed=self.seeds)
+
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(6, name="a")(inputs) + Noise(name="noise")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+    graph, cut = cut_of(take_inventory(model, (Stage("stage1", model.get_layer("a")),)), depth(0))
+    assert not graph.constants and cut.name in ("a + input", "input + a")
