@@ -14,6 +14,7 @@ import numpy as np
 from finetune.backbones import heads, saving
 from finetune.backbones import loading as backbone_loading
 from finetune.backbones.loading import LoadedBackbone
+from finetune.backbones.stages import Stage
 from finetune.backbones.stages import stages as find_stages
 from finetune.config import Config, DatasetConfig
 from finetune.datasets.augmentation import Augmentation, Mix
@@ -156,7 +157,7 @@ def _build(config: Config, reused: bool) -> Built:
         dropout=config.head.dropout,
         seed=config.seed,
     )
-    inventory = take_inventory(task, find_stages(loaded.backbone))
+    inventory = take_inventory(task, _stages_in(task, loaded.backbone))
     reader = _reader(loaded, dataset, config)
     labels = {"classes": list(dataset.classes), "multi_label": dataset.multi_label}
     preprocessing = dict(loaded.preprocessing)
@@ -178,6 +179,13 @@ def _build(config: Config, reused: bool) -> Built:
             backbone=loaded.backbone,
         ),
     )
+
+
+def _stages_in(task: keras.Model, backbone: keras.Model) -> list[Stage]:
+    """Returns the stages that the task model has; a head on tokens leaves BERT's pooler out."""
+    used = {id(weight) for weight in task.weights}
+    found = find_stages(backbone)
+    return [stage for stage in found if any(id(weight) in used for weight in stage.weights)]
 
 
 def require_fitting(loaded: LoadedBackbone, dataset: Dataset) -> None:

@@ -129,9 +129,9 @@ def _import_runs() -> ModuleType:
     # Off by default on AMD processors, where it doubles the speed of convolutions.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    # Keras and KerasHub import these where they are there, for wrappers and text models that no
-    # run of this version uses: 1.5 of 6.5 seconds.
-    with native_stderr_held(), left_out("sklearn", "tensorflow_text"):
+    # Keras imports it where it is there, for wrappers that no run uses: a second. What needs it
+    # imports it later.
+    with native_stderr_held(), left_out("sklearn"):
         from finetune import runs
     return runs
 
