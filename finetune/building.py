@@ -160,15 +160,12 @@ def _build(config: Config, reused: bool) -> Built:
     inventory = take_inventory(task, _stages_in(task, loaded.backbone))
     reader = _reader(loaded, dataset, config)
     labels = {"classes": list(dataset.classes), "multi_label": dataset.multi_label}
-    preprocessing = dict(loaded.preprocessing)
-    if isinstance(reader, TextReader):
-        preprocessing["tokens"] = reader.sequence_length
-    log.info("preprocessing of %s: %s", loaded.name, json.dumps(preprocessing))
+    log.info("preprocessing of %s: %s", loaded.name, json.dumps(loaded.preprocessing))
     return Built(
         device=device,
         dataset=dataset,
         examples=make_examples(dataset, reader, objective, config.dataset.class_weights),
-        origin=Origin(loaded.name, loaded.source, loaded.weights_sha256, preprocessing),
+        origin=Origin(loaded.name, loaded.source, loaded.weights_sha256, loaded.preprocessing),
         inventory=inventory,
         programs=Programs(inventory, objective, reused),
         save=functools.partial(

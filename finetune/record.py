@@ -105,7 +105,7 @@ class PhaseRecord:
 
 @dataclass
 class RunRecord:
-    """The whole of run.json; `seconds` has total, startup, extraction, training, evaluation."""
+    """The whole of run.json; `seconds`: total, imports, startup, extraction, training, evaluation."""
 
     config: dict[str, Any]
     overrides: list[str]

@@ -3,6 +3,7 @@
 import functools
 import logging
 import platform
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -63,9 +64,10 @@ def train(
         started: clock time (`time.time`) of the command's start.
         workbench: of the jobs of a sweep; None for a run alone.
     """
+    imports = time.time() - started
     console = make_console()
     run = _build_aloud(config, console, workbench or Workbench())
-    return execute(run, config, directory, overrides, started, console)
+    return execute(run, config, directory, overrides, started, console, imports)
 
 
 def execute(
@@ -75,11 +77,23 @@ def execute(
     overrides: Sequence[str],
     started: float,
     console: Console,
+    imports: float = 0.0,
 ) -> RunRecord:
-    """Trains what has been built and writes the run directory; arguments as in `train`."""
+    """Trains what has been built and writes the run directory.
+
+    Args:
+        run: what has been built.
+        config: checked.
+        directory: the run directory.
+        overrides: as typed, for the record.
+        started: clock time (`time.time`) of the command's start.
+        console: where to show the run.
+        imports: seconds from `started` until the libraries were there.
+    """
     from finetune.reporting.tensorboard import TensorBoardListener
 
     record = _record(run, config, overrides)
+    record.seconds["imports"] = imports
     direct = _direct_feed(run, config)
     features = _features(run, config, direct)
     record.features = features.decisions()

@@ -3,6 +3,8 @@
 A reader is made for one backbone; what it made of a split once, it keeps as long as the split lives.
 """
 
+import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -12,6 +14,8 @@ import tensorflow as tf
 
 from finetune.datasets.augmentation import Augmentation, Mix
 from finetune.datasets.dataset import Split
+
+log = logging.getLogger(__name__)
 
 CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
 _TOKENIZE_ROWS = 256
@@ -142,13 +146,15 @@ def _rgb(example: tf.Tensor) -> tf.Tensor:
 
 
 class TextReader:
-    """Tokenizes texts, all of a split at once, before the first step.
+    """Tokenizes texts, those of all splits at once, when the first of them is opened.
+
+    Tokens beyond the longest text of them all are padding that nothing looks at; they are left out
+    where the model is given a padding mask.
 
     Args:
         preprocessor: KerasHub's, of a text classifier: texts -> a dictionary of (batch, tokens)
             token ids and masks.
-        splits: of the dataset. Tokens beyond the longest text of them all are padding that nothing
-            looks at, and are left out where the model is given a padding mask.
+        splits: of the dataset.
     """
 
     augmentation: str | None = None
@@ -156,33 +162,36 @@ class TextReader:
 
     def __init__(self, preprocessor: Any, splits: Mapping[str, Split]) -> None:
         self._preprocessor = preprocessor
-        self._tokens: WeakKeyDictionary[Split, dict[str, Any]] = WeakKeyDictionary()
-        for split in splits.values():
-            self._tokens[split] = self._tokenized(split)
-        masks = [tokens.get("padding_mask") for tokens in self._tokens.values()]
-        if all(mask is not None for mask in masks):
-            # A multiple of 8: the kernels' vectors are that wide.
-            longest = max(int(np.sum(mask, axis=1).max()) for mask in masks if mask is not None)
-            longest = -(-longest // 8) * 8
-            for tokens in self._tokens.values():
-                tokens.update((key, value[:, :longest]) for key, value in list(tokens.items()))
-
-    @property
-    def sequence_length(self) -> int:
-        """Tokens of every example, padding included."""
-        return max(next(iter(tokens.values())).shape[1] for tokens in self._tokens.values())
+        self._splits = list(splits.values())
+        self._tokens: dict[int, dict[str, np.ndarray]] = {}
 
     def open(
         self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
     ) -> Read:
         """See `Reader`; a dictionary of (batch, tokens), as the preprocessor makes it."""
-        return _gathered(_gather_of(self._tokens[split]), batch_size)
+        if not self._tokens:
+            self._tokenize()
+        return _gathered(_gather_of(self._tokens[id(split)]), batch_size)
 
-    def _tokenized(self, split: Split) -> dict[str, Any]:
-        texts = tf.data.Dataset.from_tensor_slices(_constant(split.examples))
-        batches = texts.batch(_TOKENIZE_ROWS).map(self._preprocessor, tf.data.AUTOTUNE)
-        parts = list(batches.as_numpy_iterator())
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    def _tokenize(self) -> None:
+        began = time.perf_counter()
+        texts = np.concatenate([split.examples for split in self._splits])
+        batches = tf.data.Dataset.from_tensor_slices(_constant(texts)).batch(_TOKENIZE_ROWS)
+        parts = list(batches.map(self._preprocessor, tf.data.AUTOTUNE).as_numpy_iterator())
+        tokens: dict[str, np.ndarray] = {
+            key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+        }
+        mask = tokens.get("padding_mask")
+        if mask is not None:
+            longest = -(-int(mask.sum(1).max()) // 8) * 8  # the kernels' vectors are that wide
+            tokens = {key: value[:, :longest] for key, value in tokens.items()}
+        first = 0
+        for split in self._splits:
+            rows = slice(first, first + split.num_examples)
+            self._tokens[id(split)] = {key: value[rows] for key, value in tokens.items()}
+            first += split.num_examples
+        length, seconds = tokens["token_ids"].shape[1], time.perf_counter() - began
+        log.info("%d texts tokenized to %d tokens each, %.1f s", len(texts), length, seconds)
 
 
 class ArrayReader:

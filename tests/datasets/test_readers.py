@@ -46,10 +46,14 @@ def splits():
 
 def test_all_splits_are_tokenized_before_the_first_batch(preprocessor, splits):
     reader = TextReader(preprocessor, splits)
-    calls = preprocessor.calls
-    assert reader.sequence_length == 16
+    assert preprocessor.calls == 0  # nothing is spent where stored features are read
     given = Examples(splits["train"], reader, splits["train"].labels)
     batches = pipeline.training_batches(given, batch_size=2, seed=0, first_epoch=0, last_epoch=2)
+    calls = preprocessor.calls
+    assert calls == 1
+    pipeline.evaluation_batches(
+        Examples(splits["test"], reader, splits["test"].labels), batch_size=2
+    )
     seen = {}
     for tokens, labels in batches:
         assert set(tokens) == {"token_ids", "padding_mask", "segment_ids"}
@@ -79,4 +83,7 @@ def test_what_looks_at_padding_is_not_shortened(splits):
         whole = keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=32)
         return {"token_ids": whole(texts)["token_ids"]}
 
-    assert TextReader(without_mask, splits).sequence_length == 32
+    given = Examples(splits["test"], TextReader(without_mask, splits), splits["test"].labels)
+    assert pipeline.single_pass(given, batch_size=1, view=None).element_spec["token_ids"].shape == (
+        (None, 32)
+    )
