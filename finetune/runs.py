@@ -1,6 +1,8 @@
 """From a checked config to a finished run: what `train`, `check` and `inspect` have in common."""
 
+import csv
 import functools
+import io
 import logging
 import platform
 import time
@@ -17,6 +19,7 @@ from finetune import __version__
 from finetune.building import Run, Workbench
 from finetune.config import Config
 from finetune.datasets import pipeline
+from finetune.datasets.dataset import Dataset
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Feed, Source
 from finetune.features.service import FeatureService
@@ -100,6 +103,8 @@ def execute(
     write_atomically(
         directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
     )
+    if run.built.dataset.splits["train"].sources is not None:
+        write_atomically(directory / "splits.csv", _split_list(run.built.dataset))
     listeners = Listeners(
         [
             RecordListener(directory),
@@ -186,6 +191,16 @@ def show(run: Run, config: Config, console: Console) -> None:
 def _build_aloud(config: Config, console: Console, workbench: Workbench) -> Run:
     with console.status("loading data and backbone"):
         return workbench.run(config)
+
+
+def _split_list(dataset: Dataset) -> str:
+    """Returns which example is in which split, one line each."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["split", "source"])
+    for name, split in dataset.splits.items():
+        writer.writerows([name, each] for each in ([] if split.sources is None else split.sources))
+    return text.getvalue()
 
 
 def _assess(run: Run, outputs: np.ndarray) -> Report:

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from finetune.datasets.assembling import PARTS, Rows, assemble, memory_budget, objects, require_rows
+from finetune.datasets.assembling import (
+    PARTS,
+    Rows,
+    assemble,
+    memory_budget,
+    objects,
+    require_rows,
+    row_names,
+)
 from finetune.datasets.dataset import Dataset, require_classes
 from finetune.datasets.labels import indices, listed
 from finetune.errors import ConfigError, unknown_name
@@ -74,7 +82,10 @@ def load_arrays(
         "arrays",
         Path(path).expanduser().resolve().name,
         classes,
-        {part: Rows(inputs[part], labels[part]) for part in keys},
+        {
+            part: Rows(inputs[part], labels[part], row_names(x, len(inputs[part])))
+            for part, (x, _) in keys.items()
+        },
         kind="text" if inputs["train"].dtype == object else "image",
         max_samples=max_samples,
         train_per_class=train_per_class,

@@ -28,14 +28,16 @@ class Rows:
     Args:
         inputs: (n,) object array of paths of files, encoded images or texts; or numbers.
         labels: as in `Split`.
+        sources: (n,) object array of str, as in `Split`.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
+    sources: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Rows":
         """Returns the chosen rows."""
-        return Rows(self.inputs[rows], self.labels[rows])
+        return Rows(self.inputs[rows], self.labels[rows], self.sources[rows])
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:
@@ -43,6 +45,11 @@ def objects(values: Sequence[Any]) -> np.ndarray:
     held = np.empty(len(values), object)
     held[:] = values
     return held
+
+
+def row_names(where: str, number: int) -> np.ndarray:
+    """Returns the sources of the rows of a file or array, counted from 1."""
+    return objects([f"{where}:{row}" for row in range(1, number + 1)])
 
 
 def require_rows(name: str, counts: Mapping[str, int]) -> None:
@@ -96,7 +103,8 @@ def assemble(
             log.info("%s: at most %d examples, not stratified, seed %d", part, max_samples, seed)
         rows = chosen_rows(whole[part].labels, per_class, max_samples, seed, classes)
         chosen = whole[part].take(rows)
-        done[part] = Split(part, _read(part, chosen.inputs, budget, name), chosen.labels)
+        examples = _read(part, chosen.inputs, budget, name)
+        done[part] = Split(part, examples, chosen.labels, sources=chosen.sources)
         budget -= num_bytes(done[part].examples)
     return make_dataset(name, [source, kind], classes, done, kind)
 

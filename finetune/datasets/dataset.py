@@ -23,12 +23,15 @@ class Split:
         labels: (n,) int64 class indices; (n, classes) uint8, 0 or 1, where an example may have
             several.
         fingerprint: digest of examples and labels; `make_dataset` takes it.
+        sources: (n,) object array of str, where each example comes from: a file below the
+            dataset's path, or a row of one; None where it has no name.
     """
 
     name: str
     examples: Any
     labels: np.ndarray
     fingerprint: str = ""
+    sources: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:

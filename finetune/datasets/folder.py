@@ -46,11 +46,11 @@ def load_folder(
     top = folders["train"] or root
     classes = sorted(each.name for each in top.iterdir() if _counts(each))
     require_classes("dataset.path", str(top), classes)
-    parts = {"train": _rows(top, classes)}
+    parts = {"train": _rows(root, top, classes)}
     for part in ("validation", "test"):
         folder = folders[part]
         if folder is not None:
-            parts[part] = _rows(folder, classes)
+            parts[part] = _rows(root, folder, classes)
     return assemble(
         "image_folder",
         root.resolve().name,
@@ -74,7 +74,7 @@ def _counts(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _rows(folder: Path, classes: Sequence[str]) -> Rows:
+def _rows(root: Path, folder: Path, classes: Sequence[str]) -> Rows:
     """Lists the images of a split; every class of it must be one of `classes`."""
     paths: list[Path] = []
     labels: list[int] = []
@@ -93,7 +93,8 @@ def _rows(folder: Path, classes: Sequence[str]) -> Rows:
         labels += [classes.index(each.name)] * len(images)
     if problems:
         raise ConfigError(problems)
-    return Rows(objects(paths), np.asarray(labels, np.int64))
+    sources = objects([str(path.relative_to(root)) for path in paths])
+    return Rows(objects(paths), np.asarray(labels, np.int64), sources)
 
 
 def _images(folder: Path) -> list[Path]:

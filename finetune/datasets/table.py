@@ -16,6 +16,7 @@ from finetune.datasets.assembling import (
     memory_budget,
     objects,
     require_rows,
+    row_names,
 )
 from finetune.datasets.dataset import Dataset, require_classes
 from finetune.datasets.labels import indices, listed, multi_hot
@@ -83,7 +84,10 @@ def load_table(
         "table",
         Path(path).expanduser().resolve().name,
         classes,
-        {part: Rows(inputs[part], encoded[part]) for part in tables},
+        {
+            part: Rows(inputs[part], encoded[part], row_names(table.path.name, len(inputs[part])))
+            for part, table in tables.items()
+        },
         kind="image" if images else "text",
         max_samples=max_samples,
         train_per_class=train_per_class,

@@ -128,7 +128,7 @@ def test_a_run_on_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["dataset=image_folder"], "dataset.path must be the folder of images"),
+        (["dataset=image_folder"], "dataset.path must be a folder of images. Received: nothing"),
         (["dataset.path=x"], "dataset.path must be null for dataset digits"),
         (["dataset=image_folder", "dataset.path=x", "dataset.version=1.0.0"], "Only TFDS datasets"),
     ],
