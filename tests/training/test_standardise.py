@@ -136,3 +136,16 @@ def test_the_exact_head_is_where_the_loss_has_its_minimum(num_classes):
         assert objective(kernel, bias) > least - 1e-3
     if num_classes == 4:  # a class without a sample is never chosen
         assert not (np.argmax(FEATURES @ head.kernel + head.bias, 1) == 3).any()
+
+
+def test_a_row_of_weight_two_counts_as_two_rows_in_the_exact_head():
+    features, statistics = FEATURES.astype(np.float64), statistics_of([FEATURES])
+    weights = 1.0 + (LABELS == 1)
+    twice = np.repeat(np.arange(50), weights.astype(int))
+    shared = {"num_classes": 3, "statistics": statistics}
+    weighted = fit_exact_head(features, LABELS, features, LABELS, weights=weights, **shared)
+    repeated = fit_exact_head(features[twice], LABELS[twice], features, LABELS, **shared)
+    assert weighted.strength == repeated.strength
+    np.testing.assert_allclose(weighted.kernel, repeated.kernel, rtol=0.02, atol=0.02)
+    plain = fit_exact_head(features, LABELS, features, LABELS, **shared)
+    assert np.abs(plain.bias - weighted.bias).max() > 0.1
