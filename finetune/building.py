@@ -13,6 +13,7 @@ import numpy as np
 
 from finetune.backbones import heads, saving
 from finetune.backbones import loading as backbone_loading
+from finetune.backbones.families import family_of
 from finetune.backbones.loading import LoadedBackbone
 from finetune.backbones.stages import Stage
 from finetune.backbones.stages import stages as find_stages
@@ -157,7 +158,9 @@ def _build(config: Config, reused: bool) -> Built:
         dropout=config.head.dropout,
         seed=config.seed,
     )
-    inventory = take_inventory(task, _stages_in(task, loaded.backbone))
+    family = family_of(loaded.backbone)
+    fixed = () if family is None else family.fixed
+    inventory = take_inventory(task, _stages_in(task, loaded.backbone), fixed)
     reader = _reader(loaded, dataset, config)
     labels = {"classes": list(dataset.classes), "multi_label": dataset.multi_label}
     log.info("preprocessing of %s: %s", loaded.name, json.dumps(loaded.preprocessing))

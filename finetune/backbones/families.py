@@ -21,6 +21,8 @@ class Family:
             from the bare model have none.
         left_out: (constructor argument, key of config.json) that KerasHub's converter drops.
         architectures: of the timm directories that KerasHub converts, exactly.
+        fixed: names of weights that cannot be trained: no classifier reaches DINO's mask token, and
+            KerasHub 0.32 loses trained positions of DINOv2 when it saves them.
         tokenizer: ``wordpiece``, ``bpe``, or the name of a SentencePiece model's file.
     """
 
@@ -31,6 +33,7 @@ class Family:
     prefix: str = ""
     left_out: tuple[tuple[str, str], ...] = ()
     architectures: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
     tokenizer: str | None = None
 
     @property
@@ -78,8 +81,9 @@ FAMILIES: tuple[Family, ...] = (
         "dinov2",
         "DINOV2",
         model_types=("dinov2", "dinov2_with_registers"),
+        fixed=("mask_token", "interpolated_position_embeddings"),
     ),
-    Family("dinov3", "DINOV3", model_types=("dinov3_vit",)),
+    Family("dinov3", "DINOV3", model_types=("dinov3_vit",), fixed=("mask_token",)),
     Family(
         "efficientnet",
         "EfficientNet",

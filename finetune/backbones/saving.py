@@ -26,7 +26,8 @@ def save_task(
 
     A KerasHub classifier becomes a preset: ``from_preset(directory)`` of its class. Any other model
     becomes ``model.keras``; its preprocessor, and the config by which KerasHub knows whose it is,
-    are written beside it: ``TextClassifierPreprocessor.from_preset(directory)``.
+    are written beside it: ``TextClassifierPreprocessor.from_preset(directory)``, or, of images,
+    ``ImageConverter.from_preset(directory)``.
 
     What is on disk holds no optimizer state and does not say what was frozen in training; `task`
     is left as it is. An existing directory is replaced.

@@ -1,7 +1,7 @@
 """Every weight of a task model, listed once: its stage, its layer, and what it could do."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,16 @@ def is_normalization(layer: keras.Layer) -> bool:
     return name.endswith(("Normalization", "Norm", "Norm2d"))
 
 
-def take_inventory(model: keras.Model, stages: Sequence[Any]) -> Inventory:
+def take_inventory(
+    model: keras.Model, stages: Sequence[Any], fixed: Collection[str] = ()
+) -> Inventory:
     """Lists the weights of `model`; sets every weight that can train to ``trainable`` first.
 
     Args:
         model: the built task model.
         stages: backbone stages from input to output, each with `name`, `layers` and, where it is
             not 1, `uses`. What belongs to no stage is the head.
+        fixed: names of weights that cannot be trained, whatever their layer says.
 
     Raises:
         FinetuneError: if a weight belongs to two stages.
@@ -106,7 +109,7 @@ def take_inventory(model: keras.Model, stages: Sequence[Any]) -> Inventory:
                 stage=layer_stages[index],
                 layer=index,
                 parameters=math.prod(variable.shape),
-                can_train=bool(variable.trainable),
+                can_train=bool(variable.trainable) and variable.name not in fixed,
                 is_bias=variable.name in BIAS_NAMES,
                 is_norm=is_normalization(layers[index]),
                 uses=uses.get(layer_stages[index], 1),

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from finetune import runs
 from finetune.composition import compose_config
+from finetune.datasets.sources import load_dataset
 from finetune.errors import ConfigError
 from finetune.reading import read
 
@@ -224,3 +225,34 @@ def test_a_grey_png_folder_decodes_as_three_channels(tmp_path):
     )  # fmt: skip
     assert record.test["accuracy"] == 1.0
     assert "train,train/dark/0.png" in (tmp_path / "run/splits.csv").read_text()
+
+
+def make_dino(cls, directory, **more):
+    keras.utils.set_random_seed(0)
+    cls(
+        patch_size=8, num_layers=2, hidden_dim=8, num_heads=2, intermediate_dim=16,
+        image_shape=(16, 16, 3), **more,
+    ).save_to_preset(str(directory))  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["V2", "V3"])
+def test_dino_trains_whole_and_is_saved_as_it_was_trained(tmp_path, version):
+    more = {"position_embedding_shape": (32, 32)} if version == "V2" else {}
+    make_dino(getattr(keras_hub.models, f"DINO{version}Backbone"), tmp_path / "dino", **more)
+    record = run(
+        tmp_path / "run", "backbone=local", f"backbone.path={tmp_path}/dino", "schedule=full",
+        "schedule.phases.full.epochs=1", "dataset.max_samples=60",
+        "schedule.phases.full.learning_rate=1e-2",
+    )  # fmt: skip
+    assert [s["name"] for s in record.backbone.stages] == ["embeddings", "block1", "block2"]
+    counts = record.phases[0].weight_counts
+    # The mask token; of DINOv2 its positions as well, as stored and as resized.
+    assert counts["untrainable"]["weights"] == (3 if version == "V2" else 1)
+    assert counts["frozen"]["weights"] == 0
+    model = keras.saving.load_model(tmp_path / "run/model/model.keras")
+    config = read(compose_config(["dataset.max_samples=60"]))
+    test = load_dataset(config.dataset, config.seed).splits["test"]
+    images = np.stack([tf.io.decode_image(each, channels=3).numpy() for each in test.examples])
+    converter = keras_hub.layers.ImageConverter.from_preset(str(tmp_path / "run/model"))
+    right = np.mean(model.predict(converter(images), verbose=0).argmax(1) == test.labels)
+    assert right == pytest.approx(record.test["accuracy"])
