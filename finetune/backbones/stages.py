@@ -96,7 +96,8 @@ def _numbered(groups: _Groups) -> _Groups:
 
 def _uses(backbone: keras.Model) -> Counter[int]:
     """Counts how often one forward pass calls each top-level layer, by `id`."""
-    nodes = [node for nodes in backbone._nodes_by_depth.values() for node in nodes]
+    graph = backbone._functional if isinstance(backbone, keras.Sequential) else backbone
+    nodes = [node for nodes in graph._nodes_by_depth.values() for node in nodes]
     return Counter(id(node.operation) for node in nodes)
 
 

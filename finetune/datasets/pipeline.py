@@ -10,6 +10,8 @@ import tensorflow as tf
 from finetune.datasets.dataset import Split
 from finetune.datasets.readers import Reader
 
+_AHEAD = 4  # batches that are ready before they are asked for
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -134,5 +136,6 @@ def ordered(batches: tf.data.Dataset, steps: int) -> tf.data.Dataset:
     """Returns `batches` in their order, made ahead of their use; `steps` is their number."""
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.enabled = False  # see `finetune.datasets.readers.PARALLEL`
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return batches.prefetch(_AHEAD).with_options(options)

@@ -4,6 +4,7 @@ A reader is made for one backbone; what it made of a split once, it keeps as lon
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -18,9 +19,15 @@ from finetune.datasets.dataset import Split
 log = logging.getLogger(__name__)
 
 CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
+# Examples that are made at once. Fixed: TensorFlow's own search for a number starts anew with every
+# iterator, at times ends at one, and lets the end of an iterator wait for its next round.
+PARALLEL = len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else 4
 _TOKENIZE_ROWS = 256
 Read = Callable[[tf.data.Dataset, Any], tf.data.Dataset]
 """(rows of a split, int64; epoch, int64 scalar) -> batches of inputs, in the order of the rows."""
+
+
+Prepare = Callable[[Any], Any]
 
 
 class Reader(Protocol):
@@ -67,8 +74,7 @@ class ImageReader:
         self.mix = mix
         self._augment = augmentation
         self._shape = (*image_size, 3)
-        self._converter = converter
-        self._halves: tuple[Any, Any] | None = None
+        self._resize, self._scale = _halves(converter, image_size)
         self._encoded: WeakKeyDictionary[Split, tf.Tensor] = WeakKeyDictionary()
         # Decoded images live as long as their split: phases and epochs share them.
         self._decoded: WeakKeyDictionary[Split, dict[bool, tf.Tensor]] = WeakKeyDictionary()
@@ -77,57 +83,69 @@ class ImageReader:
         self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
     ) -> Read:
         """See `Reader`; images (batch, height, width, 3) float32."""
-        augment = self._augment if augmented else None
-        resize, scale = (self._converter, None) if augment is None else self._split_converter()
+        augment: Any = self._augment if augmented else None
         fits = keep and split.num_examples * int(np.prod(self._shape)) * 4 <= CACHE_BYTES
-        held = self._decoded_once(split, resize, augment is None) if fits else None
+        held = self._decoded_once(split, augment is None) if fits else None
         if held is not None and augment is None:
             return _gathered(lambda rows: tf.gather(held, rows), batch_size)
-        decode = self._decoder(split, resize) if held is None else lambda row: held[row]
+        decode = self._decoder(split, augment is None) if held is None else lambda row: held[row]
 
         def read(rows: tf.data.Dataset, epoch: Any) -> tf.data.Dataset:
-            def one(row: tf.Tensor) -> tf.Tensor:
-                return decode(row) if augment is None else augment(decode(row), epoch, row)
-
-            batches = rows.map(one, tf.data.AUTOTUNE).batch(batch_size)
-            return batches if scale is None else batches.map(scale)
+            if augment is None:
+                return rows.map(decode, PARALLEL).batch(batch_size)
+            images = rows.map(lambda row: augment(decode(row), epoch, row), PARALLEL)
+            return images.batch(batch_size).map(self._scale)
 
         return read
 
-    def _split_converter(self) -> tuple[Any, Any]:
-        """Returns what resizes (to 0..255) and what scales: augmentation comes between them."""
-        if self._converter is None:
-            return None, None
-        if self._halves is None:
-            config, make = self._converter.get_config(), type(self._converter).from_config
-            resize = make(config | {"scale": None, "offset": None})
-            self._halves = resize, make(config | {"image_size": None})
-        return self._halves
-
-    def _decoder(self, split: Split, convert: Any) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Returns the function from a row of `split` to its decoded and prepared image."""
+    def _decoder(self, split: Split, scaled: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns the function from a row of `split` to its decoded and resized image."""
         if split not in self._encoded:
             with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
                 self._encoded[split] = _constant(split.examples)
         examples = self._encoded[split]
-        height, width, _ = self._shape
 
         def decode(row: tf.Tensor) -> tf.Tensor:
-            image = _rgb(examples[row])
-            image = tf.image.resize(image, (height, width)) if convert is None else convert(image)
-            return tf.ensure_shape(tf.cast(image, tf.float32), self._shape)
+            image = self._resize(_rgb(examples[row]))
+            image = tf.cast(self._scale(image) if scaled else image, tf.float32)
+            return tf.ensure_shape(image, self._shape)
 
         return decode
 
-    def _decoded_once(self, split: Split, convert: Any, scaled: bool) -> tf.Tensor:
+    def _decoded_once(self, split: Split, scaled: bool) -> tf.Tensor:
         """Returns all images, (n, height, width, 3) float32, decoding them at first use."""
         known = self._decoded.setdefault(split, {})
         if scaled not in known:
-            decode = self._decoder(split, convert)
-            every = tf.data.Dataset.range(split.num_examples).map(decode, tf.data.AUTOTUNE)
+            every = tf.data.Dataset.range(split.num_examples).map(
+                self._decoder(split, scaled), PARALLEL
+            )
             with tf.device("CPU:0"):
                 known[scaled] = every.batch(split.num_examples).get_single_element()
         return known[scaled]
+
+
+def _halves(converter: Any, size: tuple[int, int]) -> tuple[Prepare, Prepare]:
+    """Returns what resizes (to 0..255) and what scales: augmentation comes between them.
+
+    Where KerasHub's converter cuts out a square and resizes it, that is done here with its own
+    arithmetic, bit for bit, on the bytes of the image: Keras makes floats of all of it first.
+    """
+    if converter is None:
+        return (lambda image: tf.image.resize(image, size)), lambda image: image
+    config, make = converter.get_config(), type(converter).from_config
+    scale = make(config | {"image_size": None})
+    if size[0] != size[1] or not config["crop_to_aspect_ratio"]:
+        return make(config | {"scale": None, "offset": None}), scale
+    method, antialias = config["interpolation"], config["antialias"]
+
+    def resize_square(image: tf.Tensor) -> tf.Tensor:
+        height, width = tf.shape(image)[0], tf.shape(image)[1]
+        side = tf.minimum(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = image[top : top + side, left : left + side]
+        return tf.image.resize(square, size, method=method, antialias=antialias)
+
+    return resize_square, scale
 
 
 def _constant(examples: np.ndarray) -> tf.Tensor:
@@ -177,7 +195,7 @@ class TextReader:
         began = time.perf_counter()
         texts = np.concatenate([split.examples for split in self._splits])
         batches = tf.data.Dataset.from_tensor_slices(_constant(texts)).batch(_TOKENIZE_ROWS)
-        parts = list(batches.map(self._preprocessor, tf.data.AUTOTUNE).as_numpy_iterator())
+        parts = list(batches.map(self._preprocessor, PARALLEL).as_numpy_iterator())
         tokens: dict[str, np.ndarray] = {
             key: np.concatenate([part[key] for part in parts]) for key in parts[0]
         }
@@ -215,4 +233,4 @@ def _gather_of(arrays: Any) -> Callable[[tf.Tensor], Any]:
 
 
 def _gathered(gather: Callable[[tf.Tensor], Any], batch_size: int) -> Read:
-    return lambda rows, epoch: rows.batch(batch_size).map(gather, tf.data.AUTOTUNE)
+    return lambda rows, epoch: rows.batch(batch_size).map(gather)

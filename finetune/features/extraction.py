@@ -43,7 +43,7 @@ class Prefix:
 
     def batches(self, source: Source, view: int | None) -> Iterator[list[np.ndarray]]:
         """Yields the features of each batch of a split, one array an edge, in stored order."""
-        data = source.inputs(ROWS_AT_ONCE, view).prefetch(tf.data.AUTOTUNE)
+        data = source.inputs(ROWS_AT_ONCE, view)
         self._compile(data.element_spec)
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             running: deque[Any] = deque()

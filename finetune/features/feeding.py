@@ -95,7 +95,7 @@ def training_batches(
     gather = _gatherer(views, targets, weights, dtypes)
     order = epoch_order(len(targets), batch_size, seed, first_epoch, last_epoch)
     steps = -(-len(targets) // batch_size)
-    batches = order.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = order.map(gather)
     return ordered(batches, steps * (last_epoch - first_epoch))
 
 
@@ -110,7 +110,7 @@ def evaluation_batches(
             return tf.data.Dataset.from_tensor_slices((held, targets)).batch(batch_size)
     gather = _gatherer([entry], targets, None, dtypes)
     rows = tf.data.Dataset.range(len(targets)).batch(batch_size)
-    batches = rows.map(lambda each: gather(0, each), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = rows.map(lambda each: gather(0, each))
     return ordered(batches, -(-len(targets) // batch_size))
 
 

@@ -1,8 +1,11 @@
 """What the trainer hears from Keras' fit: steps, epochs, improvement, and trouble."""
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -10,6 +13,36 @@ import keras
 from finetune.errors import TrainingError
 from finetune.freezing.inventory import Inventory, to_numpy
 from finetune.freezing.schedule import Phase
+
+
+class Interrupt:
+    """Ctrl-C, taken at the end of a step: in between, Python may be where it cannot be raised."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Keeps the first Ctrl-C for `check`; a second one is raised at once, wherever it comes."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may handle signals
+            return
+
+        def ask(number: int, frame: Any) -> None:
+            if self._asked:
+                raise KeyboardInterrupt
+            self._asked = True
+
+        before = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if Ctrl-C was pressed."""
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 class StepReporter(keras.callbacks.Callback):

@@ -24,7 +24,7 @@ from finetune.freezing.plan import FreezePlan
 from finetune.freezing.schedule import Phase
 from finetune.record import FrozenProof, Listener, MetricRow, PhaseRecord, RunRecord
 from finetune.training import checkpoints
-from finetune.training.callbacks import BestEpoch, StepReporter
+from finetune.training.callbacks import BestEpoch, Interrupt, StepReporter
 from finetune.training.evaluation import Report
 from finetune.training.exact import solve
 from finetune.training.optimizers import OptimizerSettings
@@ -106,6 +106,7 @@ class Trainer:
         self._started = time.time() if started is None else started
         self._epoch = 0
         self._stepped = False
+        self._interrupt = Interrupt()
 
     def run(self) -> RunRecord:
         """Runs every phase and the test; the model is left with all its layers released.
@@ -119,8 +120,9 @@ class Trainer:
         try:
             self._listener.run_started(self._record)
             feed = None
-            for index, (phase, plan) in enumerate(zip(self._phases, self._plans, strict=True)):
-                feed = self._run_phase(index, phase, plan)
+            with self._interrupt.watched():
+                for index, (phase, plan) in enumerate(zip(self._phases, self._plans, strict=True)):
+                    feed = self._run_phase(index, phase, plan)
             if feed is not None:
                 self._test(feed)
             release(self._inventory)
@@ -158,7 +160,7 @@ class Trainer:
         self._listener.phase_started(self._record, record)
         _log_counts(phase, counts)
         before = proof.digests(self._inventory.variables, plan.still)
-        feed = self._feeds.open(index, self._listener.extracting)
+        feed = self._feeds.open(index, self._extracting)
         record.features = dict(feed.record)
         self._add_seconds("extraction", record.features.get("seconds", 0.0))
         optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
@@ -263,6 +265,11 @@ class Trainer:
             self._record.seconds["startup"] = time.time() - self._started
             log.info("first training step after %.1f s", self._record.seconds["startup"])
         self._listener.step(record, epoch, step, num_steps, logs)
+        self._interrupt.check()
+
+    def _extracting(self, what: str, done: int, total: int) -> None:
+        self._listener.extracting(what, done, total)
+        self._interrupt.check()
 
     def _note_epoch(
         self,

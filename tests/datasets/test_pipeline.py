@@ -1,3 +1,4 @@
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -47,7 +48,8 @@ def test_an_epoch_depends_on_seed_and_number_only(split):
 
 
 def test_evaluation_keeps_the_order_and_prepares(split):
-    given = examples(split, (2, 2), lambda image: tf.cast(image, "float32") + 1)
+    converter = keras_hub.layers.ResNetImageConverter(image_size=(2, 2), scale=1.0, offset=1.0)
+    given = examples(split, (2, 2), converter)
     batches = pipeline.evaluation_batches(given, batch_size=4)
     labels = np.concatenate([labels for _, labels in batches])
     images = np.concatenate([images for images, _ in batches])

@@ -3,11 +3,13 @@
 import keras_hub
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from finetune.backbones.families import FAMILIES
 from finetune.datasets import pipeline
 from finetune.datasets.dataset import Split
 from finetune.datasets.pipeline import Examples
-from finetune.datasets.readers import TextReader
+from finetune.datasets.readers import ImageReader, TextReader
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d"]
 
@@ -87,3 +89,36 @@ def test_what_looks_at_padding_is_not_shortened(splits):
     assert pipeline.single_pass(given, batch_size=1, view=None).element_spec["token_ids"].shape == (
         (None, 32)
     )
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 9)])
+@pytest.mark.parametrize("shape", [(11, 16), (17, 10), (8, 8), (3, 40), (64, 63)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"interpolation": "bicubic", "antialias": True},
+        {"interpolation": "nearest"},
+        {"crop_to_aspect_ratio": False},
+        {"crop_to_aspect_ratio": False, "pad_to_aspect_ratio": True},
+        {"scale": [0.1, 0.2, 0.3], "offset": [1.0, 2.0, 3.0]},
+    ],
+)
+def test_an_image_is_what_its_converter_makes_of_it(shape, size, more):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype="uint8")
+    settings = {"scale": 1 / 255, "offset": -0.5, **more}
+    converter = keras_hub.layers.ResNetImageConverter(image_size=size, dtype="float32", **settings)
+    held = np.empty(1, object)
+    held[0] = tf.io.encode_png(image).numpy()
+    given = Examples(Split("test", held, np.zeros(1)), ImageReader(size, converter), np.zeros(1))
+    (once,) = pipeline.single_pass(given, batch_size=1, view=None)
+    np.testing.assert_array_equal(once[0], tf.function(converter)(tf.constant(image)))
+
+
+def test_no_family_has_a_converter_that_does_more_than_these():
+    base = keras_hub.layers.ImageConverter
+    for family in FAMILIES:
+        if family.kind == "image":
+            cls = family.image_converter
+            assert {each for each in vars(cls) if "call" in each} == set(), cls
+            assert issubclass(cls, base) and cls.get_config is base.get_config

@@ -1,5 +1,7 @@
 """The phase loop on the tiny model: faults, patience, best weights, one epoch count."""
 
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -166,3 +168,27 @@ def test_an_interrupt_is_recorded():
     assert spy.status == "interrupted"
     assert record.phases[0].epochs_run == 1
     assert not any("call" in vars(layer) for layer in inventory.layers)
+
+
+def test_ctrl_c_ends_the_step_and_a_second_one_does_not_wait():
+    def once(spy):
+        if spy.steps == 2:
+            signal.raise_signal(signal.SIGINT)
+            spy.noted = True  # the first is kept until the step has been reported
+
+    trainer, record, spy, _ = train([Phase("all", 5, 0.1, ALL)], on_step=once)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert spy.noted and spy.steps == 2
+    assert record.status == spy.status == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def twice(spy):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        spy.noted = True
+
+    trainer, record, spy, _ = train([Phase("all", 5, 0.1, ALL)], on_step=twice)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert spy.steps == 1 and not hasattr(spy, "noted")
