@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,14 @@ class Origin:
         source: as in `LoadedBackbone`.
         weights_sha256: of the backbone as loaded.
         preprocessing: JSON values: size, scale, mean, tokenizer and the like.
+        preprocessing_sha256: digest of all that decides what becomes of an example.
     """
 
     name: str
     source: str
     weights_sha256: str
-    preprocessing: Mapping[str, Any]
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing_sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +170,13 @@ def _build(config: Config, reused: bool) -> Built:
         device=device,
         dataset=dataset,
         examples=make_examples(dataset, reader, objective, config.dataset.class_weights),
-        origin=Origin(loaded.name, loaded.source, loaded.weights_sha256, loaded.preprocessing),
+        origin=Origin(
+            loaded.name,
+            loaded.source,
+            loaded.weights_sha256,
+            loaded.preprocessing,
+            loaded.preprocessing_sha256,
+        ),
         inventory=inventory,
         programs=Programs(inventory, objective, reused),
         save=functools.partial(

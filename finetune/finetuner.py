@@ -153,7 +153,7 @@ class FineTuner:
             examples=make_examples(
                 dataset, ArrayReader(), objective, self._config.dataset.class_weights
             ),
-            origin=Origin(self.model.name, "own", weights_sha256(self.model), {}),
+            origin=Origin(self.model.name, "own", weights_sha256(self.model)),
             inventory=inventory,
             programs=Programs(inventory, objective),
             save=lambda directory: saving.save_task(self.model, directory, labels),

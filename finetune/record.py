@@ -42,6 +42,7 @@ class BackboneRecord:
     weights_sha256: str
     stages: list[dict[str, Any]]
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    preprocessing_sha256: str = ""
 
 
 @dataclass

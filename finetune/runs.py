@@ -268,7 +268,7 @@ def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
             mixed=reader.mix is not None,
         ),
         context={
-            "preprocessing": dict(built.origin.preprocessing),
+            "preprocessing": built.origin.preprocessing_sha256,
             "precision": f"{built.device.kind} {built.device.precision}",
             "versions": {
                 "finetune": __version__,

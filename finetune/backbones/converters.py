@@ -4,6 +4,8 @@ A converter multiplies pixels of 0..255 by `scale` and adds `offset`. Checkpoint
 (pixel × rescale − mean) / std, so scale = rescale / std and offset = −mean / std.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,12 @@ def describe(converter: Any) -> dict[str, Any]:
         "antialias": bool(converter.antialias),
         "crop_to_aspect_ratio": bool(converter.crop_to_aspect_ratio),
     }
+
+
+def sha256(converter: Any) -> str:
+    """Returns a digest of every setting of a converter."""
+    config = {key: value for key, value in converter.get_config().items() if key != "name"}
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _of_kerashub(checkpoint: Checkpoint, where: str) -> Any:

@@ -42,9 +42,10 @@ class LoadedBackbone:
             preprocessor's `image_converter` is set to `image_size`; a text preprocessor's
             `sequence_length` to the number of tokens it makes.
         weights_sha256: digest of the backbone's weights as loaded.
-        preprocessing: what the checkpoint asks for, for people and for the key of stored features:
-            size, scale, mean, std, interpolation; or tokenizer, vocabulary, casing, length.
+        preprocessing: what the checkpoint asks for, for people: size, scale, mean, std,
+            interpolation; or tokenizer, vocabulary, casing, length.
         image_size: (height, width) that an image backbone is built at; None for text.
+        preprocessing_sha256: digest of all that decides what becomes of an example.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LoadedBackbone:
     weights_sha256: str
     preprocessing: dict[str, Any]
     image_size: Size | None = None
+    preprocessing_sha256: str = ""
 
     @property
     def image_converter(self) -> keras_hub.layers.ImageConverter:
@@ -177,7 +179,16 @@ def _assemble_text(
     )
     described = tokenizers.describe(preprocessor)
     digest = weights_sha256(backbone)
-    return LoadedBackbone(name, origin.source, backbone, "text", preprocessor, digest, described)
+    return LoadedBackbone(
+        name,
+        origin.source,
+        backbone,
+        "text",
+        preprocessor,
+        digest,
+        preprocessing=described,
+        preprocessing_sha256=tokenizers.sha256(preprocessor),
+    )
 
 
 def _assemble_image(
@@ -215,6 +226,7 @@ def _assemble_image(
         weights_sha256(backbone),
         preprocessing={**converters.describe(converter), **notes},
         image_size=(height, width),
+        preprocessing_sha256=converters.sha256(converter),
     )
 
 

@@ -8,6 +8,9 @@ letters again; it takes no space but ASCII's for one, splits at invisible charac
 dropping them, and reads special tokens in a text as text.
 """
 
+import hashlib
+import json
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,16 @@ def describe(preprocessor: Any) -> dict[str, Any]:
         "strip_accents": bool(strip_accents),
         "sequence_length": int(preprocessor.sequence_length),
     }
+
+
+def sha256(preprocessor: Any) -> str:
+    """Returns a digest of a text preprocessor: what it does, and the files of its tokenizer."""
+    digest = hashlib.sha256(json.dumps(describe(preprocessor), sort_keys=True).encode())
+    with tempfile.TemporaryDirectory() as directory:
+        preprocessor.tokenizer.save_assets(directory)
+        for file in sorted(Path(directory).iterdir()):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _sequence_length(checkpoint: Checkpoint, backbone: Any, asked: int | None, where: str) -> int:

@@ -1,10 +1,12 @@
 import json
 from types import SimpleNamespace
 
+import keras_hub
 import numpy as np
 import pytest
 from PIL import Image
 
+from finetune.backbones import converters
 from finetune.backbones.converters import describe
 from finetune.backbones.directories import recognise
 from finetune.backbones.loading import load
@@ -179,3 +181,14 @@ def test_converter_that_does_nothing():
     parts = {"interpolation": "bilinear", "antialias": False, "crop_to_aspect_ratio": True}
     described = describe(SimpleNamespace(image_size=None, scale=None, offset=None, **parts))
     assert (described["scale"], described["mean"], described["std"]) == (1.0, [0.0] * 3, [1.0] * 3)
+
+
+def test_the_digest_changes_with_every_setting_that_counts():
+    def digest(**more):
+        settings = {"image_size": (8, 8), "scale": 0.1, "offset": 0.2, **more}
+        return converters.sha256(keras_hub.layers.ViTImageConverter(**settings))
+
+    others = [{"scale": 0.1000001}, {"offset": 0.3}, {"image_size": (9, 9)}, {"antialias": True},
+              {"interpolation": "bicubic"}, {"crop_to_aspect_ratio": False}]  # fmt: skip
+    assert digest() == digest(name="another")
+    assert len({digest(), *(digest(**each) for each in others)}) == 1 + len(others)

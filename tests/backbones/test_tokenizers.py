@@ -1,10 +1,11 @@
 import json
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 
-from finetune.backbones import catalog
+from finetune.backbones import catalog, tokenizers
 from finetune.backbones.catalog import PACKAGED_BACKBONES
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
@@ -232,3 +233,17 @@ def test_tokenizer_of_another_backbone(tmp_path):
     settings(directory, "tokenizer.json", model={"type": "Unigram", "vocab": []})
     with pytest.raises(ConfigError, match="with a WordPiece model. Received: Unigram"):
         load(path=directory)
+
+
+def test_the_digest_changes_with_the_words_and_the_length():
+    def digest(words, length):
+        tokenizer = keras_hub.tokenizers.BertTokenizer(words)
+        made = keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=length)
+        return tokenizers.sha256(made)
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    one = digest([*special, "red", "blue"], 8)
+    assert one == digest([*special, "red", "blue"], 8)
+    assert (
+        len({one, digest([*special, "blue", "red"], 8), digest([*special, "red", "blue"], 9)}) == 3
+    )
