@@ -10,20 +10,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
-from finetune import __version__
 from finetune.building import Run, Workbench
 from finetune.config import Config
-from finetune.datasets import pipeline
 from finetune.datasets.dataset import Dataset
-from finetune.features.entries import FeatureSettings
-from finetune.features.feeding import Feed, Source
-from finetune.features.service import FeatureService
-from finetune.features.store import features_directory
+from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.apply import apply
 from finetune.freezing.counts import WeightCounts, count
 from finetune.freezing.inventory import HEAD
@@ -43,9 +37,10 @@ from finetune.reporting.console import (
     show_check,
     show_plan,
 )
+from finetune.training.bookkeeping import phase_record
 from finetune.training.evaluation import Report, report
 from finetune.training.optimizers import OptimizerSettings
-from finetune.training.trainer import SameFeed, Trainer, phase_record
+from finetune.training.trainer import SameFeed, Trainer
 
 log = logging.getLogger(__name__)
 PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
@@ -97,8 +92,8 @@ def execute(
 
     record = _record(run, config, overrides)
     record.seconds["imports"] = imports
-    direct = _direct_feed(run, config)
-    features = _features(run, config, direct)
+    direct = direct_feed(run, config)
+    features = feature_service(run, config, direct)
     record.features = features.decisions()
     write_atomically(
         directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
@@ -140,8 +135,8 @@ def check(config: Config) -> None:
 
 def try_out(run: Run, config: Config, console: Console) -> None:
     """Runs one real step of each phase of what has been built, as `check` does."""
-    feed = _direct_feed(run, config)
-    _features(run, config, feed)  # refuses what no phase could read
+    feed = direct_feed(run, config)
+    feature_service(run, config, feed)  # refuses what no phase could read
 
     one = replace(
         feed,
@@ -180,7 +175,7 @@ def show(run: Run, config: Config, console: Console) -> None:
         apply(plan, run.built.inventory)
         counts.append(count(plan, run.built.inventory))
     record = _record(run, config, ())
-    record.features = _features(run, config, _direct_feed(run, config)).decisions()
+    record.features = feature_service(run, config, direct_feed(run, config)).decisions()
     record.phases = [
         phase_record(index, phase, each, run.built.inventory.stage_names, plan)
         for index, (phase, each, plan) in enumerate(zip(run.phases, counts, run.plans, strict=True))
@@ -208,80 +203,6 @@ def _assess(run: Run, outputs: np.ndarray) -> Report:
     dataset = run.built.dataset
     labels = dataset.splits["test"].labels[: len(outputs)]
     return report(outputs, labels, dataset.classes, run.built.programs.objective)
-
-
-def _direct_feed(run: Run, config: Config) -> Feed:
-    """Returns what a phase is fed with that reads no features."""
-    batch_size = config.dataset.batch_size
-    examples = run.built.examples
-
-    def training(first: int, last: int) -> Any:
-        return pipeline.training_batches(
-            examples["train"],
-            batch_size=batch_size,
-            seed=config.seed,
-            first_epoch=first,
-            last_epoch=last,
-        )
-
-    def evaluation(name: str) -> Any:
-        return pipeline.evaluation_batches(examples[name], batch_size=batch_size)
-
-    return Feed(
-        model=run.built.inventory.model,
-        training=training,
-        validation=functools.partial(evaluation, "validation"),
-        test=functools.partial(evaluation, "test") if "test" in examples else None,
-        num_steps=examples["train"].num_steps(batch_size),
-        steps_per_execution=config.runtime.steps_per_execution,
-    )
-
-
-def _source(examples: pipeline.Examples) -> Source:
-    def inputs(batch_size: int, view: int | None) -> Any:
-        return pipeline.single_pass(examples, batch_size=batch_size, view=view)
-
-    return Source(
-        num_examples=examples.num_examples,
-        targets=examples.targets,
-        inputs=inputs,
-        fingerprint=examples.split.fingerprint,
-        weights=examples.weights,
-    )
-
-
-def _features(run: Run, config: Config, direct: Feed) -> FeatureService:
-    settings, built = config.features, run.built
-    reader = built.examples["train"].reader
-    return FeatureService(
-        built.inventory,
-        run.phases,
-        run.plans,
-        sources={name: _source(each) for name, each in built.examples.items()},
-        settings=FeatureSettings(
-            cache=settings.cache,
-            directory=features_directory(settings.dir),
-            max_bytes=int(settings.max_gib * 2**30),
-            dtype=settings.dtype,
-            views=settings.views,
-            augmentation=reader.augmentation,
-            mixed=reader.mix is not None,
-        ),
-        context={
-            "preprocessing": built.origin.preprocessing_sha256,
-            "precision": f"{built.device.kind} {built.device.precision}",
-            "versions": {
-                "finetune": __version__,
-                **{name: version(name) for name in ("keras", "keras-hub", "tensorflow")},
-            },
-        },
-        label=f"{built.origin.name} on {built.dataset.name}",
-        direct=direct,
-        graph=built.programs.graph,
-        parts=built.programs.parts,
-        batch_size=config.dataset.batch_size,
-        seed=config.seed,
-    )
 
 
 def _record(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:

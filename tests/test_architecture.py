@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
     "errors", "startup", "config", "checks", "reading", "record", "datasets", "backbones",
-    "freezing", "features", "training", "building", "reporting", "composition", "catalog", "runs",
+    "freezing", "features", "training", "building", "feeds", "reporting", "composition", "catalog", "runs",
     "finetuner", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"errors", "config", "record", "reporting"}}

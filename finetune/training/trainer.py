@@ -4,8 +4,6 @@ The trainer knows no terminal and no file format; what listens to a run is hande
 """
 
 import logging
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +16,13 @@ import numpy as np
 from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
-from finetune.freezing.counts import WeightCounts, count
+from finetune.freezing.counts import count
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
 from finetune.freezing.schedule import Phase
 from finetune.record import FrozenProof, Listener, MetricRow, PhaseRecord, RunRecord
 from finetune.training import checkpoints
+from finetune.training.bookkeeping import log_counts, peak_memory_bytes, phase_record
 from finetune.training.callbacks import BestEpoch, Interrupt, StepReporter
 from finetune.training.evaluation import Report
 from finetune.training.exact import solve
@@ -137,7 +136,7 @@ class Trainer:
             release(self._inventory)
             self._record.status = status
             self._record.seconds["total"] = time.time() - self._started
-            self._record.peak_memory_bytes = _peak_memory_bytes()
+            self._record.peak_memory_bytes = peak_memory_bytes()
             self._listener.run_ended(self._record)
         return self._record
 
@@ -158,7 +157,7 @@ class Trainer:
         record = phase_record(index, phase, counts, names, plan)
         self._record.phases.append(record)
         self._listener.phase_started(self._record, record)
-        _log_counts(phase, counts)
+        log_counts(phase, counts)
         before = proof.digests(self._inventory.variables, plan.still)
         feed = self._feeds.open(index, self._extracting)
         record.features = dict(feed.record)
@@ -327,39 +326,3 @@ def _whole_executions(num_steps: int, wanted: int) -> int:
 def _evaluate(feed: Feed, batches: Any) -> dict[str, float]:
     results = feed.model.evaluate(batches, verbose=0, return_dict=True)
     return {name: float(value) for name, value in results.items()}
-
-
-def phase_record(
-    index: int,
-    phase: Phase,
-    counts: WeightCounts,
-    stage_names: Sequence[str],
-    plan: FreezePlan,
-) -> PhaseRecord:
-    """Returns the record of a phase as it is before its first step."""
-    rates = phase.stage_rates(stage_names)
-    return PhaseRecord(
-        index=index,
-        name=phase.name,
-        policy=str(phase.rule),
-        batch_norm=phase.batch_norm,
-        epochs_planned=phase.epochs,
-        learning_rates={n: rates[n] for n in stage_names if n not in plan.inactive_stages},
-        weight_counts=counts.total,
-        stages=[{"name": name, **states} for name, states in counts.stages.items()],
-        random_seeds=counts.random_seeds,
-    )
-
-
-def _log_counts(phase: Phase, counts: WeightCounts) -> None:
-    for scope, states in [("total", counts.total), *counts.stages.items()]:
-        cells = ", ".join(
-            f"{state} {states[state]['weights']} weights / {states[state]['parameters']} parameters"
-            for state in ("trainable", "frozen", "untrainable")
-        )
-        log.info("phase %s, %s: %s", phase.name, scope, cells)
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
