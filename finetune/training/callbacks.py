@@ -23,9 +23,14 @@ class Interrupt:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Keeps the first Ctrl-C for `check`; a second one is raised at once, wherever it comes."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals
+        """Keeps the first Ctrl-C for `check`; a second one is raised at once, wherever it comes.
+
+        Where it was ignored (a job in the background), it is still; only the main thread handles it.
+        """
+        before = signal.getsignal(signal.SIGINT)
+        in_main = threading.current_thread() is threading.main_thread()
+        if not in_main or before is signal.SIG_IGN:
+            yield
             return
 
         def ask(number: int, frame: Any) -> None:
@@ -33,7 +38,7 @@ class Interrupt:
                 raise KeyboardInterrupt
             self._asked = True
 
-        before = signal.signal(signal.SIGINT, ask)
+        signal.signal(signal.SIGINT, ask)
         try:
             yield
         finally:

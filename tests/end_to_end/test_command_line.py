@@ -200,6 +200,8 @@ def test_ctrl_c_keeps_the_state_and_exits_130(tmp_path):
         [sys.executable, "-m", "finetune", "experiment=resnet_probe",
          "schedule.phases.head.epochs=500", "hydra.run.dir=run"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Heard also where the tests run in the background, which ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.csv"
     deadline = time.time() + 120

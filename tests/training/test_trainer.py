@@ -170,7 +170,24 @@ def test_an_interrupt_is_recorded():
     assert not any("call" in vars(layer) for layer in inventory.layers)
 
 
-def test_ctrl_c_ends_the_step_and_a_second_one_does_not_wait():
+@pytest.fixture
+def interruptible():
+    """Makes Ctrl-C heard, also where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(interruptible):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trainer, record, _, _ = train(
+        [Phase("all", 1, 0.1, ALL)], on_step=lambda spy: signal.raise_signal(signal.SIGINT)
+    )
+    trainer.run()
+    assert record.status == "completed"
+
+
+def test_ctrl_c_ends_the_step_and_a_second_one_does_not_wait(interruptible):
     def once(spy):
         if spy.steps == 2:
             signal.raise_signal(signal.SIGINT)
