@@ -72,7 +72,7 @@ def _backbones(_arguments: Sequence[str]) -> Table:
         entry = NAMED_BACKBONES.get(content.get("preset") or "")
         parameters = "" if entry is None else f"{entry.parameters:,}"
         table.add_row(name, parameters, _backbone_on_disk(content.get("preset")), Text(description))
-    table.caption = "Any KerasHub image preset: backbone.preset=NAME (keras.io/keras_hub/presets)"
+    table.caption = "Any KerasHub preset of the families in docs/backbones.md: backbone.preset=NAME; or hf://, kaggle://"
     table.caption_justify = "left"
     return table
 

@@ -119,6 +119,11 @@ def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
     yield from _choice("dataset.mix", "a way to mix", dataset.mix, MIXES)
     weights = dataset.class_weights
     yield from _choice("dataset.class_weights", "a weighting", weights, CLASS_WEIGHTS)
+    if weights == "balanced" and dataset.mix in ("mixup", "cutmix"):
+        yield (
+            "dataset.class_weights must be none where images of several classes are mixed. "
+            f"Received: balanced with dataset.mix={dataset.mix}. Choose one of the two."
+        )
 
 
 def _check_source(dataset: DatasetConfig) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """The public Python API: a Keras model of the user's own through a schedule of phases."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
+from keras.src.models.functional import Functional
 from omegaconf import OmegaConf
 
 from finetune import runs
@@ -18,29 +19,24 @@ from finetune.backbones.own import StageRule, own_stages
 from finetune.building import Built, Origin, Run, make_examples, make_objective, plan_run
 from finetune.composition import compose_config
 from finetune.config import BackboneConfig, Config
-from finetune.datasets.dataset import Dataset, Split, make_dataset
+from finetune.datasets.dataset import Dataset, make_dataset
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError
-from finetune.freezing.inventory import take_inventory
+from finetune.freezing.inventory import flatten, take_inventory
+from finetune.own_data import Data, read_splits
 from finetune.reading import read
 from finetune.record import RunRecord
-from finetune.training.device import prepare
+from finetune.training.device import prepare, state_kept
 from finetune.training.objective import ONE, SEVERAL, Objective
 from finetune.training.programs import Programs
 
-Data = tuple[Any, Any] | tf.data.Dataset
-"""(inputs, labels), or a batched, finite `tf.data.Dataset` of such pairs.
-
-Inputs are an array, or a dictionary of arrays as the model takes it, prepared as the model wants
-them. Labels are (n,) class indices, or (n, classes) of 0 and 1 where an example may have several.
-"""
-
-
 _OVERRIDES = (
-    "schedule.",
+    "schedule",
     "optimizer",
     "features",
-    "runtime",
+    "runtime.device",
+    "runtime.deterministic",
+    "runtime.steps_per_execution",
     "seed",
     "dataset.batch_size",
     "dataset.class_weights",
@@ -56,7 +52,8 @@ class FineTuner:
 
     Args:
         model: functional or sequential, built, of any layers; its outputs are (batch, classes)
-            logits, or probabilities of a softmax or sigmoid. It is trained in place.
+            logits, or probabilities of a softmax or sigmoid. Its weights are trained in place; its
+            `trainable` flags do not matter and are given back, `compile` is to be called again.
         schedule: the name of a config (``linear_probe``, ``progressive``, ``full``, …), or a
             mapping as in YAML: ``{"phases": {"head": {"epochs": 5, "learning_rate": 1e-3,
             "freeze": {"policy": "depth", "unfreeze_depth": 0}}}}``.
@@ -112,39 +109,40 @@ class FineTuner:
             FrozenWeightsError: if a weight that a phase holds still has moved.
         """
         started = time.time()
-        run = self._run(train, validation, test)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        return runs.execute(
-            run, self._config, self._directory, self._overrides, started, self._console
-        )
+        with _as_found(self.model):
+            run = self._run(train, validation, test)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            return runs.execute(
+                run, self._config, self._directory, self._overrides, started, self._console
+            )
 
     def inspect(self, train: Data, validation: Data) -> None:
         """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
-        runs.show(self._run(train, validation, None), self._config, self._console)
+        with _as_found(self.model):
+            runs.show(self._run(train, validation, None), self._config, self._console)
 
     def check(self, train: Data, validation: Data) -> None:
         """Runs one real step of each phase and keeps the model's weights as they were."""
-        run = self._run(train, validation, None)
-        before = self.model.get_weights()
-        try:
-            runs.try_out(run, self._config, self._console)
-        finally:
-            self.model.set_weights(before)
+        with _as_found(self.model):
+            run = self._run(train, validation, None)
+            before = self.model.get_weights()
+            try:
+                runs.try_out(run, self._config, self._console)
+            finally:
+                self.model.set_weights(before)
 
     def _run(self, train: Data, validation: Data, test: Data | None) -> Run:
         given = {"train": train, "validation": validation, "test": test}
-        num_classes = self._objective.num_classes
-        splits = {
-            name: _split(name, data, num_classes)
-            for name, data in given.items()
-            if data is not None
-        }
+        splits = read_splits(self.model, self._classes, given)
         dataset = make_dataset("memory", [], self._classes, splits, "array")
         objective = self._fitting(dataset)
         runtime = self._config.runtime
+        # The model is there already: its own precision is what counts.
+        precisions = sorted({each.dtype_policy.name for each in self.model._flatten_layers()})
         device = prepare(
-            runtime.device, runtime.precision, runtime.deterministic, self._config.seed
+            runtime.device, None, runtime.deterministic, self._config.seed, clear=False
         )
+        device = replace(device, precision=", ".join(precisions))
         inventory = take_inventory(self.model, self._stages)
         labels = {"classes": list(self._classes), "multi_label": dataset.multi_label}
         built = Built(
@@ -174,25 +172,67 @@ class FineTuner:
         return Objective(made.kind, num_classes, from_logits)
 
 
+@contextmanager
+def _as_found(model: keras.Model) -> Iterator[None]:
+    """Gives the user's flags, and what is global in the process, back as they were."""
+    layers = [(each, each.trainable) for each in flatten(model)]
+    variables = [(each, each.trainable) for each in model.weights]
+    try:
+        with state_kept():
+            yield
+    finally:
+        for layer, trainable in layers:
+            layer.trainable = not trainable  # assigning what is there already does nothing
+            layer.trainable = trainable
+        for variable, trainable in variables:
+            variable.trainable = trainable
+
+
 def _config(
     model: keras.Model, schedule: str | Mapping[str, Any], overrides: Sequence[str]
 ) -> Config:
     """Returns the config of the command line with the schedule, checked."""
-    refused = [each for each in overrides if not each.lstrip("+~").startswith(_OVERRIDES)]
+    if isinstance(overrides, str):
+        raise ConfigError(
+            f"overrides must be a list of key=value. Received: {overrides}. Write [{overrides!r}]."
+        )
+    refused = [each for each in overrides if not _allowed(each)]
     if refused:
         raise ConfigError(
             f"overrides must be of {', '.join(_OVERRIDES)}: the rest is the model's and the "
             f"data's. Received: {', '.join(refused)}. Remove them."
         )
-    name = schedule if isinstance(schedule, str) else "linear_probe"
-    node = compose_config([f"schedule={name}", *overrides])
-    if not isinstance(schedule, str):
-        plain = OmegaConf.to_container(node)
+    if isinstance(schedule, str):
+        node = compose_config([f"schedule={schedule}", *overrides])
+    elif isinstance(schedule, Mapping):
+        twice = [each for each in overrides if _key(each).partition(".")[0] == "schedule"]
+        if twice:
+            raise ConfigError(
+                "overrides must leave a schedule alone that is given as a mapping. Received: "
+                f"{', '.join(twice)}. Change the mapping instead."
+            )
+        plain = OmegaConf.to_container(compose_config(["schedule=linear_probe", *overrides]))
         node = OmegaConf.create({**plain, "schedule": {"phases": {}, **schedule}})  # type: ignore[dict-item]
+    else:
+        raise ConfigError(
+            "schedule must be the name of a config or a mapping. Received: "
+            f"{type(schedule).__name__}. Use 'linear_probe', or {{'phases': {{…}}}}."
+        )
     config = read(node)
     config.backbone = BackboneConfig(name=model.name)
     config.dataset.name = "memory"
     return config
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _allowed(override: str) -> bool:
+    key = _key(override)
+    return key != "schedule" and any(
+        key == each or key.startswith(f"{each}.") for each in _OVERRIDES
+    )
 
 
 def _objective(model: keras.Model) -> Objective:
@@ -203,21 +243,42 @@ def _objective(model: keras.Model) -> Objective:
             "model must have one output of shape (batch, classes), with at least 2 classes. "
             f"Received: {model.name} with {shape}. End it with keras.layers.Dense(classes)."
         )
-    last = model.layers[-1]
-    activation = getattr(last, "activation", keras.activations.linear)
-    kinds = {keras.activations.softmax: ONE, keras.activations.sigmoid: SEVERAL}
-    if isinstance(last, keras.layers.Softmax):
-        activation = keras.activations.softmax
-    if activation not in (keras.activations.linear, *kinds):
+    kinds = {"softmax": ONE, "sigmoid": SEVERAL}
+    name, where = _last_activation(model)
+    if name not in ("linear", *kinds):
         raise ConfigError(
-            "model must end with logits (no activation), softmax or sigmoid. Received: "
-            f"{getattr(activation, '__name__', activation)} in layer {last.name}. Change it."
+            "model must end with logits (a layer without activation), softmax or sigmoid. Received: "
+            f"{name} in {where}. End it with keras.layers.Activation('linear') for logits, or with "
+            "'softmax' or 'sigmoid'."
         )
-    return Objective(kinds.get(activation, ONE), shape[1], activation not in kinds)
+    return Objective(kinds.get(name, ONE), shape[1], name not in kinds)
+
+
+def _last_activation(model: Any) -> tuple[str, str]:
+    """Returns the name of what makes the output, and of the layer or operation that does it."""
+    operation = model.outputs[0]._keras_history.operation
+    if isinstance(operation, keras.Sequential | Functional):
+        return _last_activation(operation)
+    if isinstance(operation, keras.layers.Softmax):
+        return "softmax", operation.name
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        return getattr(activation, "__name__", str(activation)), operation.name
+    return type(operation).__name__.lower(), operation.name
 
 
 def _require_writable(model: keras.Model) -> None:
-    """Refuses before training what could not be saved after it."""
+    """Refuses before training what could not be saved after it, and read without running code."""
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            f"model must be a keras.Model. Received: {type(model).__name__}. Pass the model itself."
+        )
+    code = [each.name for each in model._flatten_layers() if isinstance(each, keras.layers.Lambda)]
+    if code:
+        raise ConfigError(
+            "model must hold no Lambda: Keras reads one from a file only by running it. Received: "
+            f"{', '.join(code)}. Write a layer of your own with call and get_config."
+        )
     try:
         keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -230,59 +291,10 @@ def _require_writable(model: keras.Model) -> None:
 
 def _names(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
     names = tuple(map(str, range(number))) if classes is None else tuple(classes)
-    if len(names) != number or len(set(names)) != number:
+    named = all(isinstance(each, str) for each in names)
+    if not named or len(names) != number or len(set(names)) != number:
         raise ConfigError(
             f"classes must be {number} different names, one for each output of the model. "
-            f"Received: {len(names)} ({', '.join(names[:10])}). Name each output once."
+            f"Received: {len(names)} ({', '.join(map(repr, names[:10]))}). Name each output once."
         )
     return names
-
-
-def _split(name: str, data: Data, num_classes: int) -> Split:
-    """Reads the examples of a split into memory and checks them."""
-    if isinstance(data, tf.data.Dataset):
-        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ConfigError(
-                f"{name} must end: it is read into memory once. Received: a tf.data.Dataset "
-                "without end. Leave repeat() out; the schedule says how often it is gone through."
-            )
-        pairs = [(each[0], each[1]) for each in data.as_numpy_iterator()]
-        whole: Any = keras.tree.map_structure(lambda *each: np.concatenate(each), *pairs)
-        inputs, labels = whole
-    elif isinstance(data, tuple) and len(data) == 2:
-        inputs, labels = keras.tree.map_structure(np.asarray, data[0]), np.asarray(data[1])
-    else:
-        raise ConfigError(
-            f"{name} must be a tuple (inputs, labels) or a batched tf.data.Dataset of such pairs. "
-            f"Received: {type(data).__name__}. Pass {name}=(x, y)."
-        )
-    labels = _labels(name, labels, num_classes)
-    lengths = {len(each) for each in keras.tree.flatten(inputs)}
-    if lengths != {len(labels)} or not len(labels):
-        raise ConfigError(
-            f"{name} must have as many inputs as labels, at least one. Received: "
-            f"{', '.join(map(str, sorted(lengths)))} inputs, {len(labels)} labels."
-        )
-    return Split(name, inputs, labels)
-
-
-def _labels(name: str, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    whole = labels.dtype != object and np.array_equal(labels, labels.astype(np.int64))
-    if labels.ndim == 1 and whole and ((0 <= labels) & (labels < num_classes)).all():
-        return labels.astype(np.int64)
-    if (
-        labels.ndim == 2
-        and whole
-        and labels.shape[1] == num_classes
-        and set(np.unique(labels)) <= {0, 1}
-    ):
-        return labels.astype(np.uint8)
-    raise ConfigError(
-        f"{name} must have labels 0..{num_classes - 1}, shape (n,), or 0 and 1, shape (n, "
-        f"{num_classes}): the model has {num_classes} outputs. Received: {labels.dtype} "
-        f"{labels.shape} from {labels.min() if labels.size else '–'} to "
-        f"{labels.max() if labels.size else '–'}. Number the classes from 0, or give the model as "
-        "many outputs as there are classes."
-    )

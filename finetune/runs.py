@@ -6,19 +6,22 @@ import io
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import yaml
 
 from finetune.building import Run, Workbench
 from finetune.config import Config
 from finetune.datasets.dataset import Dataset
+from finetune.datasets.readers import require_decodable
 from finetune.feeds import direct_feed, feature_service
-from finetune.freezing.apply import apply
+from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
 from finetune.freezing.inventory import HEAD
 from finetune.freezing.schedule import as_config
@@ -65,7 +68,8 @@ def train(
     imports = time.time() - started
     console = make_console()
     run = _build_aloud(config, console, workbench or Workbench())
-    return execute(run, config, directory, overrides, started, console, imports)
+    with _damage_named(run):
+        return execute(run, config, directory, overrides, started, console, imports)
 
 
 def execute(
@@ -130,7 +134,9 @@ def execute(
 def check(config: Config) -> None:
     """Runs one real step of each phase, validation and test batch included; writes nothing."""
     console = make_console()
-    try_out(_build_aloud(config, console, Workbench()), config, console)
+    run = _build_aloud(config, console, Workbench())
+    with _damage_named(run):
+        try_out(run, config, console)
 
 
 def try_out(run: Run, config: Config, console: Console) -> None:
@@ -165,15 +171,20 @@ def try_out(run: Run, config: Config, console: Console) -> None:
 def inspect(config: Config) -> None:
     """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
     console = make_console()
-    show(_build_aloud(config, console, Workbench()), config, console)
+    run = _build_aloud(config, console, Workbench())
+    with _damage_named(run):
+        show(run, config, console)
 
 
 def show(run: Run, config: Config, console: Console) -> None:
     """Shows what has been built, as `inspect` does."""
     counts: list[WeightCounts] = []
-    for plan in run.plans:
-        apply(plan, run.built.inventory)
-        counts.append(count(plan, run.built.inventory))
+    try:
+        for plan in run.plans:
+            apply(plan, run.built.inventory)
+            counts.append(count(plan, run.built.inventory))
+    finally:
+        release(run.built.inventory)
     record = _record(run, config, ())
     record.features = feature_service(run, config, direct_feed(run, config)).decisions()
     record.phases = [
@@ -186,6 +197,16 @@ def show(run: Run, config: Config, console: Console) -> None:
 def _build_aloud(config: Config, console: Console, workbench: Workbench) -> Run:
     with console.status("loading data and backbone"):
         return workbench.run(config)
+
+
+@contextmanager
+def _damage_named(run: Run) -> Iterator[None]:
+    """Names the images that could not be decoded: TensorFlow says only that one could not."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError:
+        require_decodable(run.built.dataset.splits.values())
+        raise
 
 
 def _split_list(dataset: Dataset) -> str:

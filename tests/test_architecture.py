@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 ORDER = [
     "errors", "startup", "config", "checks", "reading", "record", "datasets", "backbones",
     "freezing", "features", "training", "building", "feeds", "reporting", "composition", "catalog", "runs",
-    "finetuner", "cli", "__main__",
+    "own_data", "finetuner", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"errors", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [

@@ -156,7 +156,12 @@ def nested():
 
 
 def layers(found):
-    return {stage.name: [layer.name for layer in stage.layers] for stage in found}
+    return {
+        stage.name: [
+            layer.name for layer in stage.layers if not isinstance(layer, keras.layers.InputLayer)
+        ]
+        for stage in found
+    }
 
 
 def test_stage_rules_reach_into_models_inside():
@@ -205,7 +210,7 @@ def unsaveable():
     ("make", "more", "message"),
     [
         (wrong_output, {}, r"at least 2 classes. Received: .*\(None, 1\)"),
-        (lambda: functional("relu"), {}, "Received: relu in layer out"),
+        (lambda: functional("relu"), {}, "Received: relu in out. End it with"),
         (unsaveable, {}, "model must be one that Keras can save"),
         (functional, {"classes": ["x", "y"]}, "classes must be 3 different names"),
         (functional, {"overrides": ["backbone=resnet50"]}, "overrides must be of.*backbone=resnet50"),
@@ -260,3 +265,208 @@ def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
     # low: 32×64+64; high: 64×64+64; out: 64×10+10.
     assert "{'weights': 4, 'parameters': 4810}" in capsys.readouterr().out
     assert (tmp_path / "outputs/mine/model/model.keras").is_file()
+
+
+def dense(units, name, **more):
+    return keras.layers.Dense(units, name=name, **more)
+
+
+def split_in_two(nested_head):
+    """A backbone and a head that are models; as a functional or sequential whole."""
+    body_in, head_in = keras.Input((6,)), keras.Input((4,))
+    body = keras.Model(body_in, dense(4, "b2")(dense(5, "b1")(body_in)), name="body")
+    head = keras.Model(head_in, dense(3, "h2")(dense(4, "h1")(head_in)), name="head_model")
+    if nested_head == "sequential":
+        return keras.Sequential([keras.Input((6,)), body, head])
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, head(body(inputs)))
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_a_model_that_is_the_head_is_not_taken_for_the_backbone(kind):
+    assert layers(own_stages(split_in_two(kind))) == {"stage1": ["b1"], "stage2": ["b2"]}
+    inputs = keras.Input((6,))
+    head = keras.Sequential([keras.Input((4,)), dense(3, "h1"), dense(3, "h2")], name="hd")
+    model = keras.Model(inputs, head(dense(4, "d2")(dense(5, "d1")(inputs))))
+    assert layers(own_stages(model)) == {"stage1": ["d1"], "stage2": ["d2"]}
+
+
+def test_layers_after_the_model_inside_are_the_head():
+    inner = keras.Sequential([keras.Input((6,)), dense(4, "p")], name="inner")
+    model = keras.Sequential([keras.Input((6,)), inner, dense(4, "mid"), dense(3, "out")])
+    assert layers(own_stages(model)) == {"stage1": ["p"]}
+
+
+def test_where_no_stage_is_found_one_must_be_given():
+    inputs = keras.Input((6,))
+    branches = [dense(3, name)(inputs) for name in ("f", "g")]
+    with pytest.raises(ConfigError, match="stages must be given.*no chain"):
+        own_stages(keras.Model(inputs, keras.layers.Add()(branches)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"head": "a_.*"}, "none of them head"),
+        ({"b": ["b_dense"], "a": "a_.*"}, "order from input to output.*In order they are a, b"),
+        (lambda layer: 1, "names of type str"),
+        ({"a": 3}, r"stages\[a\] must be a regular expression or a list"),
+        ({"a": "a_("}, r"stages\[a\] must be a regular expression. Received: a_\("),
+        ("a_.*", "a mapping from names to layers"),
+    ],
+)
+def test_a_rule_of_the_wrong_kind_is_refused(rule, message):
+    with pytest.raises(ConfigError, match=message):
+        own_stages(functional(), rule)
+
+
+def ending(*last):
+    inputs = x = keras.Input((6,))
+    for each in (dense(4, "below"), dense(3, "out"), *last):
+        x = each(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        [keras.ops.softmax], [keras.layers.Softmax()], [keras.layers.Activation("softmax")],
+        [keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, activation="softmax")])],
+    ],
+)  # fmt: skip
+def test_probabilities_are_known_wherever_they_are_made(tmp_path, last):
+    model, (inputs, labels) = ending(*last), data(24)
+    record = finetune.FineTuner(
+        model, {"phases": {"all": {"epochs": 1, "learning_rate": 0.01, "freeze": {"policy": "none"}}}},
+        stages={"a": "below"}, directory=tmp_path, verbose=False,
+    ).fit((inputs, labels), (inputs, labels), (inputs, labels))  # fmt: skip
+    given = model.predict(inputs, verbose=0)
+    expected = -np.log(given[np.arange(24), labels]).mean()
+    assert record.test["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_end_that_is_neither_logits_nor_probabilities_is_refused():
+    with pytest.raises(ConfigError, match="Received: abs"):
+        finetune.FineTuner(ending(keras.ops.abs))
+    with pytest.raises(ConfigError, match="no Lambda"):
+        finetune.FineTuner(ending(keras.layers.Lambda(lambda x: x)))
+
+
+@pytest.mark.parametrize("verb", ["inspect", "check", "fit"])
+def test_flags_layers_and_the_process_are_given_back(tmp_path, verb):
+    model = functional()
+    model.get_layer("a_dense").trainable = False
+    before = [layer.trainable for layer in model.layers]
+    trainable = [weight.path for weight in model.trainable_weights]
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    np.random.seed(5)
+    try:
+        tuner = finetune.FineTuner(
+            model, TWO_PHASES, stages=RULE, directory=tmp_path, verbose=False
+        )
+        getattr(tuner, verb)(data(), data(8))
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    drawn = np.random.random()
+    np.random.seed(5)
+    assert drawn == np.random.random()
+    assert [layer.trainable for layer in model.layers] == before
+    assert [weight.path for weight in model.trainable_weights] == trainable
+    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    if verb == "fit":
+        record = json.loads((tmp_path / "run.json").read_text())
+        assert record["device"]["precision"] == "float32"
+
+
+def test_a_changed_layer_is_not_given_the_features_of_the_old_one(tmp_path):
+    def train(double):
+        class Own(keras.layers.Layer):
+            def call(self, inputs):
+                return inputs * 2 if double else inputs + 1
+
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6,))
+        x = Own(name="own")(dense(4, "below")(inputs))
+        return finetune.FineTuner(
+            keras.Model(inputs, dense(3, "out")(x)), stages={"low": ["below", "own"]},
+            overrides=["schedule.phases.head.epochs=1", "features.cache=always",
+                       f"features.dir={tmp_path}/f"],
+            directory=tmp_path / "run", verbose=False,
+        ).fit(data(), data(8)).phases[0].features["samples_extracted"]  # fmt: skip
+
+    assert [train(False), train(False), train(True)] == [48, 0, 48]
+
+
+def test_names_of_classes_are_labels_too(tmp_path):
+    inputs, labels = data(30)
+    names = np.array(["x", "y", "z"])
+    shared = {"stages": RULE, "classes": ["x", "y", "z"], "verbose": False}
+    schedule = {
+        "phases": {"all": {"epochs": 1, "learning_rate": 0.01, "freeze": {"policy": "none"}}}
+    }
+    losses = [
+        finetune.FineTuner(functional(), schedule, directory=tmp_path / str(i), **shared)
+        .fit((inputs, given), (inputs, given)).phases[0].metrics["validation"]["loss"]
+        for i, given in enumerate((labels, names[labels]))
+    ]  # fmt: skip
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "message"),
+    [
+        (tf.data.Dataset.from_tensor_slices((ZEROS, [0, 1, 2, 0], [1.0, 1, 1, 1])).batch(2), None,
+         "elements .inputs, labels.. Received: 3 values"),
+        (tf.data.Dataset.from_tensor_slices((ZEROS, [0] * 4)).take(0).batch(2), None, "empty"),
+        (tf.data.Dataset.from_tensor_slices({"x": ZEROS}), None, "elements .inputs, labels.*dict"),
+        ((ZEROS[:, :5], [0] * 4), None, r"numbers of shape \('n', 6\).*\(4, 5\)"),
+        ((ZEROS.astype(str), [0] * 4), None, "train must be numbers"),
+        (([[1.0], [1.0, 2.0]], [0, 0]), None, "train must be numbers"),
+        ((ZEROS * np.nan, [0] * 4), None, "NaN or infinity in 4 rows"),
+        ((ZEROS, ["a", "b", "c", "d"]), None, "train labels must be a name in classes"),
+        ((ZEROS, np.zeros(4, complex)), None, "labels 0..2.*complex128"),
+        (((ZEROS, [0] * 4)), None, "validation must be a tuple.*Received: None"),
+        ((ZEROS, [0] * 4), (ZEROS, np.zeros((4, 3), int)), "of one kind in all splits"),
+    ],
+)  # fmt: skip
+def test_data_of_the_wrong_kind_are_refused_before_training(tmp_path, train, validation, message):
+    tuner = finetune.FineTuner(functional(), stages=RULE, directory=tmp_path / "run")
+    with pytest.raises(ConfigError, match=message):
+        tuner.fit(train, validation)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_of_single_pairs_and_a_list_of_inputs_are_read(tmp_path):
+    inputs, labels = data(20)
+    single = tf.data.Dataset.from_tensor_slices((inputs, labels))
+    shared = {"directory": tmp_path / "run", "verbose": False}
+    record = finetune.FineTuner(functional(), TWO_PHASES, stages=RULE, **shared).fit(single, single)
+    assert record.dataset.splits == {"train": 20, "validation": 20}
+    left, right = keras.Input((6,)), keras.Input((2,))
+    x = dense(4, "below")(keras.layers.Concatenate()([left, right]))
+    model = keras.Model([left, right], dense(3, "out")(x))
+    given = [inputs, inputs[:, :2].tolist()], labels
+    record = finetune.FineTuner(
+        model, overrides=["schedule.phases.head.epochs=1", "features.cache=always",
+                          f"features.dir={tmp_path}/f"], **shared,
+    ).fit(given, given, given)  # fmt: skip
+    assert record.phases[0].features["cached"] and record.test
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"overrides": "seed=3"}, r"overrides must be a list.*\['seed=3'\]"),
+        ({"overrides": ["seedy=3"]}, "Received: seedy=3"),
+        ({"overrides": ["runtime.precision=mixed_bfloat16"]}, "Received: runtime.precision"),
+        ({"schedule": TWO_PHASES, "overrides": ["schedule.phases.head.epochs=4"]},
+         "leave a schedule alone"),
+        ({"schedule": None}, "schedule must be the name of a config or a mapping"),
+        ({"classes": [1, 2, 3]}, "3 different names"),
+        ({"model": "x"}, "model must be a keras.Model. Received: str"),
+    ],
+)  # fmt: skip
+def test_settings_of_the_wrong_kind_are_refused(more, message):
+    with pytest.raises(ConfigError, match=message):
+        finetune.FineTuner(**{"model": functional(), **more})

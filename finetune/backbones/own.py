@@ -10,6 +10,7 @@ from keras.src.models.functional import Functional
 from finetune.backbones.stages import Stage, stages
 from finetune.errors import ConfigError
 
+HEAD = "head"  # what stages are called that no rule takes
 StageRule = Mapping[str, str | Sequence[str]] | Callable[[keras.Layer], str | None]
 
 
@@ -22,7 +23,8 @@ def own_stages(model: keras.Model, rule: StageRule | None = None) -> tuple[Stage
             expression must match the whole name of a layer. Or a function from a layer to the name
             of its stage, None for the head. Layers are those of the model, and those of a model
             inside it that is in no stage as a whole. None finds stages: those of the one model
-            inside, or of all that comes before the last layer with weights.
+            inside that all other layers with weights follow, or of all that comes before the last
+            layer with weights.
 
     Raises:
         ConfigError: for a model without a graph of layers, a rule that matches no layer or two
@@ -35,24 +37,93 @@ def own_stages(model: keras.Model, rule: StageRule | None = None) -> tuple[Stage
             "outputs)."
         )
     if rule is None:
-        return stages(_backbone(model))
+        found = tuple(stage for stage in stages(_backbone(model)) if stage.weights)
+        if not found:
+            raise ConfigError(
+                f"stages must be given for {model.name}: below its last layer with weights there "
+                "is no chain of others. Received: None. Name the stages: stages={'low': 'regex', …}."
+            )
+        return found
     if isinstance(rule, Mapping):
-        return _by_names(model, rule)
-    return _by_function(model, rule)
+        found = _by_names(model, _checked(rule))
+    elif callable(rule):
+        found = _by_function(model, rule)
+    else:
+        raise ConfigError(
+            "stages must be a mapping from names to layers, a function, or None. Received: "
+            f"{rule!r}. Write stages={{'low': 'regex', 'high': ['layer', …]}}."
+        )
+    _require_order(model, found)
+    return found
+
+
+def _checked(rule: Mapping[str, Any]) -> Mapping[str, str | Sequence[str]]:
+    problems = []
+    for name, given in rule.items():
+        names = isinstance(given, list | tuple) and all(isinstance(each, str) for each in given)
+        if not isinstance(given, str) and not names:
+            problems.append(
+                f"stages[{name}] must be a regular expression or a list of names of layers. "
+                f"Received: {given!r}. Quote it."
+            )
+        elif isinstance(given, str):
+            try:
+                re.compile(given)
+            except re.error as error:
+                problems.append(
+                    f"stages[{name}] must be a regular expression. Received: {given} ({error}). "
+                    "Escape special characters with a backslash."
+                )
+    if problems:
+        raise ConfigError(problems)
+    return rule
+
+
+def _require_order(model: keras.Model, found: Sequence[Stage]) -> None:
+    """Refuses names that cannot be used, and stages that are not from input to output."""
+    wrong = [stage.name for stage in found if not isinstance(stage.name, str)]
+    if wrong or any(stage.name == HEAD for stage in found):
+        raise ConfigError(
+            f"stages must have names of type str, none of them {HEAD}: that is what is in no "
+            f"stage. Received: {', '.join(str(stage.name) for stage in found)}. Rename it."
+        )
+    position: dict[int, int] = {}
+    for layer in _layers(model, lambda layer: any(layer in each.layers for each in found)):
+        position.setdefault(id(layer), len(position))
+    firsts = [min(position[id(layer)] for layer in stage.layers) for stage in found]
+    if firsts != sorted(firsts):
+        named = [
+            stage.name for _, stage in sorted(zip(firsts, found, strict=True), key=lambda x: x[0])
+        ]
+        raise ConfigError(
+            "stages must be in order from input to output: depths count them from the head. "
+            f"Received: {', '.join(stage.name for stage in found)}. "
+            f"In order they are {', '.join(named)}."
+        )
 
 
 def _backbone(model: Any) -> keras.Model:
-    """Returns the model inside, or what comes before the last layer with weights."""
+    """Returns the one model that the others follow, or what comes before the last layer with weights."""
     weighted = [layer for layer in model.layers if layer.weights]
-    inside = [layer for layer in weighted if isinstance(layer, Functional | keras.Sequential)]
-    if len(inside) == 1:
-        return inside[0]
+    if len(weighted) == 1 and isinstance(weighted[0], Functional | keras.Sequential):
+        return _backbone(weighted[0])  # a model around another one, and nothing else
     if len(weighted) < 2:
         raise ConfigError(
             "model must have a layer with weights below its last one, the head. Received: "
             f"{model.name} with {len(weighted)}. There is nothing to freeze."
         )
-    return keras.Model(model.inputs, weighted[-1].input, name=model.name)
+    *below, head = weighted
+    inside = [layer for layer in below if isinstance(layer, Functional | keras.Sequential)]
+    if len(inside) == 1 and inside[0] is below[0]:
+        return inside[0]
+    graph: Any = model._functional if isinstance(model, keras.Sequential) else model
+    (node, *_) = [
+        node
+        for depth in sorted(graph._nodes_by_depth)
+        for node in graph._nodes_by_depth[depth]
+        if node.operation is head
+    ]
+    return keras.Model(graph.inputs, node.input_tensors, name=model.name)
 
 
 def _layers(model: Any, taken: Callable[[keras.Layer], bool]) -> list[keras.Layer]:

@@ -206,6 +206,8 @@ def _labels(
     """Returns the labels of each split by index, and the class names."""
     train = _column(targets["train"])
     if given is None:
+        if train.dtype.kind in "uib" and train.ndim == 1:
+            _require_all_classes(f"dataset.path: {names['train']}", train)
         classes = _own_classes(train)
     elif given.dtype.kind == "U" and given.ndim == 1 and len(set(given.tolist())) == len(given):
         classes = given.tolist()
@@ -241,6 +243,17 @@ def _labels(
         raise ConfigError(problems)
     require_classes("dataset.path", path, classes)
     return done, classes
+
+
+def _require_all_classes(where: str, train: np.ndarray) -> None:
+    """Refuses numbers of classes that no training example has: there would be no end of them."""
+    found = np.unique(train)
+    if len(found) and found[0] >= 0 and found[-1] != len(found) - 1:
+        raise ConfigError(
+            f"{where} must number the classes 0..{len(found) - 1}, each with a training example. "
+            f"Received: {len(found)} numbers from {found[0]} to {found[-1]}. Number them without "
+            "gaps, store names (str), or name all classes in an array classes."
+        )
 
 
 def _column(array: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ class Split:
         name: train, validation or test.
         examples: (n,) object array of encoded images (bytes) or of texts (str); or numbers,
             (n, height, width, channels) images of 0..255, or whatever a model of the user's takes,
-            also a dictionary of arrays.
+            also a dictionary or tuple of arrays.
         labels: (n,) int64 class indices; (n, classes) uint8, 0 or 1, where an example may have
             several.
         fingerprint: digest of examples and labels; `make_dataset` takes it.
@@ -98,6 +98,10 @@ def _as_bytes(examples: Any) -> Iterator[Any]:
         for key in sorted(examples):
             yield str(key).encode()
             yield from _as_bytes(examples[key])
+        return
+    if isinstance(examples, tuple):
+        for each in examples:
+            yield from _as_bytes(each)
         return
     if examples.dtype != object:
         yield f"{examples.dtype} {examples.shape}".encode()

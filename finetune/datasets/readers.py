@@ -6,7 +6,7 @@ A reader is made for one backbone; what it made of a split once, it keeps as lon
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from finetune.datasets.augmentation import Augmentation, Mix
 from finetune.datasets.dataset import Split
+from finetune.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,28 @@ class ImageReader:
         return known[scaled]
 
 
+def require_decodable(splits: Iterable[Split]) -> None:
+    """Looks for images that cannot be decoded, one by one: what to do once decoding has failed.
+
+    Raises:
+        ConfigError: naming the files, at most 20 of them, and their number.
+    """
+    damaged = []
+    for split in splits:
+        for row, example in enumerate(split.examples if split.examples.dtype == object else ()):
+            try:
+                if isinstance(example, bytes):
+                    tf.io.decode_image(example, channels=3, expand_animations=False)
+            except tf.errors.InvalidArgumentError:
+                sources = split.sources
+                damaged.append(f"{split.name}, row {row + 1}" if sources is None else sources[row])
+    if damaged:
+        raise ConfigError(
+            f"dataset must hold images that can be decoded. Received: {len(damaged)} that cannot "
+            f"({', '.join(damaged[:20])}{' …' if len(damaged) > 20 else ''}). Mend or remove them."
+        )
+
+
 def _halves(converter: Any, size: tuple[int, int]) -> tuple[Prepare, Prepare]:
     """Returns what resizes (to 0..255) and what scales: augmentation comes between them.
 
@@ -201,6 +224,12 @@ class TextReader:
         }
         mask = tokens.get("padding_mask")
         if mask is not None:
+            whole = mask.sum(1) == mask.shape[1]
+            if whole.any():
+                share = whole.mean()
+                log.info(
+                    "%.1f %% of the texts are cut, or just %d tokens", 100 * share, mask.shape[1]
+                )
             longest = -(-int(mask.sum(1).max()) // 8) * 8  # the kernels' vectors are that wide
             tokens = {key: value[:, :longest] for key, value in tokens.items()}
         first = 0

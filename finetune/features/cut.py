@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from finetune.features.code import code_sha256
 from finetune.features.graph import Edge, Graph, flat_graph
 from finetune.freezing.inventory import Inventory, flatten
 from finetune.freezing.plan import FreezePlan
@@ -217,7 +218,13 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
         constants = _constants(call.node.arguments)
         lines.append(
             json.dumps(
-                [f"{cls.__module__}.{cls.__qualname__}", config, inputs, constants],
+                [
+                    f"{cls.__module__}.{cls.__qualname__}",
+                    config,
+                    inputs,
+                    constants,
+                    code_sha256(call.operation),
+                ],
                 sort_keys=True,
                 default=_described,
             )

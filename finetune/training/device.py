@@ -2,9 +2,13 @@
 
 import gc
 import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import config as tf_config  # only it can turn determinism off
 
@@ -35,7 +39,9 @@ class Device:
         return {**asdict(self), "names": list(self.names)}
 
 
-def prepare(device: str, precision: str, deterministic: bool, seed: int) -> Device:
+def prepare(
+    device: str, precision: str | None, deterministic: bool, seed: int, clear: bool = True
+) -> Device:
     """Sets the process up for one run and forgets the one before.
 
     Sets the global dtype policy, the seeds of Python, NumPy and Keras, op determinism and memory
@@ -43,16 +49,19 @@ def prepare(device: str, precision: str, deterministic: bool, seed: int) -> Devi
 
     Args:
         device: ``auto``, ``cpu`` or ``gpu``.
-        precision: ``auto`` (``mixed_float16`` on a GPU, else ``float32``) or a policy's name.
+        precision: ``auto`` (``mixed_float16`` on a GPU, else ``float32``) or a policy's name; None:
+            as it is.
         deterministic: use deterministic ops.
         seed: 0..2**32 - 1.
+        clear: whether Keras' global state is cleared; not in a process that is the user's.
 
     Raises:
         ConfigError: if a GPU is asked for and there is none, or the process already computed on
             another kind of device.
     """
-    keras.backend.clear_session()
-    gc.collect()
+    if clear:
+        keras.backend.clear_session()
+        gc.collect()
     with native_stderr_held():
         gpus = [] if device == "cpu" else tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
@@ -62,7 +71,7 @@ def prepare(device: str, precision: str, deterministic: bool, seed: int) -> Devi
         )
     _show_only(gpus)
     kind = "gpu" if gpus else "cpu"
-    policy = precision
+    policy = keras.config.dtype_policy().name if precision is None else precision
     if precision == "auto":
         policy = "mixed_float16" if gpus else "float32"
     keras.config.set_dtype_policy(policy)
@@ -74,6 +83,23 @@ def prepare(device: str, precision: str, deterministic: bool, seed: int) -> Devi
     names = tuple(gpu.name for gpu in gpus) or ("cpu",)
     log.info("device %s %s, precision %s, deterministic %s", kind, names, policy, deterministic)
     return Device(kind, names, policy, deterministic)
+
+
+@contextmanager
+def state_kept() -> Iterator[None]:
+    """Puts back what `prepare` sets for the whole process, as far as it can be read."""
+    policy, deterministic = keras.config.dtype_policy(), tf_config.is_op_determinism_enabled()
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if deterministic:
+            tf_config.enable_op_determinism()
+        else:
+            tf_config.disable_op_determinism()
 
 
 def _show_only(gpus: list) -> None:

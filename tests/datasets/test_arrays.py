@@ -133,3 +133,10 @@ def test_more_than_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ConfigError, match="arrays within half of the memory"):
         load(save(tmp_path, x=X, y=Y))
+
+
+def test_numbers_of_classes_without_gaps(tmp_path):
+    x = np.zeros((3, 4, 4), "uint8")
+    np.savez(tmp_path / "gap.npz", x_train=x, y_train=np.array([0, 2**63, 5], "uint64"))
+    with pytest.raises(ConfigError, match=r"classes 0..2.*3 numbers from 0 to 9223372036854775808"):
+        load_arrays(str(tmp_path / "gap.npz"), seed=0)

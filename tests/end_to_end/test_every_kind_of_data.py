@@ -256,3 +256,26 @@ def test_dino_trains_whole_and_is_saved_as_it_was_trained(tmp_path, version):
     converter = keras_hub.layers.ImageConverter.from_preset(str(tmp_path / "run/model"))
     right = np.mean(model.predict(converter(images), verbose=0).argmax(1) == test.labels)
     assert right == pytest.approx(record.test["accuracy"])
+
+
+@pytest.mark.parametrize("features", ["auto", "never"])
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path, features):
+    random = np.random.default_rng(0)
+    for part in ("train", "val", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / "data" / part / name
+            folder.mkdir(parents=True)
+            for row in range(3):
+                image = random.integers(0, 256, (9, 9, 3), dtype="uint8")
+                (folder / f"{row}.png").write_bytes(tf.io.encode_png(image).numpy())
+    (tmp_path / "data/train/b/1.png").write_text("no image at all")
+    with pytest.raises(ConfigError, match="1 that cannot .train/b/1.png"):
+        run(
+            tmp_path / "run", "dataset=image_folder", f"dataset.path={tmp_path}/data",
+            f"features.cache={features}",
+        )  # fmt: skip
+
+
+def test_class_weights_and_mixed_classes_do_not_go_together():
+    with pytest.raises(ConfigError, match="class_weights must be none where images of several"):
+        compose_config(["dataset.class_weights=balanced", "dataset.mix=mixup"])

@@ -1,0 +1,183 @@
+"""Data that a user hands over in Python: read into memory once, and checked against the model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from finetune.datasets.dataset import Split
+from finetune.errors import ConfigError, unknown_name
+
+Data = tuple[Any, Any] | tf.data.Dataset
+"""(inputs, labels), or a finite `tf.data.Dataset` of such pairs, batched or not.
+
+Inputs are an array, or a dictionary, list or tuple of arrays as the model takes them, prepared as
+the model wants them. Labels are (n,) class indices or names, or (n, classes) of 0 and 1 where an
+example may have several.
+"""
+
+
+def read_splits(
+    model: keras.Model, classes: Sequence[str], given: Mapping[str, Data | None]
+) -> dict[str, Split]:
+    """Reads the splits that are given.
+
+    Args:
+        model: what the inputs are for.
+        classes: label names in the order of the outputs.
+        given: train, validation and test; only test may be None.
+
+    Raises:
+        ConfigError: for whatever does not fit the model, or another split.
+    """
+    splits = {}
+    for name, data in given.items():
+        if data is not None:
+            splits[name] = _split(name, data, model, classes)
+        elif name != "test":
+            raise ConfigError(
+                f"{name} must be a tuple (inputs, labels) or a tf.data.Dataset of such pairs. "
+                f"Received: None. Pass {name}=(x, y)."
+            )
+    kinds = {name: split.labels.ndim for name, split in splits.items()}
+    if len(set(kinds.values())) > 1:
+        described = {1: "one label an example", 2: "several labels an example"}
+        received = ", ".join(f"{name} {described[kind]}" for name, kind in kinds.items())
+        raise ConfigError(
+            f"labels must be of one kind in all splits. Received: {received}. Convert them."
+        )
+    return splits
+
+
+def _split(name: str, data: Data, model: keras.Model, classes: Sequence[str]) -> Split:
+    if isinstance(data, tf.data.Dataset):
+        data = _gathered(name, data)
+    if not isinstance(data, tuple) or len(data) != 2:
+        what = f"{len(data)} values" if isinstance(data, tuple) else type(data).__name__
+        raise ConfigError(
+            f"{name} must be a tuple (inputs, labels) or a tf.data.Dataset of such pairs. "
+            f"Received: {what}. Pass {name}=(x, y)."
+        )
+    inputs = _inputs(name, data[0], model)
+    labels = _labels(name, np.asarray(data[1]), classes)
+    lengths = {len(each) for each in keras.tree.flatten(inputs)}
+    if lengths != {len(labels)} or not len(labels):
+        raise ConfigError(
+            f"{name} must have as many inputs as labels, at least one. Received: "
+            f"{', '.join(map(str, sorted(lengths)))} inputs, {len(labels)} labels. Pass the label "
+            "of each input."
+        )
+    return Split(name, inputs, labels)
+
+
+def _gathered(name: str, data: tf.data.Dataset) -> tuple[Any, Any]:
+    """Returns all pairs of a dataset as one."""
+    spec = data.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        what = f"{len(spec)} values" if isinstance(spec, tuple) else type(spec).__name__
+        raise ConfigError(
+            f"{name} must have elements (inputs, labels). Received: {what}. Map them to pairs; "
+            "for weights by class there is dataset.class_weights=balanced."
+        )
+    if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ConfigError(
+            f"{name} must end: it is read into memory once. Received: a tf.data.Dataset "
+            "without end. Leave repeat() out; the schedule says how often it is gone through."
+        )
+    flat: Any = keras.tree.flatten(spec[1])[0]
+    batches = data.batch(256) if flat.shape.rank == 0 else data
+    pairs = list(batches.as_numpy_iterator())
+    if not pairs:
+        raise ConfigError(
+            f"{name} must have at least one example. Received: an empty tf.data.Dataset. Fill it."
+        )
+    whole: Any = keras.tree.map_structure(lambda *each: np.concatenate(each), *pairs)
+    return whole
+
+
+def _inputs(name: str, given: Any, model: Any) -> Any:
+    """Returns inputs in the structure of the model's, as arrays of fitting shapes."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    wanted: Any = graph._inputs_struct  # type: ignore[union-attr]
+    if isinstance(wanted, Mapping):
+        if not isinstance(given, Mapping) or set(given) != set(wanted):
+            received = ", ".join(given) if isinstance(given, Mapping) else type(given).__name__
+            raise ConfigError(
+                f"{name} must have the inputs {', '.join(wanted)}, a dictionary. Received: "
+                f"{received}. Name them as the model does."
+            )
+        pairs = {key: (given[key], wanted[key]) for key in wanted}
+        return {key: _array(f"{name}[{key}]", *pair) for key, pair in pairs.items()}
+    if isinstance(wanted, list | tuple) and len(wanted) > 1:
+        if not isinstance(given, list | tuple) or len(given) != len(wanted):
+            raise ConfigError(
+                f"{name} must have {len(wanted)} inputs, a list of arrays. Received: "
+                f"{type(given).__name__}. Pass them in the order of model.inputs."
+            )
+        pairs = zip(given, wanted, strict=True)
+        return tuple(_array(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
+    if isinstance(given, list | tuple | Mapping) and len(given) == 1:
+        (given,) = given.values() if isinstance(given, Mapping) else given
+    return _array(name, given, keras.tree.flatten(wanted)[0])
+
+
+def _array(where: str, given: Any, spec: Any) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    text = "string" in str(spec.dtype)
+    shape = tuple(spec.shape[1:])
+    kind_fits = array.dtype.kind in ("USO" if text else "uifb")
+    fits = array.ndim == 1 + len(shape) and all(
+        want in (None, got) for got, want in zip(array.shape[1:], shape, strict=True)
+    )
+    if not kind_fits or not fits:
+        raise ConfigError(
+            f"{where} must be {'texts' if text else 'numbers'} of shape "
+            f"{('n', *shape)}, what the model takes. Received: {array.dtype} {array.shape}. "
+            "Prepare the inputs as the model wants them."
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+        raise ConfigError(
+            f"{where} must be finite numbers. Received: NaN or infinity in {len(wrong)} rows, the "
+            f"first is {wrong[0]}. Remove or fill them."
+        )
+    return array
+
+
+def _labels(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    number = len(classes)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 1 and all(isinstance(each, str | bytes) for each in labels.tolist()):
+        return _indices(name, labels, classes)
+    whole = labels.dtype.kind in "uib" or (
+        labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels))
+    )
+    if whole and labels.ndim == 1 and ((labels >= 0) & (labels < number)).all():
+        return labels.astype(np.int64)
+    if whole and labels.shape[1:] == (number,) and np.isin(labels, (0, 1)).all():
+        return labels.astype(np.uint8)
+    span = ""
+    if labels.size and labels.dtype.kind in "uifb":
+        span = f" from {labels.min()} to {labels.max()}"
+    raise ConfigError(
+        f"{name} must have labels 0..{number - 1}, shape (n,), or 0 and 1, shape (n, "
+        f"{number}): the model has {number} outputs. Received: {labels.dtype} "
+        f"{labels.shape}{span}. Number the classes from 0, or give the model as "
+        "many outputs as there are classes."
+    )
+
+
+def _indices(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Returns the indices of labels that are names."""
+    index = {each: i for i, each in enumerate(classes)}
+    names = [each.decode() if isinstance(each, bytes) else each for each in labels.tolist()]
+    unknown = next((each for each in names if each not in index), None)
+    if unknown is not None:
+        raise ConfigError(unknown_name(f"{name} labels", "a name in classes", unknown, classes))
+    return np.asarray([index[each] for each in names], np.int64)
