@@ -54,8 +54,12 @@ def test_cached_snapshot_without_a_network(snapshot, no_network, revision):
 
 
 def test_pinned_commit_asks_nobody(snapshot, monkeypatch):
-    monkeypatch.setattr(network, "reachable", lambda *_: pytest.fail("asked"))
-    load("hf://owner/tiny", revision=COMMIT)
+    asked = []
+    monkeypatch.setattr(network, "reachable", lambda *given: asked.append(given))
+    assert load("hf://owner/tiny", revision=COMMIT).name == f"owner/tiny@{COMMIT[:12]}"
+    assert not asked
+    load("hf://owner/tiny", revision="main")
+    assert asked  # a branch may have moved on
 
 
 def test_offline_by_the_library_s_own_switch(snapshot, monkeypatch):
