@@ -33,6 +33,10 @@ class FrozenWeightsError(FinetuneError):
     """A weight that a phase holds still has changed: the run's promise is broken."""
 
 
+class StorageError(FinetuneError):
+    """Something could not be written; what was there before is whole."""
+
+
 class TrainingError(FinetuneError):
     """Training itself failed, for example on a loss that is not finite."""
 

@@ -7,13 +7,13 @@ import csv
 import io
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from finetune.durable import write_atomically
 
 SCHEMA = 1
 EPOCH_SECONDS = 0.5
@@ -209,21 +209,6 @@ class Listeners:
         """See `Listener`."""
         for each in self._listeners:
             each.run_ended(record)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` with `text`: written beside it, flushed to disk, then renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def to_json(record: RunRecord) -> str:

@@ -20,6 +20,7 @@ from finetune.building import Run, Workbench
 from finetune.config import Config
 from finetune.datasets.dataset import Dataset
 from finetune.datasets.readers import require_decodable
+from finetune.durable import write_atomically
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
@@ -31,7 +32,6 @@ from finetune.record import (
     Listeners,
     RecordListener,
     RunRecord,
-    write_atomically,
 )
 from finetune.reporting.console import (
     Console,

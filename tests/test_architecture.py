@@ -8,14 +8,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
-    "errors", "startup", "config", "checks", "reading", "record", "datasets", "backbones",
+    "errors", "durable", "startup", "config", "checks", "reading", "record", "datasets", "backbones",
     "freezing", "features", "training", "building", "feeds", "reporting", "composition", "catalog", "runs",
     "own_data", "finetuner", "cli", "__main__",
 ]  # fmt: skip
-ONLY = {"reporting": {"errors", "config", "record", "reporting"}}
+ONLY = {"reporting": {"errors", "durable", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
-    "errors", "startup", "config", "checks", "reading", "record", "composition", "catalog", "cli",
-    "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
+    "errors", "durable", "startup", "config", "checks", "reading", "record", "composition",
+    "catalog", "cli", "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
     "features/__init__", "features/arrays", "features/store",
     "reporting/console", "reporting/tables", "reporting/tensorboard",
 ]  # fmt: skip

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-
-import pytest
 
 from finetune.record import (
     BackboneRecord,
@@ -15,7 +12,6 @@ from finetune.record import (
     RecordListener,
     RunRecord,
     to_json,
-    write_atomically,
 )
 
 COUNTS = {
@@ -53,20 +49,6 @@ def test_the_record_has_the_names_of_schema_1():
         "learning_rates", "weight_counts", "stages", "frozen_proof", "features", "metrics",
     } <= phase.keys()  # fmt: skip
     assert phase["metrics"]["train"] == {"loss": None, "accuracy": 0.5}
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "run.json"
-    write_atomically(path, "old")
-
-    def full(descriptor):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_listener_keeps_both_files(tmp_path):

@@ -1,8 +1,6 @@
 """Writes a trained task model for anyone to load with KerasHub alone."""
 
 import json
-import os
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +9,8 @@ from typing import Any
 
 import keras
 import keras_hub
+
+from finetune.durable import fresh_directory
 
 LABELS_FILE, MODEL_FILE = "labels.json", "model.keras"
 
@@ -39,22 +39,11 @@ def save_task(
         preprocessor: KerasHub's, which makes the inputs of `task`; None where it takes numbers.
         backbone: the KerasHub backbone in `task`, where there is one.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    written = directory.with_name(f".{directory.name}.new-{os.getpid()}")
-    replaced = directory.with_name(f".{directory.name}.old-{os.getpid()}")
-    for each in (written, replaced):
-        shutil.rmtree(each, ignore_errors=True)
-    try:
+    with fresh_directory(directory) as written:
         with _as_new(task):
             _write(task, written, preprocessor, backbone)
         text = json.dumps(labels, indent=2, ensure_ascii=False)
         (written / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
-        if directory.exists():
-            directory.rename(replaced)
-        written.rename(directory)
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _write(task: Any, directory: Path, preprocessor: Any, backbone: Any) -> None:
@@ -65,7 +54,6 @@ def _write(task: Any, directory: Path, preprocessor: Any, backbone: Any) -> None
         finally:
             task.preprocessor = None
     else:
-        directory.mkdir()
         if preprocessor is not None:
             preprocessor.save_to_preset(str(directory))
         if backbone is not None:

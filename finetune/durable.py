@@ -1,0 +1,127 @@
+"""Writes that last: a file or directory is as it was or as it should be, whenever the process dies.
+
+All that a run keeps goes through here: the record, checkpoints, stored features, the model.
+"""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune.errors import StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR}
+
+
+def _nothing(path: Path) -> None:
+    """Stands where tests put what kills the process between two steps of a write."""
+
+
+between: Callable[[Path], None] = _nothing
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces `path` with `text`: written beside it, flushed to disk, then renamed.
+
+    Raises:
+        StorageError: for a full disk or a place that cannot be written; `path` is as it was.
+    """
+    with storing(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            between(path)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def fresh_directory(target: Path) -> Iterator[Path]:
+    """Gives a directory to write into, which becomes `target` at the end of the block.
+
+    Every file in it is flushed before it is renamed; what was at `target` is removed afterwards. A
+    block that raises leaves `target` as it was.
+
+    Raises:
+        StorageError: for a full disk or a place that cannot be written; `target` is as it was.
+    """
+    written = target.with_name(f".{target.name}.new-{os.getpid()}")
+    replaced = target.with_name(f".{target.name}.old-{os.getpid()}")
+    with storing(target):
+        try:
+            for each in (written, replaced):
+                shutil.rmtree(each, ignore_errors=True)
+            written.mkdir(parents=True)
+            yield written
+            for each in (*written.rglob("*"), written):
+                flush(each)
+            between(target)
+            if target.exists():
+                target.rename(replaced)
+            try:
+                between(target)
+                written.rename(target)
+            except BaseException:
+                if replaced.exists():
+                    replaced.rename(target)
+                raise
+            flush(target.parent)
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
+        between(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or the names in a directory, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_left_over(directory: Path) -> None:
+    """Removes what killed processes left half-written in a directory that no one writes to now.
+
+    A directory that was moved aside for a successor which never came is moved back.
+    """
+    for path in directory.glob(".*.old-*"):
+        target = directory / path.name[1:].rpartition(".old-")[0]
+        if not target.exists():
+            path.rename(target)
+    for path in (*directory.glob(".*.old-*"), *directory.glob(".*.new-*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Says in one line what cannot be written, and why, instead of an OSError.
+
+    Raises:
+        StorageError: for a full disk or a place that cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(
+                f"{path} must have room to be written. Received: {error.strerror}. Free some disk "
+                "space and go on; what was written before is whole."
+            ) from error
+        if error.errno in _UNWRITABLE:
+            raise StorageError(
+                f"{path} must be writable. Received: {error.strerror}. Mend its permissions or "
+                "choose another directory."
+            ) from error
+        raise
