@@ -204,6 +204,7 @@ def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
         from hydra.core.hydra_config import HydraConfig
 
         from finetune.reading import read
+        from finetune.saved_config import save_resolved
 
         hydra = HydraConfig.get()
         label = f"job {hydra.job.num}: " if sweeping else ""
@@ -214,6 +215,7 @@ def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
                 shared.append(runs.Workbench(keep=sweeping))
             started = time.time() if sweeping else STARTED
             directory = Path(hydra.runtime.output_dir)
+            save_resolved(composed, directory)
             runs.train(config, directory, list(hydra.overrides.task), started, shared[0])
         except FinetuneError as error:
             forget()

@@ -25,10 +25,6 @@ def read(node: DictConfig) -> Config:
     """
     problems: list[str] = []
     config = _read(Config, node, "", problems)
-    phases = node.schedule.phases
-    for name in phases:
-        where = f"schedule.phases.{name}"
-        config.schedule.phases[name] = _read(PhaseConfig, phases[name], where, problems)
     named = tuple(problem.partition(" ")[0] for problem in problems)
     problems += [each for each in check(config) if not each.startswith(named or ("\0",))]
     if problems:
@@ -39,35 +35,60 @@ def read(node: DictConfig) -> Config:
 def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
     """Reads `node` as the dataclass `schema`, appending to `problems` what does not fit."""
     result = schema()
-    if not isinstance(node, DictConfig):
-        problems.append(
-            f"{where} must be a mapping of {', '.join(f.name for f in fields(schema))}. "
-            f"Received: {node}. Write {where}={{key: value, …}}."
-        )
+    known = {each.name: each for each in fields(schema)}
+    if not _is_mapping(node, where, f"a mapping of {', '.join(known)}", problems):
         return result
     typed = OmegaConf.structured(schema)
-    known = {each.name: each for each in fields(schema)}
     for key in node:
         path = f"{where}.{key}" if where else str(key)
         if key not in known:
             if path != "hydra":
                 problems.append(unknown_name(path, "a key of the config", str(key), known))
             continue
-        default = getattr(result, str(key))
-        if is_dataclass(default):
-            setattr(result, str(key), _read(type(default), node[key], path, problems))
-        elif not OmegaConf.is_missing(node, key) and path != "schedule.phases":
-            try:
-                OmegaConf.update(typed, str(key), node[key])
-                value = typed[str(key)]
-                plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        if OmegaConf.is_missing(node, key):
+            continue
+        default, value = getattr(result, str(key)), None
+        try:
+            value = node[key]
+            if path == "schedule.phases":
+                setattr(result, str(key), _read_phases(value, path, problems))
+            elif is_dataclass(default):
+                setattr(result, str(key), _read(type(default), value, path, problems))
+            else:
+                OmegaConf.update(typed, str(key), value)
+                read_as = typed[str(key)]
+                plain = OmegaConf.to_container(read_as) if OmegaConf.is_config(read_as) else read_as
                 setattr(result, str(key), plain)
-            except OmegaConfBaseException as error:
-                problems.append(wrong_type(path, node[key], error))
+        except (OmegaConfBaseException, OverflowError) as error:
+            problems.append(wrong_type(path, value, error))
     return result
 
 
-def wrong_type(path: str, value: Any, error: OmegaConfBaseException) -> str:
+def _read_phases(node: Any, where: str, problems: list[str]) -> dict[str, PhaseConfig]:
+    phases: dict[str, PhaseConfig] = {}
+    if _is_mapping(node, where, "a mapping from names to phases", problems):
+        for name in node:
+            path = f"{where}.{name}"
+            try:
+                value = None if OmegaConf.is_missing(node, name) else node[name]
+                phases[str(name)] = _read(PhaseConfig, value, path, problems)
+            except OmegaConfBaseException as error:
+                problems.append(wrong_type(path, None, error))
+    return phases
+
+
+def _is_mapping(node: Any, where: str, expected: str, problems: list[str]) -> bool:
+    if isinstance(node, DictConfig):
+        return True
+    received = "nothing" if node is None else node
+    problems.append(
+        f"{where} must be {expected}. Received: {received}. Write {where}={{key: value, …}}."
+    )
+    return False
+
+
+def wrong_type(path: str, value: Any, error: Exception) -> str:
     """Returns the message for a value that OmegaConf refused."""
-    reason = str(error).splitlines()[0]
-    return f"{path} must have the right type. Received: {value}. {reason}."
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    received = "nothing" if value is None or value == "" else value
+    return f"{path} must have the right type. Received: {received}. {reason}."

@@ -1,0 +1,83 @@
+"""The config that a run left in its directory, read as what it is: a file others may have edited.
+
+Nothing in it is evaluated: no interpolation, so no resolver that reads the environment, no tag, no
+`_target_`. No TensorFlow is imported.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from finetune.config import Config
+from finetune.errors import ConfigError
+from finetune.reading import read
+from finetune.record import write_atomically
+from finetune.strict_yaml import MAX_BYTES, load_strictly
+
+SAVED = Path(".hydra") / "config.yaml"
+INTERPOLATION = "${"
+
+
+def read_saved(run_directory: Path) -> Config:
+    """Returns the config that a run was started with.
+
+    Args:
+        run_directory: of the run; its ``.hydra/config.yaml`` is read.
+
+    Raises:
+        ConfigError: naming the file, for whatever is wrong in it, or for a directory of no run.
+    """
+    file = Path(run_directory) / SAVED
+    if not file.is_file():
+        raise ConfigError(
+            f"RUN_DIR must be the directory of a run, which holds {SAVED}. "
+            f"Received: {run_directory}. Give what the run was started with as hydra.run.dir."
+        )
+    with file.open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)
+    saved = load_strictly(content, str(file), aliases=False)
+    if not isinstance(saved, dict) or not saved:
+        raise ConfigError(
+            f"{file} must hold the config of a run, a mapping. Received: {type(saved).__name__}. "
+            "Use the file as Hydra wrote it."
+        )
+    problems = [
+        f"{file}: {where} must be a value that needs no evaluation. Received: {text}. "
+        "Write what it stands for."
+        for where, text in _interpolations(saved, "")
+    ]
+    if "hydra" in saved:
+        problems.append(f"{file}: hydra must be left out. Received: hydra. It is no key of a run.")
+    if problems:
+        raise ConfigError(problems)
+    try:
+        return read(OmegaConf.create(saved))
+    except ConfigError as error:
+        raise ConfigError([f"{file}: {problem}" for problem in error.problems]) from error
+
+
+def save_resolved(composed: DictConfig, run_directory: Path) -> None:
+    """Writes what interpolations stand for where Hydra saved the interpolations themselves.
+
+    Args:
+        composed: the config of the run, without the ``hydra`` node.
+        run_directory: in which Hydra has saved it.
+    """
+    file = run_directory / SAVED
+    if file.is_file() and INTERPOLATION in file.read_text(encoding="utf-8"):
+        write_atomically(file, OmegaConf.to_yaml(composed, resolve=True))
+
+
+def _interpolations(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if INTERPOLATION in key:
+                yield f"a key in {where or 'the config'}", key
+            yield from _interpolations(each, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _interpolations(each, f"{where}[{index}]")
+    elif isinstance(value, str) and INTERPOLATION in value:
+        yield where, value
