@@ -7,10 +7,13 @@ config has been checked.
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +35,8 @@ verbs
             -m, --multirun   one job for each combination of a=1,2 b=x,y
   check     compose, validate, build, and run one real step of each phase; trains nothing
   inspect   show stages, freeze plan and weight counts of every phase; trains nothing
+  resume    RUN_DIR [--allow-changed]: go on where a run stopped; a config, dataset, pretrained
+            weights or library version that is not as it was is refused unless allowed
   catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
             features --clear   empty the store of features
 
@@ -63,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        with sigterm_raised():
+            return _dispatch(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -90,6 +96,24 @@ def _dispatch(arguments: list[str]) -> int:
     return VERBS[verb](rest)
 
 
+@contextmanager
+def sigterm_raised() -> Iterator[None]:
+    """Takes SIGTERM as Ctrl-C, unless it is handled or ignored already."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _block(error: FinetuneError) -> str:
     """Returns what stderr shows: one line for one problem, a list for several."""
     if isinstance(error, ConfigError) and len(error.problems) > 1:
@@ -103,6 +127,36 @@ def _catalog(arguments: list[str]) -> int:
 
     show(arguments)
     return 0
+
+
+def _resume(arguments: list[str]) -> int:
+    flags = [each for each in arguments if each.startswith("-")]
+    given = [each for each in arguments if not each.startswith("-")]
+    if len(given) != 1 or set(flags) - {"--allow-changed"}:
+        raise ConfigError(
+            "resume must be given one run directory, and --allow-changed or nothing. Received: "
+            f"{' '.join(arguments) or 'nothing'}. Write python -m finetune resume RUN_DIR."
+        )
+    from finetune.resuming import read_run
+    from finetune.run_directory import locked
+    from finetune.saved_config import read_saved
+
+    directory, allow_changed = Path(given[0]), bool(flags)
+    config = read_saved(directory)
+    with locked(directory):
+        _log_to(directory / "finetune.log")
+        earlier = read_run(directory, config, allow_changed)
+        if earlier is None:
+            print(f"{directory} is completed: nothing is left to do")
+            return 0
+        _import_runs().resume(config, directory, earlier, allow_changed, STARTED)
+    return 0
+
+
+def _log_to(path: Path) -> None:
+    """Logs where the run has logged; as configs/hydra/job_logging/file.yaml has it."""
+    plain = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=plain, filename=path, force=True)
 
 
 def _with_config(action: str) -> Callable[[list[str]], int]:
@@ -138,22 +192,21 @@ def _import_runs() -> ModuleType:
 
 def _train(arguments: list[str]) -> int:
     """Trains through Hydra's own main, so that run directories, launchers and sweeps are Hydra's."""
-    from finetune.composition import (
-        compose_config,
-        normalise,
-        refuse_occupied,
-        run_directory,
-    )
+    from finetune.composition import compose_config, normalise, run_directory
+    from finetune.run_directory import locked, refuse_occupied
 
     overrides, search, flags = _split(arguments)
     sweeping = "--multirun" in flags or "-m" in flags
-    if sweeping:
-        _refuse_occupied_sweep(overrides, search)
-    elif not flags:
-        refuse_occupied(run_directory(compose_config(overrides, search)), overrides)
     where = [] if search is None else ["--config-dir", str(search)]
     failures: list[int] = []
-    _run_hydra([*flags, *where, *normalise(overrides)], _job(failures, sweeping))
+    with ExitStack() as held:
+        if sweeping:
+            _refuse_occupied_sweep(overrides, search)
+        elif not flags:
+            directory = run_directory(compose_config(overrides, search))
+            held.enter_context(locked(directory))  # before Hydra writes into it
+            refuse_occupied(directory, "hydra.run.dir")
+        _run_hydra([*flags, *where, *normalise(overrides)], _job(failures, sweeping))
     if not failures:
         return 0
     return failures[0] if len(set(failures)) == 1 else 1
@@ -184,12 +237,13 @@ def _split(arguments: list[str]) -> tuple[list[str], Path | None, list[str]]:
 
 
 def _refuse_occupied_sweep(overrides: list[str], search: Path | None) -> None:
-    from finetune.composition import compose_config, refuse_occupied
+    from finetune.composition import compose_config
+    from finetune.run_directory import refuse_occupied
 
     mine = [each for each in overrides if each.startswith("hydra.sweep.dir=")]
     compose_config(mine, search)
     for each in mine:
-        refuse_occupied(Path(each.partition("=")[2]), overrides)
+        refuse_occupied(Path(each.partition("=")[2]), "hydra.sweep.dir")
 
 
 def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
@@ -204,6 +258,7 @@ def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
         from hydra.core.hydra_config import HydraConfig
 
         from finetune.reading import read
+        from finetune.run_directory import locked
         from finetune.saved_config import save_resolved
 
         hydra = HydraConfig.get()
@@ -215,8 +270,9 @@ def _job(failures: list[int], sweeping: bool) -> Callable[..., None]:
                 shared.append(runs.Workbench(keep=sweeping))
             started = time.time() if sweeping else STARTED
             directory = Path(hydra.runtime.output_dir)
-            save_resolved(composed, directory)
-            runs.train(config, directory, list(hydra.overrides.task), started, shared[0])
+            with locked(directory) if sweeping else nullcontext():
+                save_resolved(composed, directory)
+                runs.train(config, directory, list(hydra.overrides.task), started, shared[0])
         except FinetuneError as error:
             forget()
             print(f"{label}{_block(error)}", file=sys.stderr)
@@ -255,5 +311,6 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "check": _with_config("check"),
     "inspect": _with_config("inspect"),
+    "resume": _resume,
     "catalog": _catalog,
 }

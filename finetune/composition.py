@@ -4,7 +4,6 @@ Hydra stops at the first override it cannot apply; here each refused override is
 the chosen groups, so that one answer lists them all. No TensorFlow is imported.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -161,19 +160,3 @@ def _unknown_key(path: str, base: list[str]) -> str:
 def run_directory(composed: DictConfig) -> Path:
     """Returns the run directory that the composed config names, without making it."""
     return Path(OmegaConf.select(composed, "hydra.run.dir"))
-
-
-def refuse_occupied(directory: Path, overrides: Sequence[str]) -> None:
-    """Refuses to write a run where another run is.
-
-    Raises:
-        ConfigError: if `directory`, or a folder directly in it, holds a record.
-    """
-    for record in (directory / "run.json", *directory.glob("*/run.json")):
-        if record.exists():
-            mine = [each for each in overrides if each.startswith(("hydra.run", "hydra.sweep"))]
-            raise ConfigError(
-                f"{mine[0].partition('=')[0] if mine else 'hydra.run.dir'} must be a directory "
-                f"without a run. Received: {directory} (it holds {os.path.relpath(record)}). "
-                "Choose another directory, or move that run away."
-            )

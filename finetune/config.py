@@ -176,6 +176,7 @@ class RuntimeConfig:
     precision: str = "auto"
     deterministic: bool = True
     steps_per_execution: int = 1
+    checkpoint_minutes: float | None = 10.0
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What the phases of a run are fed with: batches of the splits, or stored features of them."""
 
 import functools
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,7 @@ from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Feed, Source
 from finetune.features.service import FeatureService
 from finetune.features.store import features_directory
+from finetune.record import FeatureDecision
 
 
 def direct_feed(run: Run, config: Config) -> Feed:
@@ -19,13 +21,14 @@ def direct_feed(run: Run, config: Config) -> Feed:
     batch_size = config.dataset.batch_size
     examples = run.built.examples
 
-    def training(first: int, last: int) -> Any:
+    def training(first: int, last: int, skip: int = 0) -> Any:
         return pipeline.training_batches(
             examples["train"],
             batch_size=batch_size,
             seed=config.seed,
             first_epoch=first,
             last_epoch=last,
+            skip=skip,
         )
 
     def evaluation(name: str) -> Any:
@@ -54,8 +57,19 @@ def _source(examples: pipeline.Examples) -> Source:
     )
 
 
-def feature_service(run: Run, config: Config, direct: Feed) -> FeatureService:
+def feature_service(
+    run: Run,
+    config: Config,
+    direct: Feed,
+    decided: Mapping[int, FeatureDecision] | None = None,
+) -> FeatureService:
     """Returns what hands out the features of a run's phases, `direct` where they have none.
+
+    Args:
+        run: what has been built.
+        config: checked.
+        direct: what a phase is fed with that reads no features.
+        decided: see `FeatureService`.
 
     Raises:
         ConfigError: for settings that no phase could read.
@@ -90,4 +104,5 @@ def feature_service(run: Run, config: Config, direct: Feed) -> FeatureService:
         parts=built.programs.parts,
         batch_size=config.dataset.batch_size,
         seed=config.seed,
+        decided=decided,
     )

@@ -26,6 +26,8 @@ from finetune.freezing.inventory import flatten, take_inventory
 from finetune.own_data import Data, read_splits
 from finetune.reading import read
 from finetune.record import RunRecord
+from finetune.resuming import Earlier, read_run
+from finetune.run_directory import locked, refuse_occupied
 from finetune.training.device import prepare, state_kept
 from finetune.training.objective import ONE, SEVERAL, Objective
 from finetune.training.programs import Programs
@@ -63,7 +65,7 @@ class FineTuner:
         classes: label names in the order of the outputs; None: their numbers.
         overrides: anything else as on the command line: ``["optimizer=sgd",
             "dataset.batch_size=16", "features.cache=never", "seed=1"]``.
-        directory: the run directory; None: ``outputs/DATE/TIME``.
+        directory: the run directory, without a run in it; None: ``outputs/DATE/TIME`` of each fit.
         verbose: whether the terminal shows the run.
 
     Raises:
@@ -88,18 +90,20 @@ class FineTuner:
         self._stages = own_stages(model, stages)
         self._objective = _objective(model)
         self._classes = _names(classes, self._objective.num_classes)
-        now = datetime.now()
-        default = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}"
-        self._directory = default if directory is None else Path(directory)
+        self._directory = None if directory is None else Path(directory)
         self._console = runs.make_console(quiet=not verbose)
 
-    def fit(self, train: Data, validation: Data, test: Data | None = None) -> RunRecord:
+    def fit(
+        self, train: Data, validation: Data, test: Data | None = None, *, resume: bool = False
+    ) -> RunRecord:
         """Trains through all phases and writes the run directory.
 
         Args:
             train: what is learned from.
             validation: what each epoch is measured on.
             test: what the trained model is measured on, once.
+            resume: go on with the run in `directory`, exactly, with the same model, data and
+                settings; the model's own weights do not matter then.
 
         Returns:
             What ``run.json`` holds: counts, proofs and metrics of each phase.
@@ -108,13 +112,37 @@ class FineTuner:
             ConfigError: for data that do not fit the model, and phases that it cannot have.
             FrozenWeightsError: if a weight that a phase holds still has moved.
         """
-        started = time.time()
+        started, now = time.time(), datetime.now()
+        default = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}"
+        directory = default if self._directory is None else self._directory
         with _as_found(self.model):
             run = self._run(train, validation, test)
-            self._directory.mkdir(parents=True, exist_ok=True)
-            return runs.execute(
-                run, self._config, self._directory, self._overrides, started, self._console
+            with locked(directory):
+                earlier = None
+                if resume:
+                    earlier = self._earlier(directory, run)
+                else:
+                    refuse_occupied(directory, "directory")
+                return runs.execute(
+                    run,
+                    self._config,
+                    directory,
+                    self._overrides,
+                    started,
+                    self._console,
+                    earlier=earlier,
+                )
+
+    def _earlier(self, directory: Path, run: Run) -> Earlier:
+        earlier = read_run(directory, self._config, allow_changed=False)
+        if earlier is None or earlier.record is None:
+            found = "no run" if earlier is not None else "one that is completed"
+            raise ConfigError(
+                f"directory must hold a run that is not at its end. Received: {directory}, which "
+                f"holds {found}. Leave resume out to train in another directory."
             )
+        runs.require_same(run, self._config, directory, earlier, allow_changed=False)
+        return earlier
 
     def inspect(self, train: Data, validation: Data) -> None:
         """Shows stages, plan and weight counts of every phase; trains and writes nothing."""

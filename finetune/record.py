@@ -4,16 +4,19 @@ Writers are atomic: a file is either as it was or as it should be, whenever the 
 """
 
 import csv
+import hashlib
 import io
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from finetune.durable import write_atomically
+from finetune.errors import ConfigError
 
 SCHEMA = 1
 EPOCH_SECONDS = 0.5
@@ -104,9 +107,28 @@ class PhaseRecord:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class MetricRow:
+    """One line of metrics.csv; `epoch` counts in the phase, `global_epoch` in the run, from 0."""
+
+    phase: int
+    phase_name: str
+    epoch: int
+    global_epoch: int
+    split: str
+    learning_rate: float
+    loss: float
+    accuracy: float
+    seconds: float
+
+
 @dataclass
 class RunRecord:
-    """The whole of run.json; `seconds`: total, imports, startup, extraction, training, evaluation."""
+    """What run.json and metrics.csv hold.
+
+    `seconds`: total, imports, startup, extraction, training, evaluation. `history` is metrics.csv.
+    `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
+    """
 
     config: dict[str, Any]
     overrides: list[str]
@@ -123,21 +145,8 @@ class RunRecord:
     test_per_class: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One line of metrics.csv; `epoch` counts in the phase, `global_epoch` in the run, from 0."""
-
-    phase: int
-    phase_name: str
-    epoch: int
-    global_epoch: int
-    split: str
-    learning_rate: float
-    loss: float
-    accuracy: float
-    seconds: float
+    resumed: list[dict[str, Any]] = field(default_factory=list)
+    history: list[MetricRow] = field(default_factory=list)
 
 
 class Listener(Protocol):
@@ -206,14 +215,71 @@ class Listeners:
             each.phase_ended(record, phase)
 
     def run_ended(self, record: RunRecord) -> None:
-        """See `Listener`."""
-        for each in self._listeners:
-            each.run_ended(record)
+        """See `Listener`; all of them hear of it, also where one fails."""
+        with ExitStack() as stack:
+            for each in reversed(self._listeners):
+                stack.callback(each.run_ended, record)
+
+
+def to_values(record: RunRecord) -> dict[str, Any]:
+    """Returns the record as strict JSON values; numbers that are not finite become null."""
+    return _strict(asdict(record))
 
 
 def to_json(record: RunRecord) -> str:
-    """Returns strict JSON; numbers that are not finite become null."""
-    return json.dumps(_strict(asdict(record)), indent=2, ensure_ascii=False, allow_nan=False)
+    """Returns run.json, with a digest of all that it says; `history` is left to metrics.csv."""
+    values = to_values(record)
+    del values["history"]
+    sealed = {**values, "sha256": digest_of(values)}
+    return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a run.json, and checks that it is what was written.
+
+    Raises:
+        ConfigError: for one that is damaged.
+        FileNotFoundError: for none.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        seal = values.pop("sha256")
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path} must be the record of a run. Received: {error}.") from error
+    if seal != digest_of(values):
+        raise ConfigError(
+            f"{path} must be as the run wrote it. Received: values that do not match its sha256. "
+            f"Write it anew from the run's checkpoint: python -m finetune resume {path.parent}."
+        )
+    return values
+
+
+def digest_of(values: Any) -> str:
+    """Returns the sha256 of JSON values, whatever the order of their keys and their spaces."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def go_on(record: RunRecord, earlier: Mapping[str, Any]) -> None:
+    """Takes what an earlier process has come to into the record of a run that goes on.
+
+    Args:
+        record: of the run as it is built now; changed in place.
+        earlier: what `to_values` returned then.
+    """
+    record.features = [FeatureDecision(**each) for each in earlier["features"]]
+    record.phases = [_phase(each) for each in earlier["phases"]]
+    record.history = [MetricRow(**each) for each in earlier["history"]]
+    record.seconds = dict(earlier["seconds"])
+    record.peak_memory_bytes = earlier["peak_memory_bytes"]
+    record.resumed = list(earlier["resumed"])
+
+
+def _phase(values: Mapping[str, Any]) -> PhaseRecord:
+    phase = PhaseRecord(**values)
+    if phase.frozen_proof is not None:
+        phase.frozen_proof = FrozenProof(**values["frozen_proof"])
+    return phase
 
 
 def _strict(value: Any) -> Any:
@@ -239,7 +305,6 @@ class RecordListener:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._rows: list[MetricRow] = []
         self._written = -math.inf
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -260,8 +325,7 @@ class RecordListener:
         """Writes nothing."""
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
-        """Takes the rows; writes if the last time was some time ago."""
-        self._rows += rows
+        """Writes if the last time was some time ago."""
         if time.monotonic() - self._written >= EPOCH_SECONDS:
             self._write(record)
 
@@ -275,8 +339,8 @@ class RecordListener:
 
     def _write(self, record: RunRecord) -> None:
         self._written = time.monotonic()
-        if self._rows:
-            write_atomically(self._directory / "metrics.csv", to_csv(self._rows))
+        if record.history:
+            write_atomically(self._directory / "metrics.csv", to_csv(record.history))
         write_atomically(self._directory / "run.json", to_json(record))
 
 

@@ -4,13 +4,12 @@ import csv
 import functools
 import io
 import logging
-import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +31,7 @@ from finetune.record import (
     Listeners,
     RecordListener,
     RunRecord,
+    to_values,
 )
 from finetune.reporting.console import (
     Console,
@@ -40,13 +40,15 @@ from finetune.reporting.console import (
     show_check,
     show_plan,
 )
+from finetune.resuming import Earlier, differences, require_allowed, versions
 from finetune.training.bookkeeping import phase_record
+from finetune.training.checkpoints import Checkpoints
 from finetune.training.evaluation import Report, report
+from finetune.training.keeping import Keeping
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.trainer import SameFeed, Trainer
 
 log = logging.getLogger(__name__)
-PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
 
 
 def train(
@@ -72,6 +74,63 @@ def train(
         return execute(run, config, directory, overrides, started, console, imports)
 
 
+def resume(
+    config: Config, directory: Path, earlier: Earlier, allow_changed: bool, started: float
+) -> RunRecord:
+    """Goes on with a run from its last checkpoint.
+
+    Args:
+        config: of the run directory, checked.
+        directory: the run directory.
+        earlier: what the run has come to.
+        allow_changed: whether data, pretrained weights and device may differ.
+        started: clock time of the command's start.
+
+    Raises:
+        ConfigError: naming what is not as it was.
+    """
+    console = make_console()
+    run = _build_aloud(config, console, Workbench())
+    earlier = require_same(run, config, directory, earlier, allow_changed)
+    overrides = () if earlier.record is None else earlier.record["overrides"]
+    with _damage_named(run):
+        return execute(run, config, directory, overrides, started, console, earlier=earlier)
+
+
+def require_same(
+    run: Run, config: Config, directory: Path, earlier: Earlier, allow_changed: bool
+) -> Earlier:
+    """Compares data, pretrained weights and device with those that a run was begun with.
+
+    Returns:
+        What the run has come to, with the changes noted, where they are allowed.
+
+    Raises:
+        ConfigError: naming every change that is not allowed.
+    """
+    if earlier.record is None:
+        return earlier
+    now = _identity(to_values(_record(run, config, ())))
+    changed = tuple(differences(_identity(earlier.record), now))
+    require_allowed(directory, changed, allow_changed)
+    return replace(earlier, changed=(*earlier.changed, *changed))
+
+
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what of a record says on what it was computed.
+
+    The weights of a user's own model are in its checkpoints, whatever the model holds now.
+    """
+    own = record["backbone"]["source"] == "own"
+    backbone = ("source", "preprocessing_sha256", *(() if own else ("weights_sha256",)))
+    return {
+        "dataset.fingerprint": record["dataset"]["fingerprint"],
+        "dataset.classes": record["dataset"]["classes"],
+        **{f"backbone.{key}": record["backbone"][key] for key in backbone},
+        **{f"device.{key}": value for key, value in record["device"].items()},
+    }
+
+
 def execute(
     run: Run,
     config: Config,
@@ -80,8 +139,9 @@ def execute(
     started: float,
     console: Console,
     imports: float = 0.0,
+    earlier: Earlier | None = None,
 ) -> RunRecord:
-    """Trains what has been built and writes the run directory.
+    """Trains what has been built and writes the run directory, which the caller holds.
 
     Args:
         run: what has been built.
@@ -91,13 +151,15 @@ def execute(
         started: clock time (`time.time`) of the command's start.
         console: where to show the run.
         imports: seconds from `started` until the libraries were there.
+        earlier: what an earlier process has come to; None: nothing.
     """
     from finetune.reporting.tensorboard import TensorBoardListener
 
     record = _record(run, config, overrides)
     record.seconds["imports"] = imports
     direct = direct_feed(run, config)
-    features = feature_service(run, config, direct)
+    decided = None if earlier is None else earlier.decided
+    features = feature_service(run, config, direct, decided)
     record.features = features.decisions()
     write_atomically(
         directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
@@ -109,10 +171,12 @@ def execute(
             RecordListener(directory),
             TensorBoardListener(directory / "tensorboard"),
             ConsoleListener(
-                console, directory, direct.num_steps * sum(p.epochs for p in run.phases)
+                console, directory, direct.num_steps, sum(p.epochs for p in run.phases)
             ),
         ]
     )
+    if earlier is None:
+        earlier = Earlier(Checkpoints(directory / "checkpoints"), None, None)
     Trainer(
         run.built.inventory,
         run.phases,
@@ -124,7 +188,12 @@ def execute(
         listener=listeners,
         assess=functools.partial(_assess, run),
         finish=lambda: run.built.save(directory / "model"),
-        checkpoint_dir=directory / "checkpoints",
+        keeping=Keeping(
+            earlier.checkpoints,
+            config.runtime.checkpoint_minutes,
+            earlier.start,
+            whole=run.built.origin.source == "own",
+        ),
         standardise=config.head.standardise == "auto",
         started=started,
     ).run()
@@ -146,18 +215,25 @@ def try_out(run: Run, config: Config, console: Console) -> None:
 
     one = replace(
         feed,
-        training=lambda first, last: feed.training(first, last).take(1),
+        training=lambda first, last, skip=0: feed.training(first, last).take(1),
         validation=lambda: feed.validation().take(1),
         test=None if feed.test is None else lambda: feed.test().take(1),  # type: ignore[misc]
         num_steps=1,
         steps_per_execution=1,
     )
-    phases = tuple(replace(phase, epochs=1, solver="gradient") for phase in run.phases)
+    phases = [replace(phase, epochs=1, solver="gradient") for phase in run.phases]
+    infos = run.built.inventory.infos
+
+    def size(index: int) -> int:
+        return sum(i.parameters for i in infos if i.path in run.plans[index].trainable)
+
+    # What needs the most memory comes first: that it fails is known soonest.
+    order = sorted(range(len(phases)), key=size, reverse=True)
     record = _record(run, config, ())
     Trainer(
         run.built.inventory,
-        phases,
-        run.plans,
+        [phases[index] for index in order],
+        [run.plans[index] for index in order],
         SameFeed(one),
         OptimizerSettings(**asdict(config.optimizer)),
         run.built.programs,
@@ -165,6 +241,7 @@ def try_out(run: Run, config: Config, console: Console) -> None:
         listener=Listeners([]),
         assess=functools.partial(_assess, run),
     ).run()
+    record.phases = [record.phases[order.index(index)] for index in range(len(phases))]
     show_check(console, record)
 
 
@@ -236,7 +313,7 @@ def _record(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
         config=asdict(config),
         overrides=list(overrides),
         seed=config.seed,
-        versions={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        versions=versions(),
         device=run.built.device.as_record(),
         backbone=BackboneRecord(
             **asdict(run.built.origin),

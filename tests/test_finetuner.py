@@ -380,7 +380,7 @@ def test_flags_layers_and_the_process_are_given_back(tmp_path, verb):
 
 
 def test_a_changed_layer_is_not_given_the_features_of_the_old_one(tmp_path):
-    def train(double):
+    def train(double, run):
         class Own(keras.layers.Layer):
             def call(self, inputs):
                 return inputs * 2 if double else inputs + 1
@@ -392,10 +392,10 @@ def test_a_changed_layer_is_not_given_the_features_of_the_old_one(tmp_path):
             keras.Model(inputs, dense(3, "out")(x)), stages={"low": ["below", "own"]},
             overrides=["schedule.phases.head.epochs=1", "features.cache=always",
                        f"features.dir={tmp_path}/f"],
-            directory=tmp_path / "run", verbose=False,
+            directory=tmp_path / run, verbose=False,
         ).fit(data(), data(8)).phases[0].features["samples_extracted"]  # fmt: skip
 
-    assert [train(False), train(False), train(True)] == [48, 0, 48]
+    assert [train(False, "a"), train(False, "b"), train(True, "c")] == [48, 0, 48]
 
 
 def test_names_of_classes_are_labels_too(tmp_path):
@@ -440,8 +440,9 @@ def test_data_of_the_wrong_kind_are_refused_before_training(tmp_path, train, val
 def test_a_dataset_of_single_pairs_and_a_list_of_inputs_are_read(tmp_path):
     inputs, labels = data(20)
     single = tf.data.Dataset.from_tensor_slices((inputs, labels))
-    shared = {"directory": tmp_path / "run", "verbose": False}
-    record = finetune.FineTuner(functional(), TWO_PHASES, stages=RULE, **shared).fit(single, single)
+    record = finetune.FineTuner(
+        functional(), TWO_PHASES, stages=RULE, directory=tmp_path / "single", verbose=False
+    ).fit(single, single)
     assert record.dataset.splits == {"train": 20, "validation": 20}
     left, right = keras.Input((6,)), keras.Input((2,))
     x = dense(4, "below")(keras.layers.Concatenate()([left, right]))
@@ -449,7 +450,8 @@ def test_a_dataset_of_single_pairs_and_a_list_of_inputs_are_read(tmp_path):
     given = [inputs, inputs[:, :2].tolist()], labels
     record = finetune.FineTuner(
         model, overrides=["schedule.phases.head.epochs=1", "features.cache=always",
-                          f"features.dir={tmp_path}/f"], **shared,
+                          f"features.dir={tmp_path}/f"],
+        directory=tmp_path / "list", verbose=False,
     ).fit(given, given, given)  # fmt: skip
     assert record.phases[0].features["cached"] and record.test
 

@@ -56,6 +56,7 @@ def test_the_listener_keeps_both_files(tmp_path):
     listener = RecordListener(tmp_path / "run")
     listener.run_started(record)
     row = MetricRow(0, "head", 0, 0, "train", 0.1, 1 / 3, 0.5, 0.2)
+    record.history.append(row)
     listener.epoch_ended(record, record.phases[0], [row])
     record.status = "completed"
     listener.run_ended(record)

@@ -40,7 +40,13 @@ class Examples:
 
 
 def training_batches(
-    examples: Examples, *, batch_size: int, seed: int, first_epoch: int, last_epoch: int
+    examples: Examples,
+    *,
+    batch_size: int,
+    seed: int,
+    first_epoch: int,
+    last_epoch: int,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Makes the shuffled batches of the epochs `first_epoch` to `last_epoch` (exclusive).
 
@@ -53,6 +59,7 @@ def training_batches(
         seed: 0..2**32-1.
         first_epoch: global number of the first epoch, from 0.
         last_epoch: the epoch after the last one.
+        skip: batches of the first epoch to leave out.
 
     Returns:
         Batches of inputs and targets, and of weights where there are any.
@@ -64,6 +71,7 @@ def training_batches(
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         rows = _shuffled(examples.num_examples, seed, epoch)
+        rows = rows.skip(_at(first_epoch, epoch, skip * batch_size))
         epochs = tf.data.Dataset.from_tensors(epoch).repeat()
         return tf.data.Dataset.zip(epochs, read(rows, epoch), rows.batch(batch_size))
 
@@ -74,7 +82,7 @@ def training_batches(
         return inputs, targets, *weights
 
     batches = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(one_epoch)
-    steps = (last_epoch - first_epoch) * examples.num_steps(batch_size)
+    steps = (last_epoch - first_epoch) * examples.num_steps(batch_size) - skip
     return ordered(batches.map(batch_of), steps)
 
 
@@ -102,7 +110,12 @@ def single_pass(examples: Examples, *, batch_size: int, view: int | None) -> tf.
 
 
 def epoch_order(
-    num_examples: int, batch_size: int, seed: int, first_epoch: int, last_epoch: int
+    num_examples: int,
+    batch_size: int,
+    seed: int,
+    first_epoch: int,
+    last_epoch: int,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Makes batches of row numbers; arguments as in `training_batches`.
 
@@ -112,9 +125,15 @@ def epoch_order(
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
         batches = _shuffled(num_examples, seed, epoch).batch(batch_size)
+        batches = batches.skip(_at(first_epoch, epoch, skip))
         return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), batches)
 
     return tf.data.Dataset.range(first_epoch, last_epoch).flat_map(order)
+
+
+def _at(first_epoch: int, epoch: tf.Tensor, number: int) -> Any:
+    """Returns `number` in the first epoch and 0 in all others."""
+    return tf.where(epoch == first_epoch, tf.constant(number, tf.int64), tf.constant(0, tf.int64))
 
 
 def _shuffled(num_examples: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -36,13 +36,22 @@ class Source:
     weights: np.ndarray | None = None
 
 
+class Training(Protocol):
+    """Makes the batches that a phase trains on."""
+
+    def __call__(self, first: int, last: int, skip: int = 0) -> tf.data.Dataset:
+        """See `Feed`."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Feed:
     """What one phase is fitted on.
 
     Args:
         model: the task model, or its part above a cut; both share their weights.
-        training: (first epoch, last epoch exclusive) -> batches of exactly those epochs.
+        training: (first epoch, last epoch exclusive, batches of the first one to skip) -> batches
+            of exactly those epochs.
         validation: -> batches of the validation split.
         test: -> batches of the test split; None where another feed has them.
         num_steps: optimizer updates in one epoch.
@@ -56,7 +65,7 @@ class Feed:
     """
 
     model: keras.Model
-    training: Callable[[int, int], tf.data.Dataset]
+    training: Training
     validation: Callable[[], tf.data.Dataset]
     test: Callable[[], tf.data.Dataset] | None
     num_steps: int
@@ -79,6 +88,7 @@ def training_batches(
     seed: int,
     first_epoch: int,
     last_epoch: int,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Makes the batches that `finetune.datasets.pipeline.training_batches` makes, from features.
 
@@ -91,12 +101,13 @@ def training_batches(
         seed: of the order, as in the pipeline.
         first_epoch: global number of the first epoch.
         last_epoch: the epoch after the last one.
+        skip: batches of the first epoch to leave out.
     """
     gather = _gatherer(views, targets, weights, dtypes)
-    order = epoch_order(len(targets), batch_size, seed, first_epoch, last_epoch)
+    order = epoch_order(len(targets), batch_size, seed, first_epoch, last_epoch, skip)
     steps = -(-len(targets) // batch_size)
     batches = order.map(gather)
-    return ordered(batches, steps * (last_epoch - first_epoch))
+    return ordered(batches, steps * (last_epoch - first_epoch) - skip)
 
 
 def evaluation_batches(

@@ -47,6 +47,7 @@ class FeatureService:
         parts: models above cuts that are made already; filled.
         batch_size: rows of a step.
         seed: of the order of the rows.
+        decided: what an earlier process has decided, by index of the phase: it stays.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class FeatureService:
         parts: dict[Cut, Part],
         batch_size: int,
         seed: int,
+        decided: Mapping[int, FeatureDecision] | None = None,
     ) -> None:
         self._inventory, self._phases, self._plans = inventory, phases, plans
         self._sources, self._settings = sources, settings
@@ -75,7 +77,7 @@ class FeatureService:
             self._cuts = [find_cut(graph, inventory, plan) for plan in plans]
             self._items = Items(graph, inventory.variables, sources, settings, context, label)
         self._ready = [ready_at(cut, index, plans) for index, cut in enumerate(self._cuts)]
-        self._decisions: dict[int, FeatureDecision] = {}
+        self._decisions = dict(decided or {})
         self._prefixes: dict[tuple[Cut, ...], extraction.Prefix] = {}
         self._weights: dict[tuple[int, Cut], str] = {}
         self._check()
@@ -84,6 +86,10 @@ class FeatureService:
         """Returns what is known before training: one decision a phase, in order."""
         self._decide(0)
         return [self._decisions.get(i) or self._later(i) for i in range(len(self._phases))]
+
+    def decided(self) -> dict[int, FeatureDecision]:
+        """Returns the decisions so far, by index of the phase; they do not change any more."""
+        return dict(self._decisions)
 
     def open(self, index: int, progress: extraction.Progress) -> Feed:
         """Returns the feed of a phase whose plan has been applied; extracts what is missing.
@@ -304,7 +310,7 @@ class FeatureService:
         graph = self._graph_of(cut)
         dtypes = [str(graph.specs[edge].dtype) for edge in cut.edges]
 
-        def training(first: int, last: int) -> Any:
+        def training(first: int, last: int, skip: int = 0) -> Any:
             return feeding.training_batches(
                 entries["train"],
                 self._sources["train"].targets,
@@ -314,6 +320,7 @@ class FeatureService:
                 seed=self._seed,
                 first_epoch=first,
                 last_epoch=last,
+                skip=skip,
             )
 
         def evaluation(split: str) -> Any:

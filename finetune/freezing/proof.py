@@ -46,3 +46,16 @@ def require_unchanged(phase: str, before: Mapping[str, str], after: Mapping[str,
             f"{len(changed)} changed ({shown}). Something outside the optimizer wrote to them; "
             "the model of this phase is not saved."
         )
+
+
+def require_same(phase: str, now: Mapping[str, str], combined: str) -> None:
+    """Fails where what a phase holds still is not what it was when the phase began.
+
+    Raises:
+        FrozenWeightsError: for a checkpoint that does not fit the pretrained weights.
+    """
+    if combine(now) != combined:
+        raise FrozenWeightsError(
+            f"phase {phase} must go on with the frozen weights that it began with. Received: "
+            "others. The pretrained weights, or the checkpoint, are of another run."
+        )

@@ -40,10 +40,11 @@ class ConsoleListener:
     Args:
         console: where to.
         directory: the run directory, named at the end.
-        total_steps: optimizer updates of the whole schedule.
+        num_steps: optimizer updates of an epoch.
+        num_epochs: of the whole schedule.
     """
 
-    def __init__(self, console: Console, directory: Path, total_steps: int) -> None:
+    def __init__(self, console: Console, directory: Path, num_steps: int, num_epochs: int) -> None:
         self._console = console
         self._directory = directory
         self._progress = Progress(
@@ -56,9 +57,8 @@ class ConsoleListener:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._total_steps = total_steps
+        self._num_steps, self._num_epochs = num_steps, num_epochs
         self._planned_steps = 0
-        self._num_steps = 0
         self._task: TaskID | None = None
 
     def run_started(self, record: RunRecord) -> None:
@@ -78,8 +78,17 @@ class ConsoleListener:
             self._print(f"[dim]preprocessing: {escape(cells)}[/]")
         self._console.print()
         self._console.print(features_table(record))
+        if record.resumed:
+            at = record.resumed[-1]
+            self._print(
+                f"goes on in phase {at['phase'] + 1}, after {at['epoch']} epochs"
+                + (f" and {at['step']} steps" if at["step"] else "")
+            )
+        ended = [phase for phase in record.phases if phase.frozen_proof is not None]
+        self._planned_steps = self._num_steps * sum(phase.epochs_planned for phase in ended)
         self._progress.start()
-        self._task = self._progress.add_task("", total=self._total_steps, rate="")
+        total = self._num_steps * self._num_epochs
+        self._task = self._progress.add_task("", total=total, rate="")
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Prints the phase's header and its weight counts (weights / parameters)."""
@@ -100,7 +109,6 @@ class ConsoleListener:
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
     ) -> None:
         """Moves the bar on."""
-        self._num_steps = num_steps
         if self._task is None or self._progress.disable:
             return
         self._progress.update(
@@ -158,6 +166,7 @@ class ConsoleListener:
             self._print(f"next    tensorboard --logdir {where}/tensorboard")
         else:
             self._print(f"\n[bold red]{record.status}[/]; what there is: {where}")
+            self._print(f"go on   python -m finetune resume {where}")
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)

@@ -26,7 +26,8 @@ class TensorBoardListener:
         self._epoch = 0
 
     def run_started(self, record: RunRecord) -> None:
-        """Writes nothing."""
+        """Writes nothing; a run that goes on goes on at its epoch."""
+        self._epoch = max((row.global_epoch + 1 for row in record.history), default=0)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Writes ``counts/STATE_weights`` and ``counts/STATE_parameters`` at the global epoch."""

@@ -73,6 +73,7 @@ class OptimizerGroups:
             if any(phases):
                 self._group_of[info.path] = (info.stage, phases)
         self._optimizers: dict[tuple[str, tuple[bool, ...]], keras.optimizers.Optimizer] = {}
+        self._slots: dict[tuple[str, tuple[bool, ...]], dict[str, dict[str, Any]]] = {}
         self._joined: dict[frozenset[str], keras.optimizers.MultiOptimizer] = {}
 
     def for_phase(self, plan: FreezePlan, rates: Mapping[str, float]) -> keras.optimizers.Optimizer:
@@ -86,7 +87,7 @@ class OptimizerGroups:
         for path in plan.trainable:
             group = self._group_of[path]
             if group not in self._optimizers:
-                self._optimizers[group] = self._make(group, rates[group[0]])
+                self._optimizers[group] = self._make(group)
             optimizer = self._optimizers[group]
             optimizer.learning_rate = rates[group[0]]
             chosen[id(self._inventory.variables[path])] = optimizer
@@ -103,12 +104,60 @@ class OptimizerGroups:
                 if variable is not rate:  # every slot of Keras' optimizers starts at zero
                     variable.assign(np.zeros(variable.shape, variable.dtype))
 
-    def of_weight(self, path: str) -> keras.optimizers.Optimizer:
-        """Returns the optimizer of a weight that trains in the phase last asked for."""
-        return self._optimizers[self._group_of[path]]
+    def slots(self, path: str) -> dict[str, Any]:
+        """Returns the optimizer's variables of a weight, by slot, once it has trained."""
+        return self._slots_of(self._group_of[path])[path]
 
-    def _make(self, group: tuple[str, tuple[bool, ...]], rate: float) -> Any:
-        optimizer = self._settings.make(rate)
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns the optimizer state of each weight that has trained, as ``SLOT:PATH``.
+
+        Slots are Keras' own (``momentum``, ``velocity``, …), and ``iterations``: the updates that
+        the weight has had.
+        """
+        result = {}
+        for group, optimizer in self._optimizers.items():
+            for path, slots in self._slots_of(group).items():
+                result[f"iterations:{path}"] = to_numpy(optimizer.iterations)
+                result |= {f"{slot}:{path}": to_numpy(each) for slot, each in slots.items()}
+        return result
+
+    def load(self, state: Mapping[str, np.ndarray]) -> list[str]:
+        """Puts back what `state` returned, also of another schedule's groups.
+
+        A group takes the fewest updates that its weights have had, and starts anew with a weight
+        that has had none.
+
+        Returns:
+            The slots that have no value, or one of another shape: they are at their start.
+        """
+        lacking = []
+        for group in dict.fromkeys(self._group_of.values()):
+            paths = [path for path, each in self._group_of.items() if each == group]
+            counts = [state.get(f"iterations:{path}") for path in paths]
+            if all(count is None for count in counts):
+                continue  # it has not trained yet
+            if group not in self._optimizers:
+                self._optimizers[group] = self._make(group)
+            iterations: Any = self._optimizers[group].iterations
+            iterations.assign(min(0 if c is None else int(c) for c in counts))
+            for path, slots in self._slots_of(group).items():
+                for slot, variable in slots.items():
+                    value = state.get(f"{slot}:{path}")
+                    if value is None or value.shape != tuple(variable.shape):
+                        lacking.append(f"{slot}:{path}")
+                    else:
+                        variable.assign(value)
+        return lacking
+
+    def _slots_of(self, group: tuple[str, tuple[bool, ...]]) -> dict[str, dict[str, Any]]:
+        if group not in self._slots:
+            members = [path for path, each in self._group_of.items() if each == group]
+            weights = {path: self._inventory.variables[path] for path in members}
+            self._slots[group] = slots_of(self._optimizers[group], weights)
+        return self._slots[group]
+
+    def _make(self, group: tuple[str, tuple[bool, ...]]) -> Any:
+        optimizer = self._settings.make(0.0)  # the rate is the phase's
         members = [i for i in self._inventory.infos if self._group_of.get(i.path) == group]
         variables = self._inventory.variables
         undecayed = [variables[i.path] for i in members if i.is_bias or i.is_norm]
@@ -117,12 +166,27 @@ class OptimizerGroups:
         optimizer.build([variables[i.path] for i in members])
         return optimizer
 
-    def state(self) -> dict[str, Any]:
-        """Returns every optimizer variable by group and name, as NumPy arrays."""
-        result = {}
-        for (stage, phases), optimizer in self._optimizers.items():
-            prefix = f"{stage}:{''.join(str(int(on)) for on in phases)}"
-            for index, variable in enumerate(optimizer.variables):
-                value = to_numpy(variable)
-                result[f"{prefix}/{index}/{variable.path}"] = value
-        return result
+
+def slots_of(
+    optimizer: keras.optimizers.Optimizer, weights: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Returns the optimizer's variables of each weight by the name of what they hold.
+
+    Keras names them ``WEIGHT_SLOT``, and makes them in the order of the weights.
+
+    Args:
+        optimizer: built.
+        weights: all that it was built for, in that order.
+    """
+    found: dict[str, dict[str, Any]] = {path: {} for path in weights}
+    prefixes = {path: f"{each.path.replace('/', '_')}_" for path, each in weights.items()}
+    shared = (optimizer.iterations, getattr(optimizer, "_learning_rate", None))
+    for variable in optimizer.variables:
+        if any(variable is each for each in shared):
+            continue
+        fitting = [path for path, prefix in prefixes.items() if variable.name.startswith(prefix)]
+        longest = max(len(prefixes[path]) for path in fitting)
+        slot = variable.name[longest:]
+        owners = [p for p in fitting if len(prefixes[p]) == longest and slot not in found[p]]
+        found[owners[0]][slot] = variable
+    return found

@@ -5,7 +5,7 @@ run that differs in nothing else starts from the same weights and the same optim
 what the run before has compiled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -38,7 +38,8 @@ class Programs:
         self._groups: OptimizerGroups | None = None
         self._groups_key: Any = None
         self._compiled: dict[int, Any] = {}
-        self._heads: dict[tuple[int, int], StandardisedHead] = {}
+        self._heads: dict[str, StandardisedHead] = {}
+        self._saved_heads: dict[str, np.ndarray] = {}
         self._start = _values(inventory.model) if reused else None
 
     @property
@@ -60,10 +61,26 @@ class Programs:
 
     def standardised(self, head: LinearHead) -> StandardisedHead:
         """Returns what puts the head into standardised coordinates, the same one each time."""
-        layers = (id(head.first), id(head.dense))
-        if layers not in self._heads:
-            self._heads[layers] = StandardisedHead(head)
-        return self._heads[layers]
+        name = f"{head.first.path}+{head.dense.path}"
+        if name not in self._heads:
+            self._heads[name] = StandardisedHead(head)
+            prefix = f"{name}:"
+            saved = {k: v for k, v in self._saved_heads.items() if k.startswith(prefix)}
+            if saved:
+                self._heads[name].load({k.removeprefix(prefix): v for k, v in saved.items()})
+        return self._heads[name]
+
+    def heads(self) -> dict[str, np.ndarray]:
+        """Returns the state of every standardised head, as ``HEAD:NAME``."""
+        return {
+            f"{name}:{key}": value
+            for name, head in self._heads.items()
+            for key, value in head.state().items()
+        }
+
+    def load_heads(self, state: Mapping[str, np.ndarray]) -> None:
+        """Lets heads begin where `heads` found them."""
+        self._saved_heads = dict(state)
 
     def optimizers(
         self, settings: OptimizerSettings, plans: Sequence[FreezePlan]

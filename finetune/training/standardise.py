@@ -8,7 +8,7 @@ dL/dK = s dL/dK' + m dL/db', and so do the moments of the optimizer.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,24 +73,54 @@ class StandardisedHead:
     def enter(
         self,
         statistics: Statistics,
-        of_kernel: keras.optimizers.Optimizer,
-        of_bias: keras.optimizers.Optimizer,
+        of_kernel: Mapping[str, Any],
+        of_bias: Mapping[str, Any],
+        inside: bool = False,
     ) -> None:
-        """Changes to the coordinates of `statistics`; the moments in the optimizers change too."""
-        dense = self._head.dense
+        """Changes to the coordinates of `statistics`; the moments in the optimizers change too.
+
+        Args:
+            statistics: of the features.
+            of_kernel: the kernel's optimizer variables by slot.
+            of_bias: the bias' ones.
+            inside: whether head and moments have these coordinates already, as after `load`.
+        """
         self._statistics = statistics
         self._mean.assign(statistics.mean.astype(np.float32))
         self._scale.assign(statistics.scale.astype(np.float32))
-        kernel, bias = self._values()
-        self._assign(kernel * statistics.scale[:, None], bias + statistics.mean @ kernel)
-        kernel_slots, bias_slots = _slots(of_kernel, dense.kernel), _slots(of_bias, dense.bias)
         self._pairs = [
-            (name, slot, bias_slots[name])
-            for name, slot in kernel_slots.items()
-            if name in bias_slots
+            (name, slot, of_bias[name]) for name, slot in of_kernel.items() if name in of_bias
         ]
-        self._turn(1 / statistics.scale, -statistics.mean / statistics.scale)
+        if not inside:
+            kernel, bias = self._values()
+            self._assign(kernel * statistics.scale[:, None], bias + statistics.mean @ kernel)
+            self._turn(1 / statistics.scale, -statistics.mean / statistics.scale)
         self._wrap()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns what a later process needs to go on from here, the head's own values aside."""
+        result = {"mean": self._statistics.mean, "scale": self._statistics.scale}
+        if self._before is not None:
+            statistics, left, arrived = self._before
+            result |= {"before/mean": statistics.mean, "before/scale": statistics.scale}
+            for name, values in (("left", left), ("arrived", arrived)):
+                result |= {f"{name}/{index}": value for index, value in enumerate(values)}
+        return result
+
+    @property
+    def statistics(self) -> Statistics:
+        """Those that it was entered with last, also in the process that this one goes on from."""
+        return self._statistics
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Puts back what `state` returned."""
+        if "before/mean" in state:
+            left, arrived = (
+                [state[f"{name}/{i}"] for i in range(sum(k.startswith(name) for k in state))]
+                for name in ("left", "arrived")
+            )
+            self._before = (Statistics(state["before/mean"], state["before/scale"]), left, arrived)
+        self._statistics = Statistics(state["mean"], state["scale"])
 
     def fold(self) -> None:
         """Gives the head its plain coordinates and its own `call` back."""
@@ -149,13 +179,3 @@ class StandardisedHead:
                 turned = factor[:, None] * of_kernel + offset[:, None] * of_bias
             slot.assign(turned.astype(np.float32))
         self._before = (self._statistics, given, [to_numpy(slot) for _, slot, _ in self._pairs])
-
-
-def _slots(optimizer: keras.optimizers.Optimizer, weight: Any) -> dict[str, Any]:
-    """Returns the optimizer's variables for one weight by the name of what they hold."""
-    prefix = f"{weight.path.replace('/', '_')}_"
-    found = {}
-    for variable in optimizer.variables:
-        if variable.name.startswith(prefix) and variable.shape == weight.shape:
-            found[variable.name.removeprefix(prefix)] = variable
-    return found

@@ -33,7 +33,7 @@ def play(listener):
 def test_a_run_reads_as_a_report(tmp_path, terminal):
     out = io.StringIO()
     console = Console(file=out, width=80, force_terminal=terminal, no_color=True)
-    play(ConsoleListener(console, tmp_path, 3))
+    play(ConsoleListener(console, tmp_path, 1, 3))
     text = out.getvalue()
     for words in ("depth(0)", "1 weights held still: 0 changed", "test accuracy 25.00%",
                   "validation loss 0.5000 accuracy 62.50%", "[bold]d[/]", "run.json"):  # fmt: skip

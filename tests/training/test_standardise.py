@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from finetune.features.cut import LinearHead
 from finetune.training.exact import fit_exact_head
+from finetune.training.optimizers import slots_of
 from finetune.training.standardise import StandardisedHead, Statistics, statistics_of
 
 RANDOM = np.random.default_rng(0)
@@ -21,6 +22,11 @@ def make_head(optimizer):
     model = keras.Model(inputs, dense(first(inputs)))
     optimizer.build([dense.kernel, dense.bias])
     return model, LinearHead(first, dense)
+
+
+def head_slots(optimizer, head):
+    weights = dict(zip(("kernel", "bias"), head.weights, strict=True))
+    return slots_of(optimizer, weights).values()
 
 
 def gradients(model, dense):
@@ -45,7 +51,7 @@ def test_the_head_gives_the_same_logits_before_during_and_after():
     before = model(FEATURES).numpy()
     kernel = head.dense.kernel.numpy()
     standardised = StandardisedHead(head)
-    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
+    standardised.enter(statistics_of([FEATURES]), *head_slots(optimizer, head))
     np.testing.assert_allclose(model(FEATURES).numpy(), before, atol=1e-4)
     assert not np.allclose(head.dense.kernel.numpy(), kernel)
     standardised.fold()
@@ -61,7 +67,7 @@ def test_first_moments_change_as_gradients_do():
     for slot, gradient in zip(slots, plain, strict=True):
         slot.assign(gradient)
     standardised = StandardisedHead(head)
-    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
+    standardised.enter(statistics_of([FEATURES]), *head_slots(optimizer, head))
     for slot, gradient in zip(slots, gradients(model, head.dense), strict=True):
         np.testing.assert_allclose(slot.numpy(), gradient, rtol=1e-3, atol=1e-5)
     standardised.fold()
@@ -74,7 +80,7 @@ def test_what_was_compiled_inside_evaluates_the_plain_head_afterwards():
     model, head = make_head(optimizer)
     before = model(FEATURES).numpy()
     standardised = StandardisedHead(head)
-    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
+    standardised.enter(statistics_of([FEATURES]), *head_slots(optimizer, head))
     compiled = tf.function(model)
     np.testing.assert_allclose(compiled(FEATURES), before, atol=1e-4)
     standardised.fold()
@@ -86,13 +92,13 @@ def test_second_moments_come_back_where_nothing_trained_between():
     model, head = make_head(optimizer)
     standardised = StandardisedHead(head)
     statistics = statistics_of([FEATURES])
-    standardised.enter(statistics, optimizer, optimizer)
+    standardised.enter(statistics, *head_slots(optimizer, head))
     squares = [gradient**2 for gradient in gradients(model, head.dense)]
     for slot, value in zip(optimizer._velocities, squares, strict=True):
         slot.assign(value)
     standardised.fold()
     assert np.any(optimizer._velocities[0].numpy() != squares[0])
-    standardised.enter(statistics, optimizer, optimizer)
+    standardised.enter(statistics, *head_slots(optimizer, head))
     np.testing.assert_array_equal(optimizer._velocities[0].numpy(), squares[0])
 
 
@@ -109,7 +115,7 @@ def test_second_moments_stay_bounds():
     for slot, gradient in zip(optimizer._velocities, gradients(model, head.dense), strict=True):
         slot.assign(gradient**2)
     standardised = StandardisedHead(head)
-    standardised.enter(statistics_of([FEATURES]), optimizer, optimizer)
+    standardised.enter(statistics_of([FEATURES]), *head_slots(optimizer, head))
     for slot, gradient in zip(optimizer._velocities, gradients(model, head.dense), strict=True):
         assert np.all(slot.numpy() >= gradient**2 * 0.999 - 1e-9)
 

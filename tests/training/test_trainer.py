@@ -61,8 +61,8 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None, exec
     def batches():
         return one
 
-    def training(first, last):
-        return one.repeat(last - first)
+    def training(first, last, skip=0):
+        return one.repeat(last - first).skip(skip)
 
     feed = Feed(inventory.model, training, batches, batches, 3, executions)
     plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]

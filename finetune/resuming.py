@@ -1,0 +1,114 @@
+"""What a run directory says of the run in it, and whether it can go on as it was begun."""
+
+import logging
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from finetune import __version__
+from finetune.config import Config
+from finetune.errors import ConfigError
+from finetune.record import FeatureDecision, read_json
+from finetune.training.checkpoints import Checkpoint, Checkpoints
+
+log = logging.getLogger(__name__)
+PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """A run that is not at its end.
+
+    Args:
+        checkpoints: of the run directory.
+        start: what it goes on from; None: it has not come to its first checkpoint.
+        record: as `finetune.record.to_values` returned it; None where nothing was written yet.
+        changed: what is not as it was, where that is allowed.
+    """
+
+    checkpoints: Checkpoints
+    start: Checkpoint | None
+    record: Mapping[str, Any] | None
+    changed: tuple[str, ...] = ()
+
+    @property
+    def decided(self) -> dict[int, FeatureDecision]:
+        """What was decided about storing features; void where anything has changed."""
+        if self.start is None or self.changed:
+            return {}
+        decided = self.start.state["features"]
+        return {int(index): FeatureDecision(**each) for index, each in decided.items()}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a run's numbers depend on."""
+    found = {"python": platform.python_version(), "finetune": __version__}
+    return found | {package: version(package) for package in PACKAGES}
+
+
+def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | None:
+    """Reads where the run in a directory has come to; the caller holds the directory.
+
+    Args:
+        directory: the run directory.
+        config: that the run would go on with.
+        allow_changed: whether it may differ from the one the run began with.
+
+    Returns:
+        The run; None where it is completed, and everything it wrote down is whole.
+
+    Raises:
+        ConfigError: for a run that cannot go on, naming every change that is not allowed.
+    """
+    try:
+        record = read_json(directory / "run.json")
+    except (ConfigError, FileNotFoundError) as error:
+        if isinstance(error, ConfigError):
+            log.warning("%s", error)
+        record = None
+    if record is not None and record["status"] == "completed" and (directory / "model").is_dir():
+        return None
+    checkpoints = Checkpoints(directory / "checkpoints")
+    start = checkpoints.latest()
+    if start is not None:
+        record = start.state["record"]
+    changed: tuple[str, ...] = ()
+    if record is not None:
+        changed = (
+            *differences(record["config"], asdict(config)),
+            *differences(record["versions"], versions(), "versions"),
+        )
+        require_allowed(directory, changed, allow_changed)
+    return Earlier(checkpoints, start, record, changed)
+
+
+def require_allowed(directory: Path, changed: tuple[str, ...], allow_changed: bool) -> None:
+    """Refuses to go on with what is not as it was.
+
+    Raises:
+        ConfigError: naming every change, unless all are allowed.
+    """
+    for each in changed:
+        log.warning("the run goes on with a change: %s", each)
+    if changed and not allow_changed:
+        raise ConfigError(
+            f"{directory} must go on with what it was begun with. Received: {'; '.join(changed)}. "
+            "Put that back, or let the run go on with it: --allow-changed."
+        )
+
+
+def differences(was: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Yields every value that differs between two nested mappings, with its path."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in {**was, **now}:
+            where = f"{path}.{key}" if path else str(key)
+            yield from differences(was.get(key), now.get(key), where)
+    elif _plain(was) != _plain(now):
+        yield f"{path} was {was}, is {now}"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

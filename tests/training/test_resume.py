@@ -1,0 +1,462 @@
+"""A run killed at any step and taken up again ends as one that was never killed, bit for bit."""
+
+import json
+import shutil
+import signal
+
+import keras
+import numpy as np
+import pytest
+from tensorflow.python.framework import config as tf_config
+
+from finetune.datasets.dataset import Split
+from finetune.datasets.pipeline import Examples, evaluation_batches, training_batches
+from finetune.datasets.readers import ArrayReader
+from finetune.errors import ConfigError, FrozenWeightsError, StorageError, TrainingError
+from finetune.features.cut import LinearHead
+from finetune.features.feeding import Feed
+from finetune.freezing.inventory import take_inventory, to_numpy
+from finetune.freezing.plan import make_plan
+from finetune.freezing.policies import FreezeRule
+from finetune.freezing.schedule import Phase
+from finetune.record import (
+    BackboneRecord,
+    DatasetRecord,
+    Listeners,
+    RunRecord,
+    digest_of,
+    to_values,
+)
+from finetune.training import keeping
+from finetune.training.checkpoints import Checkpoints
+from finetune.training.evaluation import report
+from finetune.training.keeping import Keeping, position_of
+from finetune.training.objective import ONE, Objective
+from finetune.training.optimizers import OptimizerSettings
+from finetune.training.programs import Programs
+from finetune.training.trainer import SameFeed, Trainer
+from tests.conftest import make_tiny
+
+PROBE = FreezeRule("depth", unfreeze_depth=0)
+TOP = FreezeRule("depth", unfreeze_depth=1)
+ALL = FreezeRule("none")
+# 3 steps an epoch: a probe, a phase that stops early and ends with its best weights, all of it.
+PHASES = [
+    Phase("probe", 2, 0.1, PROBE),
+    Phase("top", 6, 0.2, TOP, batch_norm="train", patience=1, restore_best=True),
+    Phase("all", 2, 0.01, ALL, batch_norm="train", stage_lr_decay=0.5),
+]
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.normal(size=(20, 8, 8, 1)).astype("float32")
+LABELS = (IMAGES.mean((1, 2, 3)) > 0).astype("int32")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing is saved on the way out."""
+
+
+class Spy:
+    """Counts the steps of one process, and calls `on_step` at each."""
+
+    def __init__(self, on_step=lambda steps: None):
+        self.steps, self.on_step = 0, on_step
+
+    def run_started(self, record): ...
+
+    def phase_started(self, record, phase): ...
+
+    def extracting(self, what, done, total): ...
+
+    def step(self, phase, epoch, step, num_steps, logs):
+        self.steps += 1
+        self.on_step(self.steps)
+
+    def epoch_ended(self, record, phase, rows): ...
+
+    def phase_ended(self, record, phase): ...
+
+    def run_ended(self, record): ...
+
+
+class Run:
+    """One process of a run: a model built anew, and a trainer for it."""
+
+    def __init__(
+        self, directory, on_step=lambda steps: None, *, phases=PHASES, optimizer="adam",
+        minutes=None, whole=False, standardise=False, seed=0, finish=None,
+    ):  # fmt: skip
+        self.inventory = take_inventory(*make_tiny(dropout=0.2, seed=seed))
+        model = self.inventory.model
+        split = Split("train", IMAGES, LABELS, "", None)
+        examples = Examples(split, ArrayReader(), LABELS)
+
+        def training(first, last, skip=0):
+            return training_batches(
+                examples, batch_size=8, seed=3, first_epoch=first, last_epoch=last, skip=skip
+            )
+
+        def evaluation():
+            return evaluation_batches(examples, batch_size=8)
+
+        head = {}
+        if standardise:
+            dense = model.get_layer("logits")
+            below = keras.Model(model.inputs, model.get_layer("pooler").output)
+            head = {
+                "head": LinearHead(dense, dense),
+                "head_features": lambda: iter([below.predict(IMAGES, verbose=0)]),
+            }
+        feed = Feed(model, training, evaluation, evaluation, 3, **head)
+        plans = [make_plan(p, self.inventory.infos, self.inventory.stage_names) for p in phases]
+        self.record = RunRecord(
+            config={"dataset": {"batch_size": 8}}, overrides=[], seed=0, versions={}, device={},
+            backbone=BackboneRecord(name="tiny", source="t", weights_sha256="", stages=[]),
+            dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[],
+                                  splits={}),
+        )  # fmt: skip
+        self.spy, objective = Spy(on_step), Objective(ONE, 3)
+        self.programs = Programs(self.inventory, objective)
+        kept = None
+        if directory is not None:
+            checkpoints = Checkpoints(directory)
+            kept = Keeping(checkpoints, minutes, checkpoints.latest(), whole)
+        self.settings = OptimizerSettings(optimizer)
+        self.plans = plans
+        self.trainer = Trainer(
+            self.inventory, phases, plans, SameFeed(feed), self.settings, self.programs,
+            record=self.record, listener=Listeners([self.spy]), keeping=kept, finish=finish,
+            assess=lambda outputs: report(outputs, LABELS, "abc", objective),
+        )  # fmt: skip
+
+    def run(self):
+        self.trainer.run()
+        return self
+
+    def end(self):
+        """Returns all that the run came to, timing aside."""
+        values = to_values(self.record)
+        for phase in values["phases"]:
+            del phase["seconds"]
+        for row in values["history"]:
+            del row["seconds"]
+        kept = {k: values[k] for k in ("phases", "history", "test", "test_per_class", "status")}
+        variables = {str(i): to_numpy(v) for i, v in enumerate(self.inventory.model.variables)}
+        optimizers = self.programs.optimizers(self.settings, self.plans).state()
+        return kept, variables | optimizers
+
+
+def kill_at(step):
+    def on_step(steps):
+        if steps == step:
+            raise Killed
+
+    return on_step
+
+
+def interrupt_at(step):
+    def on_step(steps):
+        if steps == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    return on_step
+
+
+@pytest.fixture(autouse=True, scope="module")
+def deterministic():
+    """TensorFlow's kernels give the same bits each time."""
+    tf_config.enable_op_determinism()
+    yield
+    tf_config.disable_op_determinism()
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_kept(monkeypatch):
+    """As if each epoch took long; and SIGTERM is heard, as under the command line."""
+    monkeypatch.setattr(keeping, "EPOCH_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "SAVING_SHARE", 1e9)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def never_killed():
+    """What runs without any checkpoint come to, by their settings; each is run once."""
+    known = {}
+
+    def end_of(**settings):
+        key = repr(settings)
+        if key not in known:
+            known[key] = Run(None, **settings).run().end()
+        return known[key]
+
+    return end_of
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys()
+    for name, value in one[1].items():
+        np.testing.assert_array_equal(value, other[1][name], err_msg=name)
+
+
+def test_the_schedule_has_what_makes_resuming_hard(never_killed):
+    record, variables = never_killed()
+    assert [p["stopped_by"] for p in record["phases"]] == ["epochs", "patience", "epochs"]
+    top = record["phases"][1]
+    assert top["best_epoch"] < 2 + top["epochs_run"] - 1  # the best weights are not the last
+    assert any("seed" in each.path for each in Run(None).inventory.model.variables)
+
+
+# Steps 1, 4, 8: first ones of an epoch, inside ones, one after a phase change; 3, 6: last ones.
+@pytest.mark.parametrize(
+    ("step", "minutes"),
+    [(1, None), (8, None), (17, None), (3, 0.0), (5, 0.0), (12, 0.0), (20, 0.0)],
+)
+def test_killed_at_a_step(tmp_path, never_killed, step, minutes):
+    with pytest.raises(Killed):
+        Run(tmp_path, kill_at(step), minutes=minutes).run()
+    again = Run(tmp_path, minutes=minutes)
+    position = position_of(Checkpoints(tmp_path).latest())
+    done = position.epoch * 3 + position.step
+    assert done == (step - 1 if minutes == 0.0 else (step - 1) // 3 * 3)
+    assert_same(again.run().end(), never_killed())
+    assert again.spy.steps == 3 * len(again.record.history) // 2 - done  # none is taken twice
+
+
+@pytest.mark.parametrize("step", [2, 9])
+def test_asked_to_stop_at_a_step_it_is_kept_to_the_step(tmp_path, never_killed, step):
+    first = Run(tmp_path, interrupt_at(step))
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    assert first.record.status == "interrupted"
+    position = position_of(Checkpoints(tmp_path).latest())
+    assert (position.epoch * 3 + position.step, bool(position.logs)) == (step, step % 3 == 0)
+    assert_same(Run(tmp_path).run().end(), never_killed())
+
+
+@pytest.mark.parametrize("settings", [{"standardise": True}, {"optimizer": "rmsprop"}], ids=repr)
+def test_killed_again_and_again(tmp_path, never_killed, settings):
+    phases = [Phase("probe", 1, 0.1, PROBE), Phase("again", 2, 0.1, PROBE), PHASES[2]]
+    killed = 0
+    while True:
+        try:
+            process = Run(tmp_path, kill_at(5), phases=phases, minutes=0.0, **settings).run()
+            break
+        except Killed:
+            killed += 1
+    assert killed == 3  # 15 steps, of which each killed process keeps 4
+    assert_same(process.end(), never_killed(phases=phases, **settings))
+    assert len(process.record.resumed) == 3
+
+
+def test_the_loss_scale_of_mixed_precision_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "clear_session", lambda: None)  # it resets the policy
+    phases = [PHASES[2]]
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        whole = Run(None, phases=phases).run()
+        assert isinstance(whole.inventory.model.optimizer, keras.optimizers.LossScaleOptimizer)
+        with pytest.raises(Killed):
+            Run(tmp_path, kill_at(5), phases=phases, minutes=0.0).run()
+        scales = Checkpoints(tmp_path).latest().arrays["training"]
+        assert scales["scale:step_counter"] == 4
+        assert_same(Run(tmp_path, phases=phases).run().end(), whole.end())
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def test_stopped_in_a_validation(tmp_path, never_killed, monkeypatch):
+    events = []
+
+    def stop(self, epoch, logs):
+        events.append(epoch)
+        if len(events) == 4:  # the first batch of the second epoch's validation
+            signal.raise_signal(signal.SIGTERM)
+        return validated(self, epoch, logs)
+
+    validated = Trainer._validated_batch
+    monkeypatch.setattr(Trainer, "_validated_batch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path).run()
+    monkeypatch.undo()
+    position = position_of(Checkpoints(tmp_path).latest())
+    assert (position.epoch, position.step) == (1, 3)
+    again = Run(tmp_path)
+    assert_same(again.run().end(), never_killed())
+
+
+def test_killed_after_the_last_phase_only_the_test_is_left(tmp_path, never_killed):
+    def die():
+        raise Killed
+
+    with pytest.raises(Killed):
+        Run(tmp_path, finish=die).run()
+    finished = []
+    again = Run(tmp_path, finish=lambda: finished.append(1)).run()
+    assert again.spy.steps == 0 and finished == [1]
+    assert_same(again.end(), never_killed())
+
+
+def test_weights_that_never_moved_are_kept_where_nothing_else_has_them(tmp_path, never_killed):
+    with pytest.raises(Killed):
+        Run(tmp_path, kill_at(4), whole=True).run()
+    assert len(Checkpoints(tmp_path).latest().arrays["weights"]) == 15
+    # A model with other weights goes on as if it had the first one's.
+    assert_same(Run(tmp_path, whole=True, seed=5).run().end(), never_killed())
+
+
+def test_only_what_has_moved_is_kept_where_the_rest_can_be_loaded(tmp_path):
+    with pytest.raises(Killed):
+        Run(tmp_path, kill_at(4)).run()
+    checkpoint = Checkpoints(tmp_path).latest()
+    assert sorted(checkpoint.arrays["weights"]) == ["logits/bias", "logits/kernel"]
+    with pytest.raises(FrozenWeightsError, match="phase probe must go on with the frozen weights"):
+        Run(tmp_path, seed=5).run()
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path):
+    phases = [Phase("calm", 1, 0.01, PROBE), Phase("hot", 3, 1e30, ALL)]
+    with pytest.raises(TrainingError, match="phase hot, epoch 1, step 1, at learning rate 1e"):
+        Run(tmp_path, phases=phases, optimizer="sgd").run()
+    checkpoint = Checkpoints(tmp_path).latest()
+    assert position_of(checkpoint).phase == 1
+    assert all(np.isfinite(each).all() for each in checkpoint.arrays["weights"].values())
+
+
+def test_out_of_memory_names_phase_and_batch_size(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def exhausted(self, current, start):
+        if current.phase.name == "top":
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(Trainer, "_fit", exhausted)
+    monkeypatch.setattr(Trainer, "_score", lambda self, metrics: 0.0)
+    run = Run(tmp_path, phases=[PHASES[1]])
+    with pytest.raises(
+        TrainingError, match=r"dataset.batch_size must be.*phase top.*depth\(1\).*Received: 8.*OOM"
+    ):
+        run.run()
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path):
+    run = Run(tmp_path, phases=[PHASES[0], Phase("worse", 3, 3.0, ALL)]).run()
+    losses = [r.loss for r in run.record.history if r.split == "validation"]
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 3
+    best = json.loads((paths[0] / "checkpoint.json").read_text())
+    assert best["score"] == -min(losses)
+    assert best["state"]["position"]["epoch"] == int(np.argmin(losses)) + 1
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """The checkpoints of a run killed in its third epoch."""
+    directory = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keeping, "EPOCH_SECONDS", 0.0)
+        patch.setattr(keeping, "SAVING_SHARE", 1e9)
+        with pytest.raises(Killed):
+            Run(directory, kill_at(8)).run()
+    assert len(list(directory.iterdir())) == 2
+    return directory
+
+
+@pytest.fixture
+def killed(two_checkpoints, tmp_path):
+    """A copy of them."""
+    return shutil.copytree(two_checkpoints, tmp_path / "checkpoints")
+
+
+FILES = ["checkpoint.json", "weights.safetensors", "optimizer.safetensors", "seeds.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_found_and_the_checkpoint_before_is_used(killed, name, caplog):
+    _, newest = sorted(killed.iterdir())
+    whole = (newest / name).read_bytes()
+    for place in np.linspace(0, len(whole) - 1, 40).astype(int):
+        content = bytearray(whole)
+        content[place] ^= 0x10
+        (newest / name).write_bytes(content)
+        caplog.clear()
+        found = Checkpoints(killed).latest()
+        if whole[place : place + 1].isspace() and position_of(found).epoch == 2:
+            assert name == "checkpoint.json"  # a space between two values
+        else:
+            assert position_of(found).epoch == 1
+            assert f"checkpoint {newest} is damaged" in caplog.text
+            newest.with_name(f"{newest.name}.damaged").rename(newest)
+    (newest / name).write_bytes(whole)
+    assert position_of(Checkpoints(killed).latest()).epoch == 2
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_short_or_gone_is_found(killed, name):
+    newest = max(killed.iterdir())
+    whole = (newest / name).read_bytes()
+    for content in (b"", whole[:-1], whole + b"x"):
+        (newest / name).write_bytes(content)
+        assert position_of(Checkpoints(killed).latest()).epoch == 1
+        newest.with_name(f"{newest.name}.damaged").rename(newest)
+    (newest / name).unlink()
+    assert position_of(Checkpoints(killed).latest()).epoch == 1
+
+
+def test_a_run_goes_on_from_the_checkpoint_before(killed, never_killed):
+    newest = max(killed.iterdir())
+    (newest / "weights.safetensors").write_bytes(b"")
+    assert_same(Run(killed).run().end(), never_killed())
+    assert (killed / f"{newest.name}.damaged").is_dir()
+
+
+def test_nothing_is_begun_anew_where_every_checkpoint_is_damaged(killed):
+    for each in killed.iterdir():
+        (each / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(
+        ConfigError, match=r"must hold a whole checkpoint. Received: 2, all damaged"
+    ):
+        Checkpoints(killed).latest()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, never_killed, monkeypatch):
+    from finetune.training import checkpoints
+
+    def full(arrays, path):
+        raise checkpoints.SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+
+    def fill(steps):
+        if steps == 5:
+            monkeypatch.setattr(checkpoints, "save_file", full)
+
+    with pytest.raises(
+        StorageError, match=r"must have room.*No space left.*what was written before"
+    ):
+        Run(tmp_path, fill).run()
+    monkeypatch.undo()
+    assert position_of(Checkpoints(tmp_path).latest()).epoch == 1
+    assert_same(Run(tmp_path).run().end(), never_killed())
+
+
+def test_a_checkpoint_of_another_model_is_refused(killed):
+    checkpoints = Checkpoints(killed)
+    checkpoint = checkpoints.latest()
+    arrays = dict(checkpoint.arrays)
+    arrays["weights"] = {"logits/kernel": np.zeros((9, 9), np.float32)}
+    checkpoints.save(type(checkpoint)(arrays, checkpoint.state))
+    with pytest.raises(ConfigError, match=r"must be of this model.*logits/kernel \(9, 9\)"):
+        Run(killed).run()
+
+
+def test_no_name_in_a_checkpoint_leads_outside(killed):
+    newest = max(killed.iterdir())
+    manifest = json.loads((newest / "checkpoint.json").read_text())
+    manifest["files"] = {"../../secret.safetensors": "0" * 64}
+    del manifest["sha256"]
+    text = json.dumps({**manifest, "sha256": digest_of(manifest)})
+    (newest / "checkpoint.json").write_text(text)
+    assert position_of(Checkpoints(killed).latest()).epoch == 1  # the one before
