@@ -35,8 +35,8 @@ verbs
             -m, --multirun   one job for each combination of a=1,2 b=x,y
   check     compose, validate, build, and run one real step of each phase; trains nothing
   inspect   show stages, freeze plan and weight counts of every phase; trains nothing
-  resume    RUN_DIR [--allow-changed]: go on where a run stopped; a config, dataset, pretrained
-            weights or library version that is not as it was is refused unless allowed
+  resume    RUN_DIR: go on where a run stopped, exactly
+            --allow-changed [OVERRIDES…]   also with another config, dataset, backbone or library
   catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
             features --clear   empty the store of features
 
@@ -132,23 +132,25 @@ def _catalog(arguments: list[str]) -> int:
 def _resume(arguments: list[str]) -> int:
     flags = [each for each in arguments if each.startswith("-")]
     given = [each for each in arguments if not each.startswith("-")]
-    if len(given) != 1 or set(flags) - {"--allow-changed"}:
+    if not given or any("=" not in each for each in given[1:]) or set(flags) - {"--allow-changed"}:
         raise ConfigError(
-            "resume must be given one run directory, and --allow-changed or nothing. Received: "
-            f"{' '.join(arguments) or 'nothing'}. Write python -m finetune resume RUN_DIR."
+            "resume must be given one run directory, then overrides and --allow-changed, if any. "
+            f"Received: {' '.join(arguments) or 'nothing'}. Write python -m finetune resume RUN_DIR."
         )
     from finetune.resuming import read_run
     from finetune.run_directory import locked
-    from finetune.saved_config import read_saved
+    from finetune.saved_config import read_saved, save
 
     directory, allow_changed = Path(given[0]), bool(flags)
-    config = read_saved(directory)
+    config = read_saved(directory, given[1:])
     with locked(directory):
         _log_to(directory / "finetune.log")
         earlier = read_run(directory, config, allow_changed)
         if earlier is None:
             print(f"{directory} is completed: nothing is left to do")
             return 0
+        if earlier.changed:
+            save(config, directory)
         _import_runs().resume(config, directory, earlier, allow_changed, STARTED)
     return 0
 

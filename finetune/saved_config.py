@@ -4,27 +4,29 @@ Nothing in it is evaluated: no interpolation, so no resolver that reads the envi
 `_target_`. No TensorFlow is imported.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from finetune.config import Config
+from finetune.durable import write_atomically
 from finetune.errors import ConfigError
 from finetune.reading import read
-from finetune.record import write_atomically
 from finetune.strict_yaml import MAX_BYTES, load_strictly
 
 SAVED = Path(".hydra") / "config.yaml"
 INTERPOLATION = "${"
 
 
-def read_saved(run_directory: Path) -> Config:
+def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
     """Returns the config that a run was started with.
 
     Args:
         run_directory: of the run; its ``.hydra/config.yaml`` is read.
+        overrides: ``KEY=VALUE``, put in the place of what is saved; values are YAML.
 
     Raises:
         ConfigError: naming the file, for whatever is wrong in it, or for a directory of no run.
@@ -43,6 +45,13 @@ def read_saved(run_directory: Path) -> Config:
             f"{file} must hold the config of a run, a mapping. Received: {type(saved).__name__}. "
             "Use the file as Hydra wrote it."
         )
+    node = OmegaConf.create(saved)
+    for each in overrides:
+        key, equals, value = each.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{each} must be KEY=VALUE. Received: {each}. Write seed=1.")
+        OmegaConf.update(node, key, load_strictly(value.encode(), each), force_add=True)
+    saved = OmegaConf.to_container(node)
     problems = [
         f"{file}: {where} must be a value that needs no evaluation. Received: {text}. "
         "Write what it stands for."
@@ -53,9 +62,14 @@ def read_saved(run_directory: Path) -> Config:
     if problems:
         raise ConfigError(problems)
     try:
-        return read(OmegaConf.create(saved))
+        return read(node)
     except ConfigError as error:
         raise ConfigError([f"{file}: {problem}" for problem in error.problems]) from error
+
+
+def save(config: Config, run_directory: Path) -> None:
+    """Writes what a run goes on with in the place of what it was started with."""
+    write_atomically(run_directory / SAVED, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
 
 def save_resolved(composed: DictConfig, run_directory: Path) -> None:

@@ -188,7 +188,9 @@ def require_finite(phase: Phase, epoch: int, where: str, loss: float) -> None:
         rate = f"schedule.phases.{phase.name}.learning_rate={phase.learning_rate / 10:g}"
         raise TrainingError(
             f"the loss must stay finite. Received: {loss} in phase {phase.name}, epoch {epoch}, "
-            f"{where}, at learning rate {phase.learning_rate:g}. Try {rate} or optimizer.clipnorm=1."
+            f"{where}, at learning rate {phase.learning_rate:g}. Go on from the last checkpoint with "
+            f"another: python -m finetune resume RUN_DIR --allow-changed {rate} (or "
+            "optimizer.clipnorm=1)."
         )
 
 

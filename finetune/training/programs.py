@@ -72,11 +72,12 @@ class Programs:
 
     def heads(self) -> dict[str, np.ndarray]:
         """Returns the state of every standardised head, as ``HEAD:NAME``."""
-        return {
+        live = {
             f"{name}:{key}": value
             for name, head in self._heads.items()
             for key, value in head.state().items()
         }
+        return self._saved_heads | live  # those of phases that are yet to come again too
 
     def load_heads(self, state: Mapping[str, np.ndarray]) -> None:
         """Lets heads begin where `heads` found them."""

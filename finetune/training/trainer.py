@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from finetune.errors import TrainingError
+from finetune.errors import ConfigError, TrainingError
 from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
@@ -184,6 +184,7 @@ class Trainer:
         start = self._start
         if start is not None:
             go_on(self._record, start.state["record"])
+            self._require_same_phases()
             self._position = position_of(start)
             self._live.load(start.arrays)
             self._programs.load_heads(part(start.arrays.get("training", {}), "head"))
@@ -195,6 +196,16 @@ class Trainer:
         self._listener.run_started(self._record)
         if start is None:
             self._save()  # what has been decided holds from here on
+
+    def _require_same_phases(self) -> None:
+        """Refuses another schedule than the one whose phases have run, in those phases."""
+        ran = [phase.name for phase in self._record.phases]
+        now = [phase.name for phase in self._phases]
+        if now[: len(ran)] != ran:
+            raise ConfigError(
+                f"schedule.phases must begin with the phases that have run: {', '.join(ran)}. "
+                f"Received: {', '.join(now)}. Change what comes after them."
+            )
 
     def _test(self, feed: Feed | None) -> None:
         if self._assess is None or not self._phases:

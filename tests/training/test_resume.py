@@ -237,7 +237,7 @@ def test_asked_to_stop_at_a_step_it_is_kept_to_the_step(tmp_path, never_killed, 
 
 @pytest.mark.parametrize("settings", [{"standardise": True}, {"optimizer": "rmsprop"}], ids=repr)
 def test_killed_again_and_again(tmp_path, never_killed, settings):
-    phases = [Phase("probe", 1, 0.1, PROBE), Phase("again", 2, 0.1, PROBE), PHASES[2]]
+    phases = [PHASES[0], Phase("all", 1, 0.01, ALL), Phase("again", 2, 0.1, PROBE)]
     killed = 0
     while True:
         try:

@@ -1,0 +1,231 @@
+"""`resume`: what it goes on with, what it refuses, and what a second process on a run is told."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune.cli import main
+from finetune.run_directory import locked
+from finetune.training.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "backbone=resnet_mini", "dataset=digits", "dataset.max_samples=40", "dataset.batch_size=16",
+    "schedule.phases.head.epochs=2", "head.dropout=0.1", "features.cache=never",
+    "+schedule.phases.top={epochs: 1, learning_rate: 0.001, freeze: {policy: stages, "
+    "stages: [stage3]}}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was asked to stop at its fourth step, in its second epoch."""
+    directory = tmp_path_factory.mktemp("stopped") / "run"
+    steps = []
+
+    def stop(self, epoch, step, logs):
+        steps.append(step)
+        if len(steps) == 4:
+            signal.raise_signal(signal.SIGTERM)
+        stepped(self, epoch, step, logs)
+
+    stepped = Trainer._stepped
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_stepped", stop)
+        assert main([*TINY, f"hydra.run.dir={directory}"]) == 130
+    record = json.loads((directory / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    return directory
+
+
+@pytest.fixture
+def run(stopped, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(stopped, tmp_path / "run")
+
+
+def resumed(directory, *more):
+    return main(["resume", str(directory), *more])
+
+
+def record_of(directory):
+    return json.loads((directory / "run.json").read_text())
+
+
+def test_a_run_goes_on_and_is_then_completed(run, capsys):
+    assert resumed(run) == 0
+    record = record_of(run)
+    assert record["status"] == "completed" and record["test"]
+    assert record["resumed"] == [{"phase": 0, "epoch": 1, "step": 1}]
+    assert [phase["epochs_run"] for phase in record["phases"]] == [2, 1]
+    assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert "goes on in phase 1, after 1 epochs and 1 steps" in capsys.readouterr().out
+    assert resumed(run) == 0
+    assert "is completed" in capsys.readouterr().out
+    # A flipped digit in the record of a completed run: it is found, and written anew.
+    text = (run / "run.json").read_text()
+    (run / "run.json").write_text(text.replace('"epochs_run": 2', '"epochs_run": 3'))
+    assert resumed(run) == 0
+    assert record_of(run)["phases"] == record["phases"]
+    assert "values that do not match its sha256" in (run / "finetune.log").read_text()
+
+
+def test_a_change_is_refused_by_name_unless_it_is_allowed(run, capsys):
+    change = "schedule.phases.top.learning_rate=0.01"
+    assert resumed(run, change) == 2
+    said = capsys.readouterr().err
+    assert "schedule.phases.top.learning_rate was 0.001, is 0.01" in said
+    assert "--allow-changed" in said
+    assert resumed(run, change, "--allow-changed") == 0
+    record = record_of(run)
+    assert record["config"]["schedule"]["phases"]["top"]["learning_rate"] == 0.01
+    assert record["phases"][1]["learning_rates"]["head"] == 0.01
+    assert "the run goes on with a change" in (run / "finetune.log").read_text()
+    assert resumed(run) == 0  # the saved config has the change
+
+
+def test_another_config_version_or_dataset_is_refused_by_name(run, capsys, monkeypatch):
+    saved = run / ".hydra/config.yaml"
+    config = saved.read_text()
+    saved.write_text(config.replace("batch_size: 16", "batch_size: 8"))
+    assert resumed(run) == 2
+    assert "dataset.batch_size was 16, is 8" in capsys.readouterr().err
+    saved.write_text(config)
+    from finetune import resuming, runs
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "version", lambda package: "9.9")
+        assert resumed(run) == 2
+        assert "versions.keras was" in (said := capsys.readouterr().err) and "is 9.9" in said
+    with monkeypatch.context() as patch:
+        identity = runs._identity
+
+        def other(record):
+            found = identity(record)
+            return found | {"dataset.fingerprint": found["dataset.fingerprint"][::-1]}
+
+        known = []
+        patch.setattr(
+            runs,
+            "_identity",
+            lambda r: known.append(r) or (other if len(known) > 1 else identity)(r),
+        )
+        assert resumed(run) == 2
+        assert "dataset.fingerprint was" in capsys.readouterr().err
+
+
+def test_the_phases_that_have_run_stay(run, capsys):
+    text = (run / ".hydra/config.yaml").read_text()
+    (run / ".hydra/config.yaml").write_text(text.replace("    head:\n", "    probe:\n"))
+    assert resumed(run, "--allow-changed") == 2
+    assert "must begin with the phases that have run: head" in capsys.readouterr().err
+
+
+def test_a_batch_size_that_is_allowed_to_change_begins_the_epoch_anew(run):
+    assert resumed(run, "--allow-changed", "dataset.batch_size=8") == 0
+    assert "epoch 1 begins anew" in (run / "finetune.log").read_text()
+    assert record_of(run)["status"] == "completed"
+
+
+def test_a_run_that_never_came_to_a_checkpoint_begins(run):
+    shutil.rmtree(run / "checkpoints")
+    (run / "run.json").unlink()
+    assert resumed(run) == 0
+    assert record_of(run)["resumed"] == []
+    assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "must be given one run directory"),
+        (["{run}", "twice"], "must be given one run directory"),
+        (["{run}", "--force"], "must be given one run directory"),
+        (["{run}/model"], "RUN_DIR must be the directory of a run"),
+        (["{run}", "seed=1"], "seed was 0, is 1"),
+        (["{run}", "sede=1"], "sede must be a key of the config"),
+        (["{run}", "dataset.batch_size=0"], "dataset.batch_size must be"),
+    ],
+)
+def test_what_cannot_be_resumed(run, capsys, arguments, message):
+    before = sorted(p.name for p in run.iterdir())
+    assert main(["resume", *(each.format(run=run) for each in arguments)]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(p.name for p in run.iterdir()) == before
+
+
+def test_two_processes_on_one_run(run, tmp_path, capsys):
+    with locked(run):
+        assert resumed(run) == 2
+        assert "that no other run writes to" in capsys.readouterr().err
+    busy = tmp_path / "busy"
+    with locked(busy):
+        assert main([*TINY, f"hydra.run.dir={busy}"]) == 2
+        assert "that no other run writes to" in capsys.readouterr().err
+    assert sorted(p.name for p in busy.iterdir()) == [".lock"]
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    code = (
+        "import os, pathlib, sys; from finetune.run_directory import locked\n"
+        "held = locked(pathlib.Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
+    )
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
+    assert died.returncode == -9 and (tmp_path / ".lock").exists()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_run_is_not_written_over_another(run, capsys):
+    assert main([*TINY, f"hydra.run.dir={run}"]) == 2
+    assert f"let it go on: python -m finetune resume {run}" in capsys.readouterr().err
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from finetune.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def limited(size, *arguments):
+    """Runs a command that may write no file longer than `size` bytes: a disk that is full."""
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, str(size), *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(run):
+    # The weights and moments of stage3 (11 MB) do not fit any more; the head's do.
+    result = limited(2_000_000, "resume", str(run))
+    assert result.returncode == 1, result.stderr
+    assert "must have room to be written" in result.stderr and "File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert record_of(run)["status"] == "failed"
+    assert resumed(run) == 0
+    record = record_of(run)
+    assert record["status"] == "completed"
+    assert [phase["epochs_run"] for phase in record["phases"]] == [2, 1]
+
+
+@pytest.mark.slow
+def test_killed_by_force_and_by_request_it_ends_the_same():
+    result = subprocess.run(
+        [sys.executable, "scripts/torture_run.py", "--kills", "3", *TINY_TORTURE],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "3 kills survived" in result.stdout
+    assert result.stdout.count("the same\n") >= 4
+
+
+TINY_TORTURE = ["dataset.max_samples=60", "schedule.from_depth=0", "schedule.to_depth=1"]
