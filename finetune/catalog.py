@@ -17,6 +17,7 @@ from finetune.composition import config_dir
 from finetune.config import POLICIES
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.errors import ConfigError, unknown_name
+from finetune.printable import printable
 
 CLEAR = "--clear"
 _DIRECTORY = "features.dir="
@@ -40,7 +41,8 @@ def show(arguments: Sequence[str]) -> None:
                 f"{' '.join(names) or 'no catalog'}. Use: catalog features {CLEAR}."
             )
         store = _store(arguments)
-        console.print(Text(f"{decimal(store.clear())} removed from {store.directory}"))
+        text = f"{decimal(store.clear())} removed from {store.directory}"
+        console.print(Text(printable(text)))
         return
     for number, name in enumerate(names or CATALOGS):
         if number:
@@ -143,9 +145,9 @@ def _features(arguments: Sequence[str]) -> Table:
         )
         used = time.strftime("%y-%m-%d %H:%M", time.localtime(each.used))
         cells = [made["label"], split, made["cut"], f"{each.num_samples:,}"]
-        table.add_row(*map(Text, cells), decimal(each.num_bytes), used)
+        table.add_row(*(Text(printable(cell)) for cell in cells), decimal(each.num_bytes), used)
     total = decimal(sum(each.num_bytes for each in entries))
-    table.caption = Text(f"{len(entries)} entries, {total} in {store.directory}")
+    table.caption = Text(printable(f"{len(entries)} entries, {total} in {store.directory}"))
     table.caption_justify = "left"
     return table
 

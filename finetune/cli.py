@@ -20,10 +20,12 @@ from typing import Any
 
 from finetune import __version__
 from finetune.errors import ConfigError, FinetuneError, unknown_name
+from finetune.printable import printable
 from finetune.startup import left_out, native_stderr_held
 
 STARTED = time.time()
 INTERRUPTED = 130
+LONGEST = 4000  # characters of one problem on stderr
 
 HELP = """\
 Fine-tune pretrained Keras models: freeze by plan, unfreeze by phase, prove what stayed fixed.
@@ -116,10 +118,14 @@ def sigterm_raised() -> Iterator[None]:
 
 def _block(error: FinetuneError) -> str:
     """Returns what stderr shows: one line for one problem, a list for several."""
-    if isinstance(error, ConfigError) and len(error.problems) > 1:
-        lines = [f"error: {len(error.problems)} problems", *error.problems]
-        return "\n  - ".join(lines)
-    return f"error: {error}"
+    found = error.problems if isinstance(error, ConfigError) else [str(error)]
+    problems = [
+        text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+        for text in map(printable, found)
+    ]
+    if len(problems) > 1:
+        return "\n  - ".join([f"error: {len(problems)} problems", *problems])
+    return f"error: {problems[0]}"
 
 
 def _catalog(arguments: list[str]) -> int:

@@ -25,7 +25,9 @@ between: Callable[[Path], None] = _nothing
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` with `text`: written beside it, flushed to disk, then renamed.
+    r"""Replaces `path` with `text`: written beside it, flushed to disk, then renamed.
+
+    Bytes of file names that are no text are written as ``\udcff``, which JSON reads back.
 
     Raises:
         StorageError: for a full disk or a place that cannot be written; `path` is as it was.
@@ -33,7 +35,9 @@ def write_atomically(path: Path, text: str) -> None:
     with storing(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            with os.fdopen(
+                handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
+            ) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

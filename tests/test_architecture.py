@@ -8,14 +8,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
-    "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading", "record",
-    "datasets", "backbones", "freezing", "features", "training", "building", "feeds", "reporting",
+    "printable", "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading",
+    "record", "datasets", "backbones", "freezing", "features", "training", "building", "feeds", "reporting",
     "composition", "saved_config", "catalog", "resuming", "runs", "own_data", "finetuner", "cli", "__main__",
 ]  # fmt: skip
-ONLY = {"reporting": {"errors", "durable", "config", "record", "reporting"}}
+ONLY = {"reporting": {"printable", "errors", "durable", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
-    "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading", "record",
-    "composition", "saved_config", "resuming", "training/__init__", "training/checkpoints",
+    "printable", "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading",
+    "record", "composition", "saved_config", "resuming", "training/__init__", "training/checkpoints",
     "catalog", "cli", "datasets/__init__", "datasets/catalog", "backbones/__init__",
     "backbones/catalog",
     "features/__init__", "features/arrays", "features/store",

@@ -43,7 +43,7 @@ def save_task(
         with _as_new(task):
             _write(task, written, preprocessor, backbone)
         text = json.dumps(labels, indent=2, ensure_ascii=False)
-        (written / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+        (written / LABELS_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _write(task: Any, directory: Path, preprocessor: Any, backbone: Any) -> None:

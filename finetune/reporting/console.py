@@ -5,8 +5,8 @@ Where output is no terminal there is no bar, only the lines. `NO_COLOR` is honou
 
 from pathlib import Path
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from finetune.printable import printable
 from finetune.record import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.tables import (
     counts_table,
@@ -34,6 +35,11 @@ def make_console(quiet: bool = False) -> Console:
     return Console(highlight=False, soft_wrap=False, quiet=quiet)
 
 
+def _data(text: object) -> str:
+    """Returns text that is data for use in markup: shown as it is, and not obeyed."""
+    return markup.escape(printable(text))
+
+
 class ConsoleListener:
     """Prints a run as it goes.
 
@@ -48,7 +54,7 @@ class ConsoleListener:
         self._console = console
         self._directory = directory
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -67,15 +73,15 @@ class ConsoleListener:
         device = record.device
         names = ", ".join(device["names"])
         self._print(
-            f"[bold]{escape(record.backbone.name)}[/] ({escape(record.backbone.source)}) on "
-            f"[bold]{escape(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
-            f"{splits}; {escape(names)}, {device['precision']}, seed {record.seed}"
+            f"[bold]{_data(record.backbone.name)}[/] ({_data(record.backbone.source)}) on "
+            f"[bold]{_data(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
+            f"{splits}; {_data(names)}, {device['precision']}, seed {record.seed}"
         )
         if record.backbone.preprocessing:
             cells = ", ".join(
                 f"{k.replace('_', ' ')} {v}" for k, v in record.backbone.preprocessing.items()
             )
-            self._print(f"[dim]preprocessing: {escape(cells)}[/]")
+            self._print(f"[dim]preprocessing: {_data(cells)}[/]")
         self._console.print()
         self._console.print(features_table(record))
         if record.resumed:
@@ -93,8 +99,8 @@ class ConsoleListener:
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Prints the phase's header and its weight counts (weights / parameters)."""
         self._print(
-            f"\n[bold]phase {phase.index + 1}: {escape(phase.name)}[/]  "
-            f"{escape(phase.policy)}, {phase.epochs_planned} epochs, BatchNorm {phase.batch_norm}"
+            f"\n[bold]phase {phase.index + 1}: {_data(phase.name)}[/]  "
+            f"{_data(phase.policy)}, {phase.epochs_planned} epochs, BatchNorm {phase.batch_norm}"
         )
         self._console.print(counts_table(phase))
 
@@ -103,7 +109,7 @@ class ConsoleListener:
         if self._task is None or self._progress.disable:
             return
         of = f" {done}/{total}" if total else ""
-        self._progress.update(self._task, description=f"features of {escape(what)}{of}", rate="")
+        self._progress.update(self._task, description=f"features of {printable(what)}{of}", rate="")
 
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
@@ -114,7 +120,7 @@ class ConsoleListener:
         self._progress.update(
             self._task,
             completed=self._planned_steps + phase.epochs_run * num_steps + step + 1,
-            description=f"{escape(phase.name)} epoch {phase.epochs_run + 1}/{phase.epochs_planned}",
+            description=f"{printable(phase.name)} epoch {phase.epochs_run + 1}/{phase.epochs_planned}",
             rate=f"loss {logs.get('loss', float('nan')):.4f}",
         )
 
@@ -134,7 +140,7 @@ class ConsoleListener:
         if phase.features.get("cached"):
             computed = phase.features["samples_extracted"]
             self._print(
-                f"  read features of {escape(phase.features['cut'])}: {computed} samples computed, "
+                f"  read features of {_data(phase.features['cut'])}: {computed} samples computed, "
                 f"{phase.features['seconds']:.1f} s"
             )
         proof = phase.frozen_proof
@@ -150,7 +156,7 @@ class ConsoleListener:
         self._console.print()
         if record.phases:
             self._console.print(results_table(record))
-        where = escape(str(self._directory))
+        where = _data(str(self._directory))
         if record.status == "completed":
             test = "no test split"
             if record.test:
@@ -161,7 +167,7 @@ class ConsoleListener:
                 f"step after {record.seconds.get('startup', 0.0):.1f} s"
             )
             if record.test:
-                self._print(escape(more_metrics(record)))
+                self._print("\n".join(map(_data, more_metrics(record).splitlines())))
             self._print(f"record  {where}/run.json\nmodel   {where}/model")
             self._print(f"next    tensorboard --logdir {where}/tensorboard")
         else:
@@ -169,7 +175,7 @@ class ConsoleListener:
             self._print(f"go on   python -m finetune resume {where}")
 
     def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text, soft_wrap=True, emoji=False)
 
 
 def show_plan(console: Console, record: RunRecord) -> None:
@@ -179,8 +185,9 @@ def show_plan(console: Console, record: RunRecord) -> None:
         console: where to.
         record: its phases counted, none of them run.
     """
-    name, source = escape(record.backbone.name), escape(record.backbone.source)
-    console.print(f"[bold]{name}[/] ({source}), {record.dataset.num_classes} classes\n")
+    name, source = _data(record.backbone.name), _data(record.backbone.source)
+    title = f"[bold]{name}[/] ({source}), {record.dataset.num_classes} classes\n"
+    console.print(title, emoji=False)
     console.print(phases_table(record))
     console.print("\n[bold]stored features[/]\n")
     console.print(features_table(record))
@@ -188,7 +195,8 @@ def show_plan(console: Console, record: RunRecord) -> None:
     console.print(plan_table(record))
     for phase in record.phases:
         console.print(
-            f"\n[bold]phase {phase.index + 1}: {escape(phase.name)}[/]  weights / parameters"
+            f"\n[bold]phase {phase.index + 1}: {_data(phase.name)}[/]  weights / parameters",
+            emoji=False,
         )
         console.print(counts_table(phase))
 

@@ -4,6 +4,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from finetune.printable import printable
 from finetune.record import PhaseRecord, RunRecord
 
 STATES = ("trainable", "frozen", "untrainable")
@@ -11,8 +12,8 @@ STYLES = {"trainable": "green", "frozen": "blue", "untrainable": "dim"}
 
 
 def _plain(text: object, style: str = "") -> Text:
-    """Returns text that is data: markup in it is not read."""
-    return Text(str(text), style=style)
+    """Returns text that is data: neither markup nor control characters in it are obeyed."""
+    return Text(printable(text), style=style)
 
 
 def _count(count: dict[str, int], style: str = "") -> Text:
@@ -145,5 +146,7 @@ def more_metrics(record: RunRecord) -> str:
     worst = [each for each in sorted(occur, key=lambda each: each["f1"])[:3] if each["f1"] < 1]
     if not worst:
         return text
-    cells = ", ".join(f"{each['name']} {each['f1']:.2%} of {each['support']}" for each in worst)
+    cells = ", ".join(
+        f"{printable(each['name'])} {each['f1']:.2%} of {each['support']}" for each in worst
+    )
     return f"{text}\nlowest F1: {cells}"

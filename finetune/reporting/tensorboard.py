@@ -5,6 +5,7 @@ Written with TensorFlow alone; only to look at them needs the tensorboard packag
 
 from pathlib import Path
 
+from finetune.printable import printable
 from finetune.record import MetricRow, PhaseRecord, RunRecord
 
 
@@ -36,7 +37,7 @@ class TensorBoardListener:
                 for unit, number in count.items():
                     self._scalar(f"counts/{state}_{unit}", number)
             for stage, rate in phase.learning_rates.items():
-                self._scalar(f"learning_rate/{stage}", rate)
+                self._scalar(f"learning_rate/{printable(stage)}", rate)
 
     def extracting(self, what: str, done: int, total: int) -> None:
         """Writes nothing."""

@@ -146,7 +146,7 @@ def _write(checkpoint: Checkpoint, directory: Path) -> None:
         "score": checkpoint.score,
         "state": dict(checkpoint.state),
     }
-    text = json.dumps({**manifest, "sha256": digest_of(manifest)}, indent=1, ensure_ascii=False)
+    text = json.dumps({**manifest, "sha256": digest_of(manifest)}, indent=1)
     (directory / MANIFEST).write_text(text, encoding="utf-8")
 
 
