@@ -38,6 +38,8 @@ from finetune.config import (
 )
 from finetune.errors import unknown_name
 
+MAX_INT = 2**32 - 1  # no count of anything here is larger, and TensorFlow's own are 64 bits wide
+
 
 def check(config: Config) -> list[str]:
     """Returns every problem that can be seen in the config alone; an empty list where none is."""
@@ -60,7 +62,9 @@ def _number(
     ok: bool,
     fix: str,
 ) -> Iterator[str]:
-    if value is not None and not (math.isfinite(value) and ok):
+    if isinstance(value, int) and abs(value) > MAX_INT and ok:
+        yield f"{where} must be at most {MAX_INT}. Received: {value}. {fix}"
+    elif value is not None and not (ok and math.isfinite(value)):
         yield f"{where} must be {expected}. Received: {value}. {fix}"
 
 

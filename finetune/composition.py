@@ -14,24 +14,33 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from finetune import config_source
 from finetune.config import GROUPS, Config
+from finetune.config_source import config_dir
 from finetune.errors import ConfigError, unknown_name
 from finetune.reading import read, wrong_type
+from finetune.strict_yaml import EXECUTABLE_KEYS
+
+__all__ = [
+    "compose_config",
+    "config_dir",
+    "normalise",
+    "refuse_occupied",
+    "register_schema",
+    "run_directory",
+]
 
 PHASES = "schedule.phases."
-
-
-def config_dir() -> Path:
-    """Returns the directory of the Hydra groups: beside the package, or inside an installed one."""
-    package = Path(__file__).parent
-    for candidate in (package / "configs", package.parent / "configs"):
-        if (candidate / "config.yaml").is_file():
-            return candidate
-    raise FileNotFoundError(f"no configs directory in or beside {package}")
+# ValueError: Hydra's and Python's own, e.g. for schedule=null and numbers of 5000 digits.
+_REFUSALS = (HydraException, OmegaConfBaseException, ValueError, OverflowError, RecursionError)
 
 
 def register_schema() -> None:
-    """Makes the typed config known to Hydra under the name that config.yaml starts from."""
+    """Makes the typed config known to Hydra under the name that config.yaml starts from.
+
+    From here on Hydra reads YAML files only through `config_source`.
+    """
+    config_source.register()
     ConfigStore.instance().store("schema", Config)
 
 
@@ -40,7 +49,17 @@ def normalise(overrides: Sequence[str]) -> list[str]:
 
     ``schedule.phases.head.patience=3`` becomes ``++schedule.phases.head.patience=3``; what is not
     a key of a phase is refused when the config is read.
+
+    Raises:
+        ConfigError: for an override that would choose what Hydra runs.
     """
+    for each in overrides:
+        named = [key for key in (*EXECUTABLE_KEYS[:2], "hydra.callbacks") if key in each]
+        if named:
+            raise ConfigError(
+                f"{named[0]} must be left out: no config chooses what runs. Received: {each}. "
+                "Drop it."
+            )
     return [
         f"++{each}" if each.startswith(PHASES) and each.partition("=")[0].count(".") >= 3 else each
         for each in overrides
@@ -66,7 +85,7 @@ def compose_config(overrides: Sequence[str], search: Path | None = None) -> Dict
         try:
             _require_known_phases(overrides, extra)
             composed = _compose([*extra, *normalise(overrides)])
-        except (HydraException, OmegaConfBaseException) as error:
+        except _REFUSALS as error:
             raise ConfigError(_explain(overrides, extra, error)) from error
     read(composed)
     return composed
@@ -84,7 +103,7 @@ def _require_known_phases(overrides: Sequence[str], extra: list[str]) -> None:
     rest = [each for each in overrides if each not in mine and not each.startswith("~" + PHASES)]
     try:
         phases = list(_compose([*extra, *rest]).schedule.phases)
-    except (HydraException, OmegaConfBaseException):
+    except _REFUSALS:
         return  # the full composition names what is wrong
     added = [each.lstrip("+")[len(PHASES) :] for each in rest if each.startswith("+")]
     valid = {*phases, *(each.partition("=")[0].partition(".")[0] for each in added)}
@@ -109,7 +128,7 @@ def _explain(overrides: Sequence[str], extra: list[str], error: Exception) -> li
     for each in [*groups, *(each for each in overrides if each not in groups)]:
         try:
             _compose([*extra, *chosen, *normalise([each])])
-        except (HydraException, OmegaConfBaseException) as refused:
+        except _REFUSALS as refused:
             problems.append(_describe(refused, each, [*extra, *chosen]))
         else:
             (chosen if each in groups else accepted).append(each)
@@ -117,7 +136,7 @@ def _explain(overrides: Sequence[str], extra: list[str], error: Exception) -> li
         read(_compose([*extra, *chosen, *normalise(accepted)]))
     except ConfigError as wrong:
         problems += wrong.problems
-    except (HydraException, OmegaConfBaseException):
+    except _REFUSALS:
         pass  # the same refusal once more
     return problems or [_describe(error, " ".join(overrides), extra)]
 
@@ -127,13 +146,17 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
     if isinstance(error, OverrideParseException):
         return (
             f"Arguments must be KEY=VALUE, +KEY=VALUE or ~KEY. Received: {override} "
-            f"({error.message.splitlines()[1] if chr(10) in error.message else error.message}). "
-            "Quote values that hold spaces, commas or brackets."
+            f"({_syntax(error)}). Quote values that hold spaces, commas or brackets."
         )
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = (error.missing_cfg_file or value).rpartition("/")
         return unknown_name(group or path, f"a config of the group {group}", name, error.options)
     cause = error.__cause__
+    if override.startswith("~") and "does not support deletion" in str(cause):
+        return (
+            f"{path} must be there; only phases can be left out. Received: {override}. "
+            "Write ~schedule.phases.NAME, or schedule=custom to start without phases."
+        )
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(path, base)
     if isinstance(cause, OmegaConfBaseException):
@@ -141,6 +164,16 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
     if "does not exist" in str(error):
         return _unknown_key(path, base)
     return f"{override} cannot be applied. {' '.join(str(error).split())}"
+
+
+def _syntax(error: OverrideParseException) -> str:
+    """Returns what is wrong with an override, of a message whose last line is a link."""
+    lexer = "LexerNoViableAltException: "
+    detail = (error.message.splitlines()[:-1] or [error.message])[-1]
+    if detail.strip() == "^":  # below the character that the lexer does not know
+        at = len(detail) - 1 - len(lexer)
+        return f"{error.override[at : at + 1]!r} is not allowed here without quotes"
+    return detail
 
 
 def _unknown_key(path: str, base: list[str]) -> str:
