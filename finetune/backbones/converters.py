@@ -12,13 +12,8 @@ from typing import Any
 
 import keras
 
-from finetune.backbones.directories import (
-    HUGGING_FACE,
-    KERASHUB,
-    Checkpoint,
-    check_objects,
-    read_json,
-)
+from finetune.backbones.directories import HUGGING_FACE, KERASHUB, Checkpoint
+from finetune.backbones.untrusted import check_objects, read_json
 from finetune.errors import ConfigError
 
 _RESCALE = 1 / 255

@@ -4,7 +4,7 @@ Nothing in a directory chooses what runs: its config must name a family of the c
 pickle is ever opened.
 """
 
-import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,13 @@ from typing import Any
 import keras
 
 from finetune.backbones.families import FAMILIES, Family
+from finetune.backbones.untrusted import (
+    check_h5,
+    check_objects,
+    check_sizes,
+    read_json,
+    require_inside,
+)
 from finetune.errors import ConfigError, unknown_name
 
 KERASHUB, HUGGING_FACE, TIMM = "KerasHub", "Hugging Face", "timm"
@@ -21,8 +28,28 @@ _KERAS_WEIGHTS = ("model.weights.h5", "model.weights.json")  # one file, or an i
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", "model.pt")
 _ASSETS = {"wordpiece": ("vocabulary.txt",), "bpe": ("vocabulary.json", "merges.txt")}
-# Of all that may be nested in the config of a backbone or tokenizer, only these are objects.
-_HARMLESS = {"DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy"}
+# Settings, tokenizers and weights that hold no code; nothing else of a directory is read.
+FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "model.weights.h5",
+    "model.weights.json",
+    "model_*.weights.h5",
+    "image_converter.json",
+    "preprocessor.json",
+    "assets/tokenizer/*",
+)
 
 
 @dataclass(frozen=True)
@@ -56,12 +83,15 @@ def recognise(directory: Path, where: str, load_weights: bool = True) -> Checkpo
         ConfigError: for a directory that is none of them, is two of them at once, holds a family
             that is not in the list, or lacks files.
     """
+    # KerasHub takes a relative path that is the name of one of its presets for that preset.
+    directory = Path(os.path.abspath(directory))
     config = _read_config(directory, where, load_weights)
     form = _format(config, directory, where)
     family = _family(config, form, where)
     lacks = list(_lacks(directory, form, family, load_weights, where))
     if lacks:
         raise _lacking(where, form, directory, lacks)
+    check_sizes(config, directory / "config.json", where)
     if form == KERASHUB:
         check_objects(config, family.registered_name, directory / "config.json", where)
         if family.kind == "text":
@@ -80,55 +110,8 @@ def complete(directory: Path) -> bool:
     return True
 
 
-def read_json(file: Path, where: str) -> dict[str, Any]:
-    """Returns the mapping in a JSON file.
-
-    Raises:
-        ConfigError: if it holds anything else.
-    """
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        value = error
-    if isinstance(value, dict):
-        return value
-    reason = f"is not JSON ({value})" if isinstance(value, ValueError) else "is not a mapping"
-    raise ConfigError(
-        f"{where} must hold a JSON mapping in {file.name}. Received: {file}, which "
-        f"{reason}. Download or write it again."
-    )
-
-
-def check_objects(value: Mapping[str, Any], expected: str, file: Path, where: str) -> None:
-    """Lets a serialized object pass if it is of the expected class and nests no other.
-
-    Raises:
-        ConfigError: if Keras would be asked to make an object of another class.
-    """
-    pairs = (("registered_name", expected), ("class_name", expected.rpartition(">")[2]))
-    names = [str(value.get(key)) for key, right in pairs if value.get(key) != right][:1]
-    nested = _class_names(list(value.values()))
-    names += [each for each in nested if each not in _HARMLESS]
-    if names:
-        raise ConfigError(
-            f"{where} must hold, in {file.name}, {expected} and no other class. Received: "
-            f"{', '.join(names)} in {file}. Save it with KerasHub's save_to_preset."
-        )
-
-
-def _class_names(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "class_name" in value or "registered_name" in value:
-            yield str(value.get("class_name") or value.get("registered_name"))
-        for each in value.values():
-            yield from _class_names(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _class_names(each)
-
-
 def _read_config(directory: Path, where: str, load_weights: bool) -> dict[str, Any]:
-    if not directory.is_dir():
+    if not _is_directory(directory):
         raise ConfigError(
             f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
             f"{directory} (no such directory). Check the path, or use backbone.preset=resnet_mini."
@@ -138,7 +121,15 @@ def _read_config(directory: Path, where: str, load_weights: bool) -> dict[str, A
         if load_weights and not _any(directory, (*_KERAS_WEIGHTS, *_SAFETENSORS)):
             lacks.append("model.weights.h5 or model.safetensors")
         raise _lacking(where, "KerasHub, Hugging Face or timm", directory, lacks)
+    require_inside(directory, (each for name in FILES for each in directory.glob(name)), where)
     return read_json(directory / "config.json", where)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
 
 
 def _format(config: Mapping[str, Any], directory: Path, where: str) -> str:
@@ -191,20 +182,23 @@ def _lacks(
 
 
 def _lacking_weights(directory: Path, single: str, index: str, where: str) -> Iterator[str]:
-    if (directory / single).is_file():
-        return
-    if not (directory / index).is_file():
-        yield single
-        return
-    shards = read_json(directory / index, where).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        yield f"{index} with a weight_map"
-        return
-    listed = (each if isinstance(each, list) else [each] for each in shards.values())
-    for name in sorted({str(each) for group in listed for each in group}):
+    """Yields the weight files that are not there; refuses those that are no such thing."""
+    names = {single} if (directory / single).is_file() else set()
+    if (directory / index).is_file():  # KerasHub prefers it, of safetensors
+        shards = read_json(directory / index, where).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            yield f"{index} with a weight_map"
+            return
+        listed = (each if isinstance(each, list) else [each] for each in shards.values())
+        names |= {str(each) for group in listed for each in group}
+    for name in sorted(names or {single}):
         # A shard is in the directory: an index must not point elsewhere.
-        if Path(name).name != name or not (directory / name).is_file():
+        if Path(name).name != name or "\0" in name or not (directory / name).is_file():
             yield name
+            continue
+        require_inside(directory, [directory / name], where)
+        if single.endswith(".h5"):
+            check_h5(directory / name, where)
 
 
 def _lacking_tokenizer(directory: Path, form: str, tokenizer: str) -> Iterator[str]:

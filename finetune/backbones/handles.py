@@ -12,28 +12,6 @@ from finetune.errors import ConfigError
 HUGGING_FACE, KAGGLE = "hf://", "kaggle://"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-# Settings, tokenizers and weights that hold no code; nothing else of a repository is fetched.
-_WANTED = (
-    "config.json",
-    "preprocessor_config.json",
-    "sentence_bert_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
-    "model.weights.h5",
-    "model.weights.json",
-    "model_*.weights.h5",
-    "image_converter.json",
-    "preprocessor.json",
-    "assets/tokenizer/*",
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,7 @@ def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
             handle.removeprefix(HUGGING_FACE),
             revision=revision,
             cache_dir=_hugging_face_cache(),
-            allow_patterns=list(_WANTED),
+            allow_patterns=list(directories.FILES),
             local_files_only=offline,
         )
     except LocalEntryNotFoundError:

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import keras_hub
 import numpy as np
+import tensorflow as tf
 from safetensors import SafetensorError
 
 from finetune.backbones import converters, handles, network, tokenizers
@@ -276,7 +277,10 @@ def _translated(origin: _Origin) -> Iterator[None]:
         LookupError,
         OSError,
         RuntimeError,
+        ArithmeticError,
+        MemoryError,
         SafetensorError,
+        tf.errors.OpError,
     ) as error:
         raise ConfigError(
             f"{origin.where} must be a {origin.checkpoint.format} model that KerasHub can load. "

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.backbones.casing import casing, with_casing
-from finetune.backbones.directories import KERASHUB, Checkpoint, read_json
+from finetune.backbones.directories import KERASHUB, Checkpoint
+from finetune.backbones.untrusted import read_json
 from finetune.errors import ConfigError
 
 _DEFAULT_LENGTH = 512  # of KerasHub's preprocessors, where nothing else limits it

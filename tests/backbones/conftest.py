@@ -1,5 +1,8 @@
 """A two-stage ResNet preset of 16×16 images, saved once per session."""
 
+import shutil
+import sys
+
 import pytest
 
 
@@ -30,6 +33,31 @@ def preset(tmp_path_factory):
     converter = keras_hub.layers.ResNetImageConverter(image_size=(16, 16), scale=1 / 128)
     converter.save_to_preset(str(directory))
     return directory
+
+
+@pytest.fixture
+def copy(preset, tmp_path):
+    """A copy of the preset of a session, to be spoiled."""
+    return shutil.copytree(preset, tmp_path / "preset")
+
+
+@pytest.fixture
+def nothing_runs(tmp_path, monkeypatch):
+    """A test works in a directory of modules that leave a mark when they are imported."""
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("keras_nlp", "keras_cv", "evil"):
+        (work / f"{name}.py").write_text("open('MARK', 'w').close()\n")
+    monkeypatch.chdir(work)
+    monkeypatch.syspath_prepend(str(work))
+    before = set(sys.modules)
+    yield
+    assert sorted(each.name for each in work.iterdir()) == [
+        "evil.py",
+        "keras_cv.py",
+        "keras_nlp.py",
+    ]
+    assert not {"evil", "keras_cv", "keras_nlp"} & (set(sys.modules) - before)
 
 
 def pytest_collection_modifyitems(items):
