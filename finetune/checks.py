@@ -269,7 +269,7 @@ def _check_patterns(where: str, train: list[str], freeze: list[str]) -> Iterator
         for index, pattern in enumerate(patterns):
             try:
                 re.compile(pattern)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 yield (
                     f"{where}.{key}[{index}] must be a regular expression. Received: {pattern} "
                     f"({error}). Escape special characters with a backslash."

@@ -53,6 +53,10 @@ def problems(*overrides):
         ("schedule.phases.head.freeze.stages=[a]", "two rules would disagree"),
         ("schedule.phases.head.freeze={policy: patterns, unfreeze_depth: null, train: ['(']}",
          "must be a regular expression. Received: ("),
+        ("schedule.phases.head.freeze={policy: patterns, unfreeze_depth: null, "
+         "train: ['a{99999999999}']}", "must be a regular expression. Received: a{99999999999}"),
+        ("schedule.phases.head.freeze={policy: patterns, unfreeze_depth: null, train: ['"
+         + "(" * 9999 + "']}", "must be a regular expression. Received: (("),
         ("schedule.phases.head.freeze={policy: patterns, unfreeze_depth: null, train: [a], "
          "freeze: [a]}", "must not train and freeze the same pattern"),
     ],

@@ -212,9 +212,10 @@ def _assemble_image(
     except ValueError as error:
         if size is None:
             raise
+        shown = str(size[0]) if size[0] == size[1] else f"{size[0]}×{size[1]}"
         raise ConfigError(
             f"dataset.image_size must be a size that {name} accepts. Received: "
-            f"{size[0]}×{size[1]} ({_first_line(error)}). Leave it null for the backbone's own."
+            f"{shown} ({_first_line(error)}). Leave it null for the backbone's own."
         ) from error
     height, width = backbone.input_shape[1:3]
     converter.image_size = (height, width)

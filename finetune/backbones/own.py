@@ -69,7 +69,7 @@ def _checked(rule: Mapping[str, Any]) -> Mapping[str, str | Sequence[str]]:
         elif isinstance(given, str):
             try:
                 re.compile(given)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 problems.append(
                     f"stages[{name}] must be a regular expression. Received: {given} ({error}). "
                     "Escape special characters with a backslash."
