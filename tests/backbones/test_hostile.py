@@ -146,11 +146,7 @@ def archive(tmp_path, name):
     file = directory / "model.keras"
     if name == "lambda":
         inputs = keras.Input((2,))
-        outputs = keras.layers.Lambda(lambda x: os.mkdir("MARK") or x, output_shape=(2,))
-        model = keras.Sequential([inputs, keras.layers.Dense(2)])
-        model.add(keras.layers.Identity())
-        model.save(file)
-        del outputs
+        keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)).save(file)
     elif name == "traversal":
         write_keras(file, {"../../work/MARK": "x", "config.json": json.dumps(LAMBDA)})
     elif name == "bomb":
