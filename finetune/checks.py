@@ -17,6 +17,7 @@ from finetune.config import (
     FILE_DATASETS,
     MIXES,
     MONITORS,
+    ON_BAD_SAMPLE,
     OPTIMIZER_KEYS,
     OPTIMIZERS,
     POLICIES,
@@ -121,6 +122,8 @@ def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
     )
     yield from _choice("dataset.augment", "a strength", dataset.augment, AUGMENTATIONS)
     yield from _choice("dataset.mix", "a way to mix", dataset.mix, MIXES)
+    bad = dataset.on_bad_sample
+    yield from _choice("dataset.on_bad_sample", "error or skip", bad, ON_BAD_SAMPLE)
     weights = dataset.class_weights
     yield from _choice("dataset.class_weights", "a weighting", weights, CLASS_WEIGHTS)
     if weights == "balanced" and dataset.mix in ("mixup", "cutmix"):

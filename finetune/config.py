@@ -33,6 +33,7 @@ SOLVERS = ("gradient", "lbfgs")
 AUGMENTATIONS = ("none", "light", "strong")
 MIXES = ("none", "mixup", "cutmix")
 CLASS_WEIGHTS = ("none", "balanced")
+ON_BAD_SAMPLE = ("error", "skip")
 FILE_DATASETS = {  # what dataset.path is for each
     "image_folder": "a folder of images",
     "table": "a CSV, TSV, JSON Lines or Parquet file, or a folder of one for each split",
@@ -97,6 +98,7 @@ class DatasetConfig:
     class_weights: str = "none"
     max_samples: int | None = None
     train_per_class: int | None = None
+    on_bad_sample: str = "error"
     augment: str = "none"
     flip: bool = True
     mix: str = "none"

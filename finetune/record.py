@@ -50,13 +50,20 @@ class BackboneRecord:
 
 @dataclass
 class DatasetRecord:
-    """Which data, by fingerprint, and how many samples each split has."""
+    """Which data, by fingerprint, and how many samples each split has.
+
+    `skipped`: bad samples left out, counted by split, the first 1000 named. `repeated`: samples in
+    two splits. `ignored`: files that are no examples, by suffix.
+    """
 
     name: str
     fingerprint: str
     num_classes: int
     classes: list[str]
     splits: dict[str, int]
+    skipped: dict[str, Any] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

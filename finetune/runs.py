@@ -17,6 +17,7 @@ import yaml
 
 from finetune.building import Run, Workbench
 from finetune.config import Config
+from finetune.datasets.bad_samples import as_record
 from finetune.datasets.dataset import Dataset
 from finetune.datasets.readers import require_decodable
 from finetune.durable import write_atomically
@@ -325,5 +326,8 @@ def _record(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
             num_classes=len(dataset.classes),
             classes=list(dataset.classes),
             splits={name: split.num_examples for name, split in dataset.splits.items()},
+            skipped=as_record(dataset.skipped),
+            repeated=dict(dataset.repeated),
+            ignored=dict(dataset.ignored),
         ),
     )

@@ -12,13 +12,14 @@ from finetune.datasets.assembling import (
     PARTS,
     Rows,
     assemble,
-    memory_budget,
     objects,
     require_rows,
     row_names,
 )
+from finetune.datasets.bad_samples import BadSample, text_reason
 from finetune.datasets.dataset import Dataset, require_classes
 from finetune.datasets.labels import indices, listed
+from finetune.datasets.memory import memory_budget
 from finetune.errors import ConfigError, unknown_name
 
 _WHERE = "dataset.path must be a .npz file of arrays"
@@ -35,6 +36,7 @@ def load_arrays(
     max_samples: int | None = None,
     train_per_class: int | None = None,
     seed: int,
+    skip: bool = False,
 ) -> Dataset:
     """Loads a ``.npz`` file with x_train, y_train, and x_validation (x_val), …, or x and y.
 
@@ -49,6 +51,7 @@ def load_arrays(
         max_samples: keep at most this many of each split; None keeps all.
         train_per_class: keep this many training rows of each class; None keeps all.
         seed: chooses what is held out and the rows that are kept, 0..2**32-1.
+        skip: whether rows of an empty text are left out, not refused.
 
     Raises:
         ConfigError: for arrays that cannot be used, with what they should be.
@@ -82,15 +85,24 @@ def load_arrays(
         "arrays",
         Path(path).expanduser().resolve().name,
         classes,
-        {
-            part: Rows(inputs[part], labels[part], row_names(x, len(inputs[part])))
-            for part, (x, _) in keys.items()
-        },
+        {part: _rows(part, x, inputs[part], labels[part]) for part, (x, _) in keys.items()},
         kind="text" if inputs["train"].dtype == object else "image",
         max_samples=max_samples,
         train_per_class=train_per_class,
         seed=seed,
+        skip=skip,
     )
+
+
+def _rows(part: str, name: str, inputs: np.ndarray, labels: np.ndarray) -> Rows:
+    """Returns the rows of a split; a row of no text is a bad one."""
+    sources = row_names(name, len(inputs))
+    if inputs.dtype != object:
+        return Rows(inputs, labels, sources)
+    reasons = [text_reason(text) for text in inputs]
+    bad = [BadSample(part, sources[row], why) for row, why in enumerate(reasons) if why]
+    good = np.asarray([why is None for why in reasons], bool)
+    return Rows(inputs[good], labels[good], sources[good], bad)
 
 
 def _read(file: Path, given: str) -> dict[str, np.ndarray]:
@@ -168,12 +180,6 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str) -> dict[str, tuple[str, 
 
 def _inputs(name: str, array: np.ndarray, problems: list[str]) -> np.ndarray:
     if array.dtype.kind == "U" and array.ndim == 1:
-        empty = [row for row, text in enumerate(array.tolist()) if not text.strip()]
-        if empty:
-            problems.append(
-                f"dataset.path: {name} must have a text that is not empty in each row. Received: "
-                f"something else in rows {listed(empty)}. Remove these rows; the first is 0."
-            )
         return objects(array.tolist())
     if array.dtype.kind not in "uif" or not (
         array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))

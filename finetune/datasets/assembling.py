@@ -1,22 +1,25 @@
 """Rows of any source to a dataset: what is held out, what is kept, and the reading of files."""
 
+import errno
 import logging
+import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
+from finetune.datasets.bad_samples import BadSample, none_left, unreadable
+from finetune.datasets.cleaning import clean_images, repeated, require_left, settle
 from finetune.datasets.dataset import Dataset, Split, make_dataset
+from finetune.datasets.memory import memory_budget, num_bytes, too_large
 from finetune.datasets.splits import chosen_rows, held_out
 from finetune.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 HELD_OUT = 0.1  # share of the examples for each split that the source does not have
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 _MANY_FILES = 10_000
 
@@ -29,15 +32,19 @@ class Rows:
         inputs: (n,) object array of paths of files, encoded images or texts; or numbers.
         labels: as in `Split`.
         sources: (n,) object array of str, as in `Split`.
+        bad: samples that are in none of these.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     sources: np.ndarray
+    bad: Sequence[BadSample] = ()
 
     def take(self, rows: np.ndarray) -> "Rows":
         """Returns the chosen rows."""
-        return Rows(self.inputs[rows], self.labels[rows], self.sources[rows])
+        return replace(
+            self, inputs=self.inputs[rows], labels=self.labels[rows], sources=self.sources[rows]
+        )
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:
@@ -76,8 +83,13 @@ def assemble(
     max_samples: int | None,
     train_per_class: int | None,
     seed: int,
+    skip: bool = False,
+    ignored: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Holds out the splits that are missing, drops the rows that are not kept, reads the others.
+
+    Bad samples among those that are kept are left out then: who is held out does not depend on
+    them.
 
     Args:
         source: of the rows: image_folder, table or arrays; part of the fingerprint.
@@ -88,25 +100,68 @@ def assemble(
         max_samples: keep at most this many of each split, stratified; None keeps all.
         train_per_class: keep this many training examples of each class; None keeps all.
         seed: chooses what is held out and the rows that are kept, 0..2**32-1.
+        skip: whether bad samples are left out, not refused; looks at each image then.
+        ignored: how many files were no examples by their suffix.
 
     Raises:
-        ConfigError: for an empty split, too few examples to hold some out, or more than fit
-            into memory.
+        ConfigError: for an empty split, too few examples to hold some out, more than fit
+            into memory, or bad samples.
     """
+    bad = [each for rows in parts.values() for each in rows.bad]
+    for part, rows in parts.items():
+        if rows.bad and not len(rows.labels):
+            raise none_left(part, len(rows.bad), bad)
     require_rows(name, {part: len(rows.labels) for part, rows in parts.items()})
     whole = _hold_out(parts, seed)
     budget = memory_budget()
     done: dict[str, Split] = {}
+    labels: dict[str, np.ndarray] = {}
     for part in PARTS:
         per_class = train_per_class if part == "train" else None
         if max_samples is not None and whole[part].labels.ndim == 2:
             log.info("%s: at most %d examples, not stratified, seed %d", part, max_samples, seed)
         rows = chosen_rows(whole[part].labels, per_class, max_samples, seed, classes)
         chosen = whole[part].take(rows)
-        examples = _read(part, chosen.inputs, budget, name)
-        done[part] = Split(part, examples, chosen.labels, sources=chosen.sources)
-        budget -= num_bytes(done[part].examples)
-    return make_dataset(name, [source, kind], classes, done, kind)
+        examples, unread = _read(part, chosen.inputs, budget, name)
+        split = Split(part, examples, chosen.labels, sources=chosen.sources)
+        if kind == "image" and examples.dtype == object:
+            split, damaged = clean_images(split, unread, check=skip, budget=budget, name=name)
+            bad += damaged
+        done[part], labels[part] = split, chosen.labels
+        budget -= num_bytes(split.examples)
+    settle(bad, done, skip)
+    require_left(labels, done, classes, bad)
+    return finish(name, [source, kind], classes, done, kind, bad, ignored or {})
+
+
+def finish(
+    name: str,
+    header: Sequence[Any],
+    classes: Sequence[str],
+    splits: Mapping[str, Split],
+    kind: str,
+    bad: Sequence[BadSample],
+    ignored: Mapping[str, int],
+) -> Dataset:
+    """Makes the dataset of clean splits, and says what it is not told to mend; as `make_dataset`.
+
+    Args:
+        name: of the dataset.
+        header: JSON values that belong to its identity.
+        classes: label names.
+        splits: without the bad samples.
+        kind: of the examples.
+        bad: the samples that are left out.
+        ignored: how many files were no examples by their suffix.
+    """
+    dataset = make_dataset(name, header, classes, splits, kind)
+    twice = repeated(splits)
+    for where, count in twice.items():
+        log.warning("%d samples are both in %s: metrics look better than they are", count, where)
+    if ignored:
+        what = ", ".join(f"{count} {suffix}" for suffix, count in sorted(ignored.items()))
+        log.warning("files that are no images by their suffix are left out: %s", what)
+    return replace(dataset, skipped=tuple(bad), repeated=twice, ignored=dict(ignored))
 
 
 def _hold_out(parts: Mapping[str, Rows], seed: int) -> dict[str, Rows]:
@@ -131,48 +186,34 @@ def _hold_out(parts: Mapping[str, Rows], seed: int) -> dict[str, Rows]:
     return done
 
 
-def _read(part: str, inputs: np.ndarray, budget: int, name: str) -> np.ndarray:
-    """Returns `inputs` with the bytes of the file in place of each path."""
+def _read(
+    part: str, inputs: np.ndarray, budget: int, name: str
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Returns `inputs` with the bytes of the file in place of each path, and what is unreadable."""
     if inputs.dtype != object:
         if inputs.nbytes > budget:
             raise too_large(name, part, 1 + budget * len(inputs) // inputs.nbytes, budget)
-        return inputs
+        return inputs, {}
     if len(inputs) > _MANY_FILES and isinstance(inputs[0], Path):
         log.info("%s: reading %d files", part, len(inputs))
     examples = np.empty(len(inputs), object)
+    unread: dict[int, str] = {}
     size = 0
     for row, each in enumerate(inputs):
-        examples[row] = _file(each) if isinstance(each, Path) else each
+        examples[row] = each
+        if isinstance(each, Path):
+            examples[row] = b""
+            try:
+                status = each.stat()
+                if not stat.S_ISREG(status.st_mode):  # reading a pipe would not end
+                    raise OSError(errno.EINVAL, "no regular file")
+                if size + status.st_size <= budget:
+                    examples[row] = each.read_bytes()
+                else:
+                    size += status.st_size
+            except (OSError, ValueError) as error:
+                unread[row] = unreadable(error)
         size += len(examples[row])
         if size > budget:
             raise too_large(name, part, row + 1, budget)
-    return examples
-
-
-def _file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"dataset.path must have files that can be read. Received: {path} ({error.strerror}). "
-            "Mend or remove the file."
-        ) from error
-
-
-def memory_budget() -> int:
-    """Returns how many bytes of examples may be held: half of what is free."""
-    return psutil.virtual_memory().available // 2
-
-
-def num_bytes(examples: np.ndarray) -> int:
-    """Returns the bytes of the examples; the characters, of texts."""
-    return examples.nbytes if examples.dtype != object else sum(map(len, examples))
-
-
-def too_large(name: str, part: str, count: int, budget: int) -> ConfigError:
-    """Returns the refusal of a split whose examples, as stored, do not fit into memory."""
-    return ConfigError(
-        f"dataset.max_samples must keep the examples within half of the memory that is "
-        f"free. Received: {name}, more than {budget / 2**30:.1f} GiB by example {count} of {part}. "
-        f"Set dataset.max_samples below {count}."
-    )
+    return examples, unread

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from finetune.datasets.bad_samples import BadSample
 from finetune.errors import ConfigError
 
 
@@ -24,7 +25,11 @@ class Split:
             several.
         fingerprint: digest of examples and labels; `make_dataset` takes it.
         sources: (n,) object array of str, where each example comes from: a file below the
-            dataset's path, or a row of one; None where it has no name.
+            dataset's path, or a line or row of one; None where it has no name.
+        ways: (n,) int32, how each image is decoded, see `headers.way_to_decode`; None: all are
+            upright, and none has a transparency.
+        identities: (n,) object array of what the digest is taken of, where that is not the
+            examples themselves.
     """
 
     name: str
@@ -32,11 +37,25 @@ class Split:
     labels: np.ndarray
     fingerprint: str = ""
     sources: np.ndarray | None = None
+    ways: np.ndarray | None = None
+    identities: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:
         """The examples in this split."""
         return len(self.labels)
+
+    def source(self, row: int) -> str:
+        """Returns where an example comes from, for people."""
+        return f"{self.name}, row {row + 1}" if self.sources is None else self.sources[row]
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Returns the chosen rows, without a digest."""
+        kept = {
+            key: None if (held := getattr(self, key)) is None else held[rows]
+            for key in ("examples", "labels", "sources", "ways", "identities")
+        }
+        return Split(self.name, **kept)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +68,9 @@ class Dataset:
         classes: label names in the order of the indices.
         splits: train, validation and test.
         kind: of the examples: ``image``, ``text`` or ``array``.
+        skipped: bad samples that are in no split.
+        repeated: how many samples are in two splits, by the names of both.
+        ignored: how many files were no examples by their suffix.
     """
 
     name: str
@@ -56,6 +78,9 @@ class Dataset:
     classes: tuple[str, ...]
     splits: dict[str, Split]
     kind: str = "image"
+    skipped: tuple[BadSample, ...] = ()
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def multi_label(self) -> bool:
@@ -83,7 +108,7 @@ def make_dataset(
     done: dict[str, Split] = {}
     for part, split in splits.items():
         own = hashlib.sha256()
-        for each in _as_bytes(split.examples):
+        for each in _as_bytes(split.examples if split.identities is None else split.identities):
             own.update(len(each).to_bytes(8, "little"))
             own.update(each)
         own.update(split.labels.astype("<i8").tobytes())

@@ -1,12 +1,17 @@
 """Images in folders that are named as their classes; split folders above them, or none."""
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from finetune.datasets.assembling import IMAGE_SUFFIXES, PARTS, Rows, assemble, objects
+from finetune.datasets.assembling import PARTS, Rows, assemble, objects
+from finetune.datasets.bad_samples import BadSample, printable, refusal
 from finetune.datasets.dataset import Dataset, require_classes
+from finetune.datasets.headers import IMAGE_SUFFIXES
+from finetune.datasets.listing import Listing, list_folder
 from finetune.errors import ConfigError, unknown_name
 
 _WHERE = "dataset.path must be a folder of images"
@@ -18,6 +23,7 @@ def load_folder(
     max_samples: int | None = None,
     train_per_class: int | None = None,
     seed: int,
+    skip: bool = False,
 ) -> Dataset:
     """Loads ``DIR/{train,validation|val,test}/CLASS/FILE``, or ``DIR/CLASS/FILE``.
 
@@ -29,37 +35,47 @@ def load_folder(
         max_samples: keep at most this many of each split, stratified; None keeps all.
         train_per_class: keep this many training images of each class; None keeps all.
         seed: chooses what is held out and the rows that are kept, 0..2**32-1.
+        skip: whether bad samples are left out, not refused.
 
     Raises:
         ConfigError: for a layout that cannot be read, with what it should be.
     """
     root = Path(path).expanduser()
-    if not root.is_dir():
-        what = "which is a file" if root.exists() else "which is no directory"
+    if not os.path.isdir(root):  # pathlib's raises where it may not look
+        what = "which is a file" if os.path.exists(root) else "which is no directory"
         raise ConfigError(f"{_WHERE}. Received: {path}, {what}. {_layout()}")
     folders = {
-        part: next((root / n for n in names if (root / n).is_dir()), None)
+        part: next((root / n for n in names if os.path.isdir(root / n)), None)
         for part, names in PARTS.items()
     }
     if any(folders.values()) and folders["train"] is None:
         raise ConfigError(f"{_WHERE}. Received: {path} without a folder train. {_layout()}")
     top = folders["train"] or root
-    classes = sorted(each.name for each in top.iterdir() if _counts(each))
-    require_classes("dataset.path", str(top), classes)
-    parts = {"train": _rows(root, top, classes)}
-    for part in ("validation", "test"):
-        folder = folders[part]
-        if folder is not None:
-            parts[part] = _rows(root, folder, classes)
+    given = {"train": top, **{part: each for part, each in folders.items() if each is not None}}
+    listed = {part: list_folder(folder) for part, folder in given.items()}
+    classes = sorted(listed["train"].folders)
+    if not classes and listed["train"].bad:
+        raise refusal(
+            [BadSample("train", printable(str(p)), why) for p, why in listed["train"].bad]
+        )
+    require_classes("dataset.path", printable(str(top)), classes)
+    problems = [each for part in given for each in _problems(given[part], listed[part], classes)]
+    if problems:
+        raise ConfigError(problems)
+    ignored: Counter[str] = Counter()
+    for each in listed.values():
+        ignored += each.ignored
     return assemble(
         "image_folder",
         root.resolve().name,
         classes,
-        parts,
+        {part: _rows(root, part, each, classes) for part, each in listed.items()},
         kind="image",
         max_samples=max_samples,
         train_per_class=train_per_class,
         seed=seed,
+        skip=skip,
+        ignored=ignored,
     )
 
 
@@ -70,38 +86,31 @@ def _layout() -> str:
     )
 
 
-def _counts(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _problems(folder: Path, listed: Listing, classes: Sequence[str]) -> Iterator[str]:
+    """Yields what is wrong with the folders of a split: unknown, empty, not to be written down."""
+    for name, images in listed.folders.items():
+        shown = printable(name)
+        if name != shown:
+            yield f"{_WHERE}, named in UTF-8. Received: {folder / shown}. Rename the folder."
+        elif name not in classes:
+            message = unknown_name(f"{folder.name}/", "a class of train", name, classes)
+            yield f"{_WHERE}: {message}"
+        elif not images and not any(path.is_relative_to(folder / name) for path, _ in listed.bad):
+            yield f"{_WHERE}. Received: {folder / name}, which has no image. {_layout()}"
 
 
-def _rows(root: Path, folder: Path, classes: Sequence[str]) -> Rows:
-    """Lists the images of a split; every class of it must be one of `classes`."""
-    paths: list[Path] = []
-    labels: list[int] = []
-    problems = []
-    for each in sorted(each for each in folder.iterdir() if _counts(each)):
-        if each.name not in classes:
-            message = unknown_name(f"{folder.name}/", "a class of train", each.name, classes)
-            problems.append(f"{_WHERE}: {message}")
-            continue
-        images = _images(each)
-        empty = next((file for file in images if file.stat().st_size == 0), None)
-        if not images or empty is not None:
-            what = "which has no image" if empty is None else f"where {empty.name} is empty"
-            problems.append(f"{_WHERE}. Received: {each}, {what}. {_layout()}")
-        paths += images
-        labels += [classes.index(each.name)] * len(images)
-    if problems:
-        raise ConfigError(problems)
-    sources = objects([str(path.relative_to(root)) for path in paths])
-    return Rows(objects(paths), np.asarray(labels, np.int64), sources)
+def _rows(root: Path, part: str, listed: Listing, classes: Sequence[str]) -> Rows:
+    """Returns the images of a split, by class and by name."""
+    named = [
+        (classes.index(name), path) for name in classes for path in listed.folders.get(name, [])
+    ]
 
+    def source(path: Path) -> str:
+        return printable(str(path.relative_to(root)))
 
-def _images(folder: Path) -> list[Path]:
-    """Lists the images at any depth, in an order that does not depend on the place of `folder`."""
-    found = {
-        file.relative_to(folder).parts: file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    }
-    return [found[parts] for parts in sorted(found) if not any(p.startswith(".") for p in parts)]
+    return Rows(
+        objects([path for _, path in named]),
+        np.asarray([label for label, _ in named], np.int64),
+        objects([source(path) for _, path in named]),
+        [BadSample(part, source(path), reason) for path, reason in listed.bad],
+    )

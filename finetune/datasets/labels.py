@@ -20,25 +20,34 @@ def listed(items: Iterable[object]) -> str:
     return f"{', '.join(every[:_SHOWN])}{more} ({len(every)} in all)"
 
 
-def indices(where: str, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+Counted = tuple[str, Sequence[int]] | None
+"""What the rows are called, and the number of each; None: rows from 1."""
+
+
+def indices(
+    where: str, names: Sequence[str], classes: Sequence[str], counted: Counted = None
+) -> np.ndarray:
     """Returns the class index of each name, (n,) int64.
 
     Args:
         where: what the error names, e.g. ``dataset.path: column label of test.csv``.
         names: (n,) label names.
         classes: label names in the order of the indices.
+        counted: how the error numbers rows.
 
     Raises:
         ConfigError: a name that is no class.
     """
-    _require_known(where, [(name,) for name in names], classes)
+    _require_known(where, [(name,) for name in names], classes, counted)
     index = {name: row for row, name in enumerate(classes)}
     return np.asarray([index[name] for name in names], np.int64)
 
 
-def multi_hot(where: str, names: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
+def multi_hot(
+    where: str, names: Sequence[Sequence[str]], classes: Sequence[str], counted: Counted = None
+) -> np.ndarray:
     """Returns which classes each row has, (n, classes) uint8 of 0 and 1; as `indices` else."""
-    _require_known(where, names, classes)
+    _require_known(where, names, classes, counted)
     index = {name: row for row, name in enumerate(classes)}
     hot = np.zeros((len(names), len(classes)), np.uint8)
     for row, several in enumerate(names):
@@ -46,15 +55,18 @@ def multi_hot(where: str, names: Sequence[Sequence[str]], classes: Sequence[str]
     return hot
 
 
-def _require_known(where: str, names: Sequence[Sequence[str]], classes: Sequence[str]) -> None:
+def _require_known(
+    where: str, names: Sequence[Sequence[str]], classes: Sequence[str], counted: Counted
+) -> None:
+    unit, numbers = counted or ("rows", range(1, 1 + len(names)))
     known = set(classes)
     unknown: dict[str, list[int]] = {}
-    for row, several in enumerate(names, start=1):
+    for row, several in zip(numbers, names, strict=True):
         for name in several:
             if name not in known:
                 unknown.setdefault(name, []).append(row)
     if unknown:
         raise ConfigError(
-            unknown_name(f"{where} (rows {listed(rows)})", "a class of train", name, classes)
+            unknown_name(f"{where} ({unit} {listed(rows)})", "a class of train", name, classes)
             for name, rows in list(unknown.items())[:_SHOWN]
         )

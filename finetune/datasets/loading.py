@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from finetune.datasets.assembling import memory_budget, num_bytes, objects, too_large
+from finetune.datasets.assembling import finish, objects
+from finetune.datasets.bad_samples import BadSample, text_reason
 from finetune.datasets.catalog import BUNDLED_DATASETS
-from finetune.datasets.dataset import Dataset, Split, make_dataset, require_classes
+from finetune.datasets.cleaning import clean_images, require_left, settle, without
+from finetune.datasets.dataset import Dataset, Split, require_classes
 from finetune.datasets.digits import Digits
 from finetune.datasets.docstrings import Docstrings
+from finetune.datasets.memory import memory_budget, num_bytes, too_large
 from finetune.datasets.preparing import first_line, prepare
 from finetune.datasets.splits import chosen_rows
 from finetune.datasets.tfds_features import Chosen, choose
@@ -37,6 +41,7 @@ def load(
     max_samples: int | None = None,
     train_per_class: int | None = None,
     seed: int,
+    skip: bool = False,
 ) -> Dataset:
     """Loads a bundled or TFDS dataset, preparing it on disk first where that is still to do.
 
@@ -51,6 +56,7 @@ def load(
         max_samples: keep at most this many of each split, stratified; None keeps all.
         train_per_class: keep this many training examples of each class; None keeps all.
         seed: chooses the rows that are kept, 0..2**32-1.
+        skip: whether bad samples are left out, not refused; looks at each image then.
 
     Raises:
         ConfigError: for whatever cannot be loaded, with what to do about it.
@@ -67,6 +73,8 @@ def load(
     budget = memory_budget()
     log.info("%s %s: reading into memory", name, builder.version)
     loaded: dict[str, Split] = {}
+    given: dict[str, np.ndarray] = {}
+    bad: list[BadSample] = []
     for part, expression in splits.items():
         rows = None
         per_class = train_per_class if part == "train" else None
@@ -74,10 +82,33 @@ def load(
             labels = _labels(builder, expression, chosen)
             rows = chosen_rows(labels, per_class, max_samples, seed, chosen.classes)
         split = _read(builder, part, expression, chosen, rows, budget)
+        given[part] = split.labels
+        split, damaged = _clean(split, chosen, skip, budget, name)
+        bad += damaged
         budget -= num_bytes(split.examples)
         loaded[part] = split
+    settle(bad, loaded, skip)
+    require_left(given, loaded, chosen.classes, bad)
     header = [name, str(builder.version), config, splits, chosen.input, chosen.label]
-    return make_dataset(name, header, chosen.classes, loaded, chosen.kind)
+    return finish(name, header, chosen.classes, loaded, chosen.kind, bad, {})
+
+
+def _clean(
+    split: Split, chosen: Chosen, skip: bool, budget: int, name: str
+) -> tuple[Split, list[BadSample]]:
+    """Leaves out rows without a label, and what is no text or image."""
+    labels = split.labels.reshape(split.num_examples, -1)
+    reasons = dict.fromkeys(np.flatnonzero(labels.min(axis=1) < 0).tolist(), "without a label")
+    if chosen.kind == "text":
+        for row, text in enumerate(split.examples):
+            if row not in reasons and (reason := text_reason(text)) is not None:
+                reasons[row] = reason
+    if chosen.kind == "image":
+        split, bad = clean_images(split, reasons, check=skip, budget=budget, name=name)
+    else:
+        split, bad = without(split, reasons)
+    kind = np.uint8 if chosen.multi_label else np.int64
+    return replace(split, labels=split.labels.astype(kind)), bad
 
 
 def _builder(name: str, version: str | None, config: str | None, data_dir: str | None) -> Any:
@@ -162,7 +193,8 @@ def _target(chosen: Chosen) -> Callable[[Any], tf.Tensor]:
     def hot(row: Any) -> tf.Tensor:
         several = tf.cast(row[chosen.label], tf.int64)
         one = tf.reduce_sum(tf.one_hot(several, len(chosen.classes), dtype=tf.int64), axis=0)
-        unknown = tf.cast(tf.reduce_any(several < 0), tf.int64)
+        outside = (several < 0) | (several >= len(chosen.classes))
+        unknown = tf.cast(tf.reduce_any(outside), tf.int64)
         return tf.minimum(one, 1) - 2 * unknown
 
     return hot if chosen.multi_label else index
@@ -194,15 +226,14 @@ def _read(
     if not examples:
         raise ConfigError(_empty(part, expression))
     targets = np.concatenate(labels)
-    if targets.min() < 0:
-        unlabelled = int((targets.reshape(len(targets), -1).min(axis=1) < 0).sum())
+    if not chosen.multi_label and targets.max() >= len(chosen.classes):
         raise ConfigError(
-            f"dataset.splits.{part} must be labelled. Received: {expression}, with "
-            f"{unlabelled} examples without a label. Choose another split."
+            f"dataset.splits.{part} must have labels in 0..{len(chosen.classes) - 1}, one for each "
+            f"class. Received: {expression}, with a label {targets.max()}. Prepare the dataset "
+            "again."
         )
     if chosen.kind == "text":
         examples = _decoded(examples, part, expression)
-    targets = targets.astype(np.uint8 if chosen.multi_label else np.int64)
     return Split(part, objects(examples), targets)
 
 

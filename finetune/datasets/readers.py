@@ -4,7 +4,6 @@ A reader is made for one backbone; what it made of a split once, it keeps as lon
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -14,15 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.datasets.augmentation import Augmentation, Mix
+from finetune.datasets.bad_samples import refusal
+from finetune.datasets.cleaning import damaged_images
 from finetune.datasets.dataset import Split
-from finetune.errors import ConfigError
+from finetune.datasets.decoding import PARALLEL, decoded
 
 log = logging.getLogger(__name__)
 
 CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
-# Examples that are made at once. Fixed: TensorFlow's own search for a number starts anew with every
-# iterator, at times ends at one, and lets the end of an iterator wait for its next round.
-PARALLEL = len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else 4
 _TOKENIZE_ROWS = 256
 Read = Callable[[tf.data.Dataset, Any], tf.data.Dataset]
 """(rows of a split, int64; epoch, int64 scalar) -> batches of inputs, in the order of the rows."""
@@ -104,10 +102,10 @@ class ImageReader:
         if split not in self._encoded:
             with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
                 self._encoded[split] = _constant(split.examples)
-        examples = self._encoded[split]
+        pixels = _pixels_of(self._encoded[split], split.ways)
 
         def decode(row: tf.Tensor) -> tf.Tensor:
-            image = self._resize(_rgb(examples[row]))
+            image = self._resize(pixels(row))
             image = tf.cast(self._scale(image) if scaled else image, tf.float32)
             return tf.ensure_shape(image, self._shape)
 
@@ -126,25 +124,14 @@ class ImageReader:
 
 
 def require_decodable(splits: Iterable[Split]) -> None:
-    """Looks for images that cannot be decoded, one by one: what to do once decoding has failed.
+    """Looks for images that cannot be decoded: what to do once decoding has failed.
 
     Raises:
         ConfigError: naming the files, at most 20 of them, and their number.
     """
-    damaged = []
-    for split in splits:
-        for row, example in enumerate(split.examples if split.examples.dtype == object else ()):
-            try:
-                if isinstance(example, bytes):
-                    tf.io.decode_image(example, channels=3, expand_animations=False)
-            except tf.errors.InvalidArgumentError:
-                sources = split.sources
-                damaged.append(f"{split.name}, row {row + 1}" if sources is None else sources[row])
-    if damaged:
-        raise ConfigError(
-            f"dataset must hold images that can be decoded. Received: {len(damaged)} that cannot "
-            f"({', '.join(damaged[:20])}{' …' if len(damaged) > 20 else ''}). Mend or remove them."
-        )
+    bad = damaged_images(splits)
+    if bad:
+        raise refusal(bad)
 
 
 def _halves(converter: Any, size: tuple[int, int]) -> tuple[Prepare, Prepare]:
@@ -177,13 +164,19 @@ def _constant(examples: np.ndarray) -> tf.Tensor:
     return tf.constant(examples)
 
 
-def _rgb(example: tf.Tensor) -> tf.Tensor:
-    """Returns (height, width, 3), 0..255, of an encoded image or of numbers."""
-    if example.dtype != tf.string:
-        return example if example.shape[-1] == 3 else tf.repeat(example, 3, axis=-1)
-    image = tf.io.decode_image(example, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
-    return image
+def _pixels_of(examples: tf.Tensor, ways: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the function from a row to (height, width, 3), 0..255."""
+    if examples.dtype != tf.string:
+        return lambda row: _three_channels(examples[row])
+    if ways is None:
+        return lambda row: decoded(examples[row])
+    with tf.device("CPU:0"):
+        held = tf.constant(ways)
+    return lambda row: decoded(examples[row], held[row])
+
+
+def _three_channels(image: tf.Tensor) -> tf.Tensor:
+    return image if image.shape[-1] == 3 else tf.repeat(image, 3, axis=-1)
 
 
 class TextReader:

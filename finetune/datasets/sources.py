@@ -1,6 +1,7 @@
 """The one way in: from the dataset's config to the dataset, whatever it comes from."""
 
 from dataclasses import asdict
+from typing import Any
 
 from finetune.config import DatasetConfig
 from finetune.datasets.arrays import load_arrays
@@ -20,20 +21,23 @@ def load_dataset(given: DatasetConfig, seed: int) -> Dataset:
     Raises:
         ConfigError: for data that cannot be read, with what to do about it.
     """
-    few, most = given.train_per_class, given.max_samples
+    chosen: dict[str, Any] = {
+        "max_samples": given.max_samples,
+        "train_per_class": given.train_per_class,
+        "seed": seed,
+        "skip": given.on_bad_sample == "skip",
+    }
     if given.name == "image_folder":
-        return load_folder(_path(given), max_samples=most, train_per_class=few, seed=seed)
+        return load_folder(_path(given), **chosen)
     if given.name == "arrays":
-        return load_arrays(_path(given), max_samples=most, train_per_class=few, seed=seed)
+        return load_arrays(_path(given), **chosen)
     if given.name == "table":
         return load_table(
             _path(given),
             input_column=given.columns.input,
             label_column=given.columns.label,
             label_separator=given.label_separator,
-            max_samples=most,
-            train_per_class=few,
-            seed=seed,
+            **chosen,
         )
     from finetune.datasets.loading import load  # imports TFDS, which files do without
 
@@ -45,9 +49,7 @@ def load_dataset(given: DatasetConfig, seed: int) -> Dataset:
         splits=asdict(given.splits),
         input_feature=given.columns.input,
         label_feature=given.columns.label,
-        max_samples=most,
-        train_per_class=few,
-        seed=seed,
+        **chosen,
     )
 
 

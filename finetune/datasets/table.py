@@ -1,26 +1,23 @@
 """Tables of texts or images: one file a split, or one file that is split."""
 
-import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune.datasets.assembling import (
-    IMAGE_SUFFIXES,
-    PARTS,
-    Rows,
-    assemble,
-    memory_budget,
-    objects,
-    require_rows,
-    row_names,
-)
+from finetune.datasets.assembling import PARTS, Rows, assemble, objects, require_rows
+from finetune.datasets.bad_samples import none_left, refusal
 from finetune.datasets.dataset import Dataset, require_classes
-from finetune.datasets.labels import indices, listed, multi_hot
+from finetune.datasets.labels import indices, multi_hot
+from finetune.datasets.memory import memory_budget
 from finetune.datasets.table_files import TABLE_SUFFIXES, TableFile, open_table
+from finetune.datasets.table_rows import (
+    LabelledRows,
+    holds_images,
+    labelled_rows,
+    leaving_problem,
+)
 from finetune.errors import ConfigError, unknown_name
 
 _WHERE = "dataset.path must be a table or a directory of tables"
@@ -39,6 +36,7 @@ def load_table(
     max_samples: int | None = None,
     train_per_class: int | None = None,
     seed: int,
+    skip: bool = False,
 ) -> Dataset:
     """Loads ``DIR/{train,validation|val,test}.{csv,tsv,jsonl,parquet}``, or one such file.
 
@@ -55,43 +53,54 @@ def load_table(
         max_samples: keep at most this many of each split; None keeps all.
         train_per_class: keep this many training rows of each class; None keeps all.
         seed: chooses what is held out and the rows that are kept, 0..2**32-1.
+        skip: whether rows that lack something, and bad images, are left out, not refused.
 
     Raises:
-        ConfigError: for tables that cannot be read, with the rows that are wrong.
+        ConfigError: for tables that cannot be read, with the lines that are wrong.
     """
     files = _files(Path(path).expanduser(), path)
     tables = {part: open_table(file) for part, file in files.items()}
     label = label_column or "label"
     entry = input_column or _input(tables["train"])
     _require_columns(tables, entry, label)
-    columns = {part: table.read(list({entry, label})) for part, table in tables.items()}
-    require_rows(path, {part: len(each[label]) for part, each in columns.items()})
-    images = _holds_images(entry, columns["train"][entry])
-    problems: list[str] = []
-    inputs = {}
-    for part, table in tables.items():
-        values = columns[part][entry]
-        check = _images if images else _texts
-        inputs[part] = check(table.path, entry, values, problems)
-    names = {part: columns[part][label] for part in tables}
-    several = label_separator is not None or any(isinstance(v, list) for v in names["train"])
-    for part, table in tables.items():
-        problems += _label_problems(table.path, label, names[part], several, label_separator)
-    if problems:
-        raise ConfigError(problems)
-    encoded, classes = _labels(tables, label, names, label_separator, several, path)
+    rows = {part: table.read([entry, label]) for part, table in tables.items()}
+    require_rows(path, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
+    train = rows["train"].columns
+    images = holds_images(entry, train[entry])
+    several = label_separator is not None or any(isinstance(v, list) for v in train[label])
+    done = {
+        part: labelled_rows(
+            part, table, rows[part], entry, label,
+            images=images, several=several, separator=label_separator,
+        )
+        for part, table in tables.items()
+    }  # fmt: skip
+    leaving = [
+        leaving_problem(tables[part], entry, each.leaving)
+        for part, each in done.items()
+        if each.leaving
+    ]
+    if leaving:
+        raise ConfigError(leaving)
+    targets, classes = _targets(tables, label, done, several, path, skip)
     return assemble(
         "table",
         Path(path).expanduser().resolve().name,
         classes,
         {
-            part: Rows(inputs[part], encoded[part], row_names(table.path.name, len(inputs[part])))
-            for part, table in tables.items()
+            part: Rows(
+                objects(each.inputs),
+                targets[part],
+                objects([f"{tables[part].path.name}:{number}" for number in each.numbers]),
+                each.bad,
+            )
+            for part, each in done.items()
         },
         kind="image" if images else "text",
         max_samples=max_samples,
         train_per_class=train_per_class,
         seed=seed,
+        skip=skip,
     )
 
 
@@ -163,136 +172,41 @@ def _require_columns(tables: Mapping[str, TableFile], entry: str, label: str) ->
         raise ConfigError(problems)
 
 
-def _wrong(path: Path, column: str, expected: str, rows: Sequence[Any], fix: str) -> str:
-    """Returns one message for all rows of a file that are wrong in the same way."""
-    return (
-        f"dataset.path: column {column} of {path.name} must have {expected}. Received: something "
-        f"else in rows {listed(rows)}. {fix}"
-    )
-
-
-def _texts(path: Path, column: str, values: Sequence[Any], problems: list[str]) -> np.ndarray:
-    wrong = [row for row, value in enumerate(values, start=1) if not _is_text(value)]
-    if wrong:
-        fix = "Remove these rows; the first row after the header is 1."
-        problems.append(_wrong(path, column, "a text that is not empty in each row", wrong, fix))
-    return objects(values)
-
-
-def _is_text(value: Any) -> bool:
-    if not isinstance(value, str) or not value.strip():
-        return False
-    try:
-        value.encode()  # JSON can write half a character: "\ud800"
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _holds_images(column: str, values: Sequence[Any]) -> bool:
-    """Whether a column is one of images: by its name, or by what most of its values end in."""
-    if column in ("image", "text"):
-        return column == "image"
-    return 2 * sum(_is_image(value) for value in values) > len(values)
-
-
-def _is_image(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.lower().endswith(IMAGE_SUFFIXES) and "\n" not in value
-    return _encoded(value) is not None
-
-
-def _encoded(value: Any) -> bytes | None:
-    """Returns the encoded image in a Parquet value: binary, or a struct with it in `bytes`."""
-    held = value.get("bytes") if isinstance(value, dict) else value
-    return held if isinstance(held, bytes) and held else None
-
-
-def _images(path: Path, column: str, values: Sequence[Any], problems: list[str]) -> np.ndarray:
-    found: list[Any] = []
-    wrong, leaving, missing = [], [], []
-    for row, value in enumerate(values, start=1):
-        found.append(None)
-        if not _is_image(value):
-            wrong.append(row)
-        elif not isinstance(value, str):
-            found[-1] = _encoded(value)
-        elif not os.path.isabs(value) and os.path.normpath(value).split(os.sep)[0] == os.pardir:
-            leaving.append(row)
-        else:
-            found[-1] = path.parent / value
-            if not found[-1].is_file() or found[-1].stat().st_size == 0:
-                missing.append(value)
-    if wrong:
-        fix = f"Images are files {', '.join(IMAGE_SUFFIXES)}."
-        problems.append(_wrong(path, column, "the path of an image in each row", wrong, fix))
-    if leaving:
-        fix = "Name files outside of it by their absolute path."
-        problems.append(_wrong(path, column, "paths below its own directory", leaving, fix))
-    if missing:
-        problems.append(
-            f"dataset.path: column {column} of {path.name} must name files that exist and are not "
-            f"empty, relative to its directory. Received: {listed(missing)}. Add the files, or "
-            "remove the rows."
-        )
-    return objects(found)
-
-
-def _name(value: Any) -> str | None:
-    """Returns the label name of a value, as JSON writes it; None where it has none."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        return str(value)
-    return value if isinstance(value, str) and _is_text(value) else None
-
-
-def _label_problems(
-    path: Path, label: str, values: Sequence[Any], several: bool, separator: str | None
-) -> list[str]:
-    def fits(value: Any) -> bool:
-        if several and isinstance(value, list):
-            return all(_name(each) is not None for each in value)
-        if separator is not None and isinstance(value, str) and not value.strip():
-            return True  # none of the classes
-        return _name(value) is not None
-
-    wrong = [row for row, value in enumerate(values, start=1) if not fits(value)]
-    if not wrong:
-        return []
-    expected = "a list of labels in each row" if several else "one label in each row"
-    fix = "A label is a text, a number or true/false; the first row after the header is 1."
-    return [_wrong(path, label, expected, wrong, fix)]
-
-
-def _labels(
+def _targets(
     tables: Mapping[str, TableFile],
     label: str,
-    values: Mapping[str, Sequence[Any]],
-    separator: str | None,
+    done: Mapping[str, LabelledRows],
     several: bool,
     given: str,
+    skip: bool,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the labels of each split by index, and the classes of train."""
-    rows = {part: [_several(value, separator) for value in values[part]] for part in tables}
-    names = {str(_name(value)): value for row in rows["train"] for value in row}
+    bad = [each for rows in done.values() for each in rows.bad]
+    for part, rows in done.items():
+        if not rows.numbers:
+            raise none_left(part, len(rows.bad), bad)
+    try:
+        classes = _classes(done["train"])
+        require_classes("dataset.path", given, classes)
+        targets = {}
+        for part, rows in done.items():
+            where = f"dataset.path: column {label} of {tables[part].path.name}"
+            counted = (f"{tables[part].unit}s", rows.numbers)
+            encode = multi_hot if several else indices
+            names: list[Any] = rows.names if several else [row[0] for row in rows.names]
+            targets[part] = encode(where, names, classes, counted)
+    except ConfigError as error:
+        if bad and not skip:  # a row that is mended may mend this too
+            raise ConfigError([*refusal(bad).problems, *error.problems]) from error
+        raise
+    return targets, classes
+
+
+def _classes(train: LabelledRows) -> list[str]:
+    names = {
+        name: value
+        for row in zip(train.names, train.values, strict=True)
+        for name, value in zip(*row, strict=True)
+    }
     numbers = all(isinstance(value, int | float) for value in names.values())
-    classes = sorted(names, key=(lambda name: (names[name], name)) if numbers else None)
-    require_classes("dataset.path", given, classes)
-    done = {}
-    for part, table in tables.items():
-        where = f"dataset.path: column {label} of {table.path.name}"
-        own = [[str(_name(value)) for value in row] for row in rows[part]]
-        if several:
-            done[part] = multi_hot(where, own, classes)
-        else:
-            done[part] = indices(where, [row[0] for row in own], classes)
-    return done, classes
-
-
-def _several(value: Any, separator: str | None) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    if separator is not None and isinstance(value, str):
-        return [name for each in value.split(separator) if (name := each.strip())]
-    return [value]
+    return sorted(names, key=(lambda name: (names[name], name)) if numbers else None)

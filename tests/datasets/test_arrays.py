@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from finetune.datasets import assembling
+from finetune.datasets import memory
 from finetune.datasets.arrays import load_arrays
 from finetune.errors import ConfigError
 
@@ -94,7 +94,7 @@ BAD = {
     "not hot": ({"x": X, "y": np.stack([Y, Y * 2], 1)}, r"y must be 0 or 1.*rows 1, 3"),
     "one class": ({"x": X, "y": Y * 0}, "at least 2 classes"),
     "empty": ({"x": X[:0], "y": Y[:0]}, "where train is empty"),
-    "text": ({"x": np.asarray(["a", " "] * 20), "y": Y}, "x must have a text.*rows 1, 3"),
+    "text": ({"x": np.asarray(["a", " "] * 20), "y": Y}, r"20 without a text \(x:2, x:4, "),
     "unknown": ({"x": X, "y": Y, "x_valid": X}, "Received: x_valid.*Did you mean x_val"),
     "no y": ({"x": X}, "both x and y. Received: .* with x alone"),
     "no train": ({"x_test": X, "y_test": Y}, "without x_train and y_train"),
@@ -130,7 +130,7 @@ def test_not_a_npz_file(tmp_path):
 
 def test_more_than_memory(tmp_path, monkeypatch):
     free = type("Memory", (), {"available": 400})
-    monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ConfigError, match="arrays within half of the memory"):
         load(save(tmp_path, x=X, y=Y))
 

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from finetune.datasets import assembling, loading, preparing
+from finetune.datasets import loading, memory, preparing
 from finetune.errors import ConfigError
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -69,6 +69,6 @@ def test_closed_port_is_not_reachable():
 
 def test_too_large_for_memory(data_dir, monkeypatch):
     free = type("Memory", (), {"available": 2000})
-    monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ConfigError, match="dataset.max_samples"):
         load(data_dir)

@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 from pyarrow import parquet
 
-from finetune.datasets import assembling
+from finetune.datasets import memory
 from finetune.datasets.table import load_table
 from finetune.errors import ConfigError
 
@@ -57,7 +58,11 @@ def three(root, columns, suffix="csv"):
 def images(root, names):
     for row, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"\x89PNG" + bytes([row]))
+        (root / name).write_bytes(png(row))
+
+
+def png(value):
+    return tf.io.encode_png(np.full((1, 1, 3), value, np.uint8)).numpy()
 
 
 def load(path, **more):
@@ -140,7 +145,7 @@ def test_a_class_of_one_row_stays_in_train(tmp_path):
 
 
 def test_images_are_read_relative_to_the_table(tmp_path):
-    names = ["a/1.png", "a/2.PNG", "b/1.jpg", "b/2.gif"]
+    names = ["a/1.png", "a/2.PNG", "b/1.jpg", "b/2.webp"]
     outside = tmp_path / "out" / "x.bmp"
     images(tmp_path / "data", names)
     images(outside.parent, [outside.name])
@@ -161,7 +166,7 @@ def test_the_fingerprint_is_of_bytes_not_of_paths(tmp_path):
     before = load(path)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     assert load(tmp_path / "two").fingerprint == before.fingerprint
-    (tmp_path / "two" / "3.png").write_bytes(b"\x89PNG other")
+    (tmp_path / "two" / "3.png").write_bytes(png(77))
     after = load(tmp_path / "two")
     assert after.fingerprint != before.fingerprint
     WRITERS["csv"](tmp_path / "one" / "val.csv", {"image": names, "label": LABELS[::-1]})
@@ -172,10 +177,10 @@ def test_the_fingerprint_is_of_bytes_not_of_paths(tmp_path):
 
 @pytest.mark.parametrize("wrap", [lambda data: data, lambda data: {"bytes": data, "path": None}])
 def test_parquet_may_hold_the_images(tmp_path, wrap):
-    data = [wrap(b"\x89PNG" + bytes([row])) for row in range(4)]
+    data = [wrap(png(row)) for row in range(4)]
     dataset = load(three(tmp_path, {"image": data, "label": LABELS}, "parquet"))
     assert dataset.kind == "image"
-    assert dataset.splits["train"].examples[1] == b"\x89PNG\x01"
+    assert dataset.splits["train"].examples[1] == png(1)
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
@@ -222,20 +227,20 @@ def csv_of(text, name="train.csv"):
     [
         (csv_of(b"text,label\na,x\n\xff,y\n"), r"byte 15 \(line 3\) is not UTF-8"),
         (csv_of(b"\xef\xbb\xbftext,label\n\xff,y\n"), r"byte 14 \(line 2\) is not UTF-8"),
-        (csv_of("text,label\na,b\n".encode("utf-16")), r"byte 0 \(line 1\) is not UTF-8"),
+        (csv_of("text,label\na,b\n".encode("utf-16-le")), "first line has NUL.*iconv -f UTF-16LE"),
         (csv_of(b""), "which is empty"),
         (csv_of(b"text,label\n"), "where train is empty"),
-        (csv_of(b"text,label\na,b,c\n"), "3 values in the row that ends in line 2"),
+        (csv_of(b"text,label\na,b,c\n"), r"1 with 3 values for 2 columns \(train.csv:2\)"),
         (csv_of(b'text,label\na,"b\nc,d\n'), "line 3 has unexpected end of data"),
         (csv_of(b'text,label\n"a"b,c\n'), "line 2 has ',' expected after '\"'"),
         (csv_of(b"text,label,label\na,b,c\n"), "several columns label"),
         (csv_of(b"text,lable\na,b\n"), r"columns.label must be a column of train.csv.*Did you"),
         (csv_of(b"words,label\na,b\n"), r"columns.input must name.*neither is a column.*words"),
         (csv_of(b"text,image,label\na,b,c\n"), r"columns.input must name.*both text and image"),
-        (csv_of(b"text,label\n ,a\nb,a\n,b\n"), r"column text.*rows 1, 3 \(2 in all\)"),
-        (csv_of(b"text,label\na,\nb,a\nc, \n"), r"column label.*rows 1, 3 \(2 in all\)"),
+        (csv_of(b"text,label\n ,a\nb,a\n,b\n"), r"2 without a text \(train.csv:2, train.csv:4\)"),
+        (csv_of(b"text,label\na,\nb,a\nc, \n"), r"2 without a label \(train.csv:2, train.csv:4\)"),
         (csv_of(b"text,label\na,x\nb,x\n"), r"at least 2 classes.*1 class\)"),
-        (csv_of(b"text,label\na,a\nb,c\n", "val.csv"), r"val.csv \(rows 2 .*Received: c. Valid"),
+        (csv_of(b"text,label\na,a\nb,c\n", "val.csv"), r"val.csv \(lines 3 .*Received: c. Valid"),
         (csv_of(b"text,label\na,a\n", "train.tsv"), "train.csv and train.tsv for train"),
         (csv_of(b"text,label\na,a\n", "validation.csv"), "val.csv and validation.csv for valid"),
         (csv_of(b"x", "test.xlsx"), "with test.xlsx"),
@@ -254,10 +259,22 @@ def test_what_is_wrong_with_a_csv_is_named(tmp_path, spoil, message):
     [
         ("a.jsonl", b'[{"text": "a"}]\n', "line 1 is a list"),
         ("a.jsonl", b'\n{"text": \n', "line 2 is not JSON"),
-        ("a.jsonl", b'{"text": "a", "label": null}\n{"text": "b"}\n', "label.*rows 1, 2"),
-        ("a.jsonl", b'{"text": "\\ud800", "label": 1}\n{"text": 3, "label": 2}', "text.*rows 1, 2"),
-        ("a.jsonl", b'{"text": "a", "label": {}}\n{"text": "b", "label": NaN}', "label.*rows 1, 2"),
-        ("a.jsonl", b'{"text": "a", "label": ["x", null]}\n', "a list of labels in each row.*1"),
+        (
+            "a.jsonl",
+            b'{"text": "a", "label": null}\n{"text": "b"}\n',
+            r"label \(a.jsonl:1, a.jsonl:2\)",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "\\ud800", "label": 1}\n{"text": 3, "label": 2}',
+            "half a.*jsonl:1.*a text.*:2",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "a", "label": {}}\n{"text": "b", "label": NaN}',
+            "no text, number.*:1, a",
+        ),
+        ("a.jsonl", b'{"text": "a", "label": ["x", null]}\n', r"1 without a label \(a.jsonl:1\)"),
         ("a.parquet", b"text,label\n", "a.parquet, which is not Parquet"),
         ("a.txt", b"text,label\n", "Received: .*a.txt"),
     ],
@@ -269,15 +286,26 @@ def test_a_file_of_the_wrong_kind(tmp_path, name, content, message):
 
 
 def test_wrong_images_are_named_once_for_all_rows(tmp_path):
-    names = [f"{row}.png" for row in range(30)]
-    columns = {"image": [*names, "../up.png", "a/../../up.png", "x.tif", ""], "label": ["a"] * 34}
+    names = [*(f"{row}.png" for row in range(6)), "", "x.tif"]
+    path = three(tmp_path / "data", {"image": names, "label": ["a", "b"] * 4})
     with pytest.raises(ConfigError) as caught:
-        load(three(tmp_path / "data", columns))
-    assert len(caught.value.problems) == 9  # three for each table
-    text = caught.value.problems[2]
-    assert "0.png, 1.png" in text and "19.png, … (30 in all)" in text and "20.png" not in text
-    assert "rows 31, 32 (2 in all)" in caught.value.problems[1]
-    assert "rows 33, 34 (2 in all)" in caught.value.problems[0]
+        load(path)
+    (text,) = caught.value.problems
+    assert (
+        "Received: 24 that cannot: 3 without an image (train.csv:8, val.csv:8, test.csv:8)" in text
+    )
+    assert "21 no such file, or a link that leads nowhere (train.csv:2, train.csv:3, " in text
+    assert text.count(".csv:") == 20 and ", …)" in text
+
+
+def test_paths_out_of_the_table_s_directory_are_refused_in_any_case(tmp_path):
+    names = ["0.png", "../up.png", "a/../../up.png"]
+    images(tmp_path / "data", names[:1])
+    images(tmp_path, ["up.png"])
+    path = three(tmp_path / "data", {"image": names, "label": ["a", "b", "a"]})
+    for skip in (False, True):
+        with pytest.raises(ConfigError, match=r"below its own.*lines 3, 4 \(2 in all\)"):
+            load(path, skip=skip)
 
 
 def test_unknown_paths_columns_and_memory(tmp_path, monkeypatch):
@@ -288,7 +316,7 @@ def test_unknown_paths_columns_and_memory(tmp_path, monkeypatch):
         load(path, input_column="label")
     size = sum(file.stat().st_size for file in tmp_path.iterdir())
     free = type("Memory", (), {"available": 2 * size - 1})
-    monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ConfigError, match="within half of the memory"):
         load(path)
     free.available = 2 * size
@@ -301,6 +329,6 @@ def test_images_beyond_memory_say_how_many_fit(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(bytes(1000))
     path = three(tmp_path, {"image": names, "label": LABELS})
     free = type("Memory", (), {"available": 5000})
-    monkeypatch.setattr(assembling.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ConfigError, match="max_samples.*by example 3 of train"):
         load(path)

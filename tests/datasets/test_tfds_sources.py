@@ -106,8 +106,11 @@ def test_examples_without_a_label_are_refused(data_dir):
         data_dir, "unlabelled", {"text": TEXT, "label": LABEL},
         lambda n: {"text": "a", "label": -1 if n == 3 else 0},
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"splits.train must be labelled.*1 examples"):
+    with pytest.raises(ConfigError, match=r"1 without a label \(train, row 4\)"):
         load(data_dir, "unlabelled")
+    dataset = load(data_dir, "unlabelled", skip=True)
+    assert [split.num_examples for split in dataset.splits.values()] == [7, 2, 2]
+    assert dataset.splits["train"].labels.tolist() == [0] * 7
 
 
 def test_a_config_is_chosen(data_dir):

@@ -83,7 +83,7 @@ def test_texts_of_a_table_through_phases(tmp_path, bert):
     assert record.test["accuracy"] > 0.9  # chance is a third
     assert {each["name"] for each in record.test_per_class} == {"red", "green", "blue"}
     lines = (tmp_path / "run/splits.csv").read_text().splitlines()
-    assert lines[:2] == ["split,source", "train,train.csv:1"] and len(lines) == 1 + 60 + 12 + 30
+    assert lines[:2] == ["split,source", "train,train.csv:2"] and len(lines) == 1 + 60 + 12 + 30
     model = keras.saving.load_model(tmp_path / "run/model/model.keras")
     preprocess = keras_hub.models.TextClassifierPreprocessor.from_preset(
         str(tmp_path / "run/model")
@@ -204,10 +204,11 @@ def test_settings_that_no_run_could_have_are_named_together():
     with pytest.raises(ConfigError) as caught:
         compose_config(
             ["dataset=arrays", "dataset.path=x", "+dataset.label_separator=|", "dataset.mix=both",
-             "+dataset.sequence_length=0", "dataset.class_weights=some", "features.cache=always"]
+             "+dataset.sequence_length=0", "dataset.class_weights=some", "features.cache=always",
+             "dataset.on_bad_sample=guess"]
         )  # fmt: skip
     text = str(caught.value)
-    for key in ("label_separator", "mix", "sequence_length", "class_weights"):
+    for key in ("label_separator", "mix", "sequence_length", "class_weights", "on_bad_sample"):
         assert f"dataset.{key} must be" in text, key
 
 
@@ -258,22 +259,48 @@ def test_dino_trains_whole_and_is_saved_as_it_was_trained(tmp_path, version):
     assert right == pytest.approx(record.test["accuracy"])
 
 
-@pytest.mark.parametrize("features", ["auto", "never"])
-def test_an_image_that_cannot_be_decoded_is_named(tmp_path, features):
+def write_damaged(root):
+    """Three images of each class and split; one of train has lost its end."""
     random = np.random.default_rng(0)
     for part in ("train", "val", "test"):
         for name in ("a", "b"):
-            folder = tmp_path / "data" / part / name
+            folder = root / part / name
             folder.mkdir(parents=True)
             for row in range(3):
                 image = random.integers(0, 256, (9, 9, 3), dtype="uint8")
                 (folder / f"{row}.png").write_bytes(tf.io.encode_png(image).numpy())
-    (tmp_path / "data/train/b/1.png").write_text("no image at all")
-    with pytest.raises(ConfigError, match="1 that cannot .train/b/1.png"):
+    path = root / "train/b/1.png"
+    path.write_bytes(path.read_bytes()[:150])
+
+
+@pytest.mark.parametrize("features", ["auto", "never"])
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path, features):
+    write_damaged(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"1 that cannot: 1 cut short .* \(train/b/1.png\)"):
         run(
             tmp_path / "run", "dataset=image_folder", f"dataset.path={tmp_path}/data",
             f"features.cache={features}",
         )  # fmt: skip
+
+
+def test_a_bad_sample_is_left_out_and_written_down(tmp_path):
+    write_damaged(tmp_path / "data")
+    (tmp_path / "data/val/a/2.png").write_bytes(b"")
+    record = run(
+        tmp_path / "run", "dataset=image_folder", f"dataset.path={tmp_path}/data",
+        "dataset.on_bad_sample=skip",
+    )  # fmt: skip
+    assert record.dataset.splits == {"train": 5, "validation": 5, "test": 6}
+    written = json.loads((tmp_path / "run/run.json").read_text())["dataset"]
+    assert written["skipped"] == {
+        "counts": {"train": 1, "validation": 1},
+        "samples": [
+            {"split": "train", "source": "train/b/1.png", "reason": "cut short or damaged"},
+            {"split": "validation", "source": "val/a/2.png", "reason": "empty"},
+        ],
+    }
+    lines = (tmp_path / "run/splits.csv").read_text().splitlines()
+    assert len(lines) == 1 + 5 + 5 + 6 and "train,train/b/1.png" not in lines
 
 
 def test_class_weights_and_mixed_classes_do_not_go_together():

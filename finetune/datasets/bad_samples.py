@@ -1,0 +1,98 @@
+"""Samples that cannot be used: what is wrong with them, and how they are named."""
+
+import errno
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.errors import ConfigError
+
+_SHOWN = 20
+_RECORDED = 1000
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """One sample that cannot be used.
+
+    Args:
+        split: train, validation or test.
+        source: a file below the dataset's path, or a line or row of one.
+        reason: in a few words.
+    """
+
+    split: str
+    source: str
+    reason: str
+
+
+def unreadable(error: OSError | ValueError) -> str:
+    """Returns why a file could not be read."""
+    if not isinstance(error, OSError):
+        return "no name of a file"
+    known = {
+        errno.ENOENT: "no such file, or a link that leads nowhere",
+        errno.ELOOP: "a link that leads back to itself",
+    }
+    return known.get(error.errno or 0, (error.strerror or "unreadable").lower())
+
+
+def text_reason(value: Any) -> str | None:
+    """Returns why a value is no text to train on; None where it is one."""
+    if not isinstance(value, str) or not value.strip():
+        return "without a text"
+    if "\0" in value:
+        return "with a NUL character"
+    try:
+        value.encode()  # JSON can write half a character: "\\ud800"
+    except UnicodeEncodeError:
+        return "with half a character"
+    return None
+
+
+def printable(name: str) -> str:
+    """Returns a file's name in which bytes that are no UTF-8 are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def named(bad: Sequence[BadSample]) -> str:
+    """Returns the samples by reason: at most 20 are named, all are counted.
+
+    >>> named([BadSample("train", "a/1.png", "empty"), BadSample("test", "b/2.png", "empty")])
+    '2 empty (a/1.png, b/2.png)'
+    """
+    reasons: dict[str, list[str]] = {}
+    for each in bad:
+        reasons.setdefault(each.reason, []).append(each.source)
+    left, parts = _SHOWN, []
+    for reason, sources in reasons.items():
+        shown = sources[:left] + ["…"] * (len(sources) > left)
+        left -= min(left, len(sources))
+        parts.append(f"{len(sources)} {reason} ({', '.join(shown)})")
+    return "; ".join(parts)
+
+
+def refusal(bad: Sequence[BadSample]) -> ConfigError:
+    """Returns the error that names bad samples."""
+    return ConfigError(
+        f"dataset must hold samples that can be used. Received: {len(bad)} that cannot: "
+        f"{named(bad)}. Mend or remove them, or train without them: dataset.on_bad_sample=skip."
+    )
+
+
+def none_left(part: str, count: int, bad: Sequence[BadSample]) -> ConfigError:
+    """Returns the refusal of a split that has nothing left without its bad samples."""
+    return ConfigError(
+        f"dataset must have a sample that can be used in each split. Received: {part}, where all "
+        f"{count} are bad. Mend them: {named(bad)}."
+    )
+
+
+def as_record(bad: Iterable[BadSample]) -> dict[str, Any]:
+    """Returns what run.json says of skipped samples: how many of each split, and at most 1000."""
+    every = list(bad)
+    counts: dict[str, int] = {}
+    for each in every:
+        counts[each.split] = counts.get(each.split, 0) + 1
+    named = [vars(each) for each in every[:_RECORDED]]
+    return {"counts": counts, "samples": [dict(each) for each in named]} if every else {}

@@ -1,0 +1,182 @@
+"""A split as it was read to one that can be decoded: bad samples out, odd images made plain."""
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from finetune.datasets.bad_samples import BadSample, named, none_left, refusal
+from finetune.datasets.conversion import VERSION, to_png
+from finetune.datasets.dataset import Split
+from finetune.datasets.decoding import PARALLEL, undecodable
+from finetune.datasets.headers import CONVERT, UPRIGHT, BadImage, way_to_decode
+from finetune.datasets.memory import num_bytes, too_large
+from finetune.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 256  # images that are converted between two looks at the memory
+_TAIL = 32  # bytes that tell most examples apart
+
+
+def clean_images(
+    split: Split, unread: Mapping[int, str], *, check: bool, budget: int, name: str
+) -> tuple[Split, list[BadSample]]:
+    """Looks at the header of each image, converts the odd ones, and leaves the bad ones out.
+
+    Args:
+        split: of encoded images as they are stored.
+        unread: why there is nothing in a row.
+        check: whether each image is decoded once to see that it can be.
+        budget: bytes that its examples may have.
+        name: of the dataset, for the error.
+
+    Returns:
+        The split without its bad samples, and those.
+
+    Raises:
+        ConfigError: for converted images that do not fit into memory.
+    """
+    reasons = dict(unread)
+    ways = np.full(len(split.examples), UPRIGHT, np.int32)
+    for row, data in enumerate(split.examples):
+        if row not in reasons:
+            try:
+                ways[row] = way_to_decode(data)
+            except BadImage as error:
+                reasons[row] = str(error)
+    if (ways != UPRIGHT).any():
+        split = replace(split, identities=_identities(split.examples, ways))
+        split, damaged = _converted(split, ways, budget, name)
+        reasons |= damaged
+    rows = np.setdiff1d(np.arange(len(ways)), list(reasons))
+    if check and len(rows):
+        damaged = undecodable(split.examples[rows])
+        reasons |= {int(rows[row]): reason for row, reason in damaged.items()}
+    return without(split, reasons)
+
+
+def damaged_images(splits: Iterable[Split]) -> list[BadSample]:
+    """Decodes all images of `splits` and returns those that cannot be."""
+    return [
+        BadSample(split.name, split.source(row), reason)
+        for split in splits
+        if split.num_examples and isinstance(split.examples[0], bytes)
+        for row, reason in undecodable(split.examples).items()
+    ]
+
+
+def settle(bad: Sequence[BadSample], splits: Mapping[str, Split], skip: bool) -> None:
+    """Says which samples are left out, or refuses them together with all that are damaged.
+
+    Args:
+        bad: the samples that are left out.
+        splits: without them.
+        skip: whether they may be left out.
+
+    Raises:
+        ConfigError: for any bad sample where they may not.
+    """
+    if bad and not skip:
+        raise refusal([*bad, *damaged_images(splits.values())])
+    if bad:
+        log.warning("%d bad samples are left out: %s", len(bad), named(bad))
+
+
+def without(split: Split, reasons: Mapping[int, str]) -> tuple[Split, list[BadSample]]:
+    """Returns `split` without the rows for which there is a reason, and those."""
+    if not reasons:
+        return split, []
+    bad = [BadSample(split.name, split.source(row), reasons[row]) for row in sorted(reasons)]
+    return split.take(np.setdiff1d(np.arange(split.num_examples), list(reasons))), bad
+
+
+def _identities(examples: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """Returns what the fingerprint is taken of: no bytes that a version of Pillow wrote."""
+    same = examples.copy()
+    for row in np.flatnonzero(ways != UPRIGHT):
+        same[row] = f"conversion {VERSION} ".encode() + hashlib.sha256(examples[row]).digest()
+    return same
+
+
+def _converted(
+    split: Split, ways: np.ndarray, budget: int, name: str
+) -> tuple[Split, dict[int, str]]:
+    rows = np.flatnonzero(ways == CONVERT)
+    if len(rows):
+        log.info("%s: converting %d images", split.name, len(rows))
+    examples = split.examples.copy()
+    damaged: dict[int, str] = {}
+    size = num_bytes(examples)
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        pngs = to_png(examples[some].tolist(), PARALLEL)
+        for row, png in zip(some.tolist(), pngs, strict=True):
+            if isinstance(png, BadImage):
+                damaged[row] = str(png)
+                continue
+            size += len(png) - len(examples[row])
+            examples[row] = png
+        if size > budget:
+            raise too_large(name, split.name, 1 + len(examples) * budget // size, budget)
+    ways = np.where(ways == CONVERT, UPRIGHT, ways)
+    shown = ways if (ways != UPRIGHT).any() else None  # decoding need not ask then
+    return replace(split, examples=examples, ways=shown), damaged
+
+
+def require_left(
+    before: Mapping[str, np.ndarray],
+    splits: Mapping[str, Split],
+    classes: Sequence[str],
+    bad: Sequence[BadSample],
+) -> None:
+    """Refuses a split, or a class of train, that has nothing left without its bad samples.
+
+    Args:
+        before: labels of each split, bad samples included.
+        splits: without bad samples.
+        classes: label names in the order of the indices.
+        bad: the samples that are left out.
+
+    Raises:
+        ConfigError: naming the split, or the classes.
+    """
+    for part, split in splits.items():
+        if not split.num_examples:
+            raise none_left(part, len(before[part]), bad)
+    labels = splits["train"].labels
+    gone = set(before["train"].tolist()) - set(labels.tolist()) if labels.ndim == 1 else set()
+    missing = [name for index, name in enumerate(classes) if index in gone]
+    if missing:
+        raise ConfigError(
+            "dataset must have a training sample that can be used of each class. Received: "
+            f"none of {', '.join(missing)}. Mend them: {named(bad)}."
+        )
+
+
+def repeated(splits: Mapping[str, Split]) -> dict[str, int]:
+    """Returns how many samples of a later split are in an earlier one too, by both names.
+
+    Samples are the same if all their bytes are, whatever their labels and names.
+    """
+    found = {}
+    for one, other in itertools.combinations(splits.values(), 2):
+        # Few examples share their last bytes: a PNG ends in a check sum, a JPEG in its pixels.
+        ends = {each[-_TAIL:] for each in _content(one)}
+        ends &= {each[-_TAIL:] for each in _content(other)}
+        if ends:
+            known = {each for each in _content(one) if each[-_TAIL:] in ends}
+            count = sum(each in known for each in _content(other))
+            if count:
+                found[f"{one.name} and {other.name}"] = count
+    return found
+
+
+def _content(split: Split) -> Iterator[bytes | str]:
+    if split.examples.dtype == object:
+        yield from split.examples if split.identities is None else split.identities
+    else:
+        yield from (each.tobytes() for each in split.examples)

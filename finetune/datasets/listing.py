@@ -1,0 +1,75 @@
+"""The files of a split's folder: those of each class, those that are left out, and bad ones."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetune.datasets.bad_samples import printable, unreadable
+from finetune.datasets.headers import IMAGE_SUFFIXES
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is in a folder of classes; names that begin with a dot do not count.
+
+    Args:
+        folders: images at any depth of each class folder, sorted, by the folder's name.
+        ignored: how many files are no images, by suffix.
+        bad: what cannot be listed, and why: links to nowhere or back, unreadable folders.
+    """
+
+    folders: dict[str, list[Path]] = field(default_factory=dict)
+    ignored: Counter[str] = field(default_factory=Counter)
+    bad: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def list_folder(folder: Path) -> Listing:
+    """Lists the class folders of `folder`; links to folders are followed."""
+    found = Listing()
+    # The place of each folder, and the folders that it is in: a link to one of them has no end.
+    waiting: list[tuple[Parts, frozenset[tuple[int, int]]]] = [((), frozenset())]
+    images: list[Parts] = []
+    while waiting:
+        parts, above = waiting.pop()
+        here = folder.joinpath(*parts)
+        try:
+            status = here.stat()
+            entries = list(_entries(here))
+        except OSError as error:
+            found.bad.append((here, unreadable(error)))
+            continue
+        own = (status.st_dev, status.st_ino)
+        if own in above:
+            found.bad.append((here, "a link to a folder that it is in"))
+            continue
+        for entry, is_folder in entries:
+            place = (*parts, entry.name)
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if is_folder:
+                waiting.append((place, above | {own}))
+                if not parts:
+                    found.folders[entry.name] = []
+            elif parts and suffix in IMAGE_SUFFIXES:
+                images.append(place)
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                found.bad.append((folder.joinpath(*place), "a link that leads nowhere"))
+            else:
+                found.ignored[printable(suffix) or "without suffix"] += 1
+    for place in sorted(images):
+        found.folders[place[0]].append(folder.joinpath(*place))
+    found.bad.sort()
+    return found
+
+
+def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                try:
+                    yield entry, entry.is_dir()
+                except OSError:  # a link that leads back to itself
+                    yield entry, False
