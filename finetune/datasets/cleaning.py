@@ -64,7 +64,9 @@ def damaged_images(splits: Iterable[Split]) -> list[BadSample]:
     return [
         BadSample(split.name, split.source(row), reason)
         for split in splits
-        if split.num_examples and isinstance(split.examples[0], bytes)
+        if isinstance(split.examples, np.ndarray)
+        and len(split.examples)
+        and isinstance(split.examples[0], bytes)
         for row, reason in undecodable(split.examples).items()
     ]
 

@@ -47,7 +47,7 @@ class Split:
 
     def source(self, row: int) -> str:
         """Returns where an example comes from, for people."""
-        return f"{self.name}, row {row + 1}" if self.sources is None else self.sources[row]
+        return f"{self.name} row {row + 1}" if self.sources is None else self.sources[row]
 
     def take(self, rows: np.ndarray) -> "Split":
         """Returns the chosen rows, without a digest."""

@@ -98,7 +98,8 @@ def _clean(
 ) -> tuple[Split, list[BadSample]]:
     """Leaves out rows without a label, and what is no text or image."""
     labels = split.labels.reshape(split.num_examples, -1)
-    reasons = dict.fromkeys(np.flatnonzero(labels.min(axis=1) < 0).tolist(), "without a label")
+    what = "with a label that is no class" if chosen.multi_label else "without a label"
+    reasons = dict.fromkeys(np.flatnonzero(labels.min(axis=1) < 0).tolist(), what)
     if chosen.kind == "text":
         for row, text in enumerate(split.examples):
             if row not in reasons and (reason := text_reason(text)) is not None:

@@ -140,3 +140,16 @@ def test_numbers_of_classes_without_gaps(tmp_path):
     np.savez(tmp_path / "gap.npz", x_train=x, y_train=np.array([0, 2**63, 5], "uint64"))
     with pytest.raises(ConfigError, match=r"classes 0..2.*3 numbers from 0 to 9223372036854775808"):
         load_arrays(str(tmp_path / "gap.npz"), seed=0)
+
+
+def test_rows_without_a_text_are_left_out(tmp_path):
+    x = np.asarray([f"text {row}" for row in range(40)])
+    x[[3, 30]] = " "
+    path = save(tmp_path, x=x, y=np.arange(40) % 2)
+    with pytest.raises(ConfigError, match=r"2 that cannot: 2 without a text \(x:4, x:31\)"):
+        load(path)
+    dataset = load(path, skip=True)
+    assert [(each.source, each.split) for each in dataset.skipped] == [
+        ("x:4", "train"), ("x:31", "train"),
+    ]  # fmt: skip
+    assert sum(split.num_examples for split in dataset.splits.values()) == 38

@@ -4,6 +4,7 @@ import logging
 import os
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,7 +119,8 @@ def test_damage_within_is_named_once_decoding_has_failed(tmp_path):
     assert dataset.splits["validation"].num_examples == 9
     with pytest.raises(ConfigError, match=r"3 cut short or damaged \(val/b/d0.png, val/b/d1.png, "):
         require_decodable(dataset.splits.values())
-    require_decodable([dataset.splits["train"]])
+    numbers = replace(dataset.splits["train"], examples={"x": np.zeros((9, 2))})
+    require_decodable([dataset.splits["train"], numbers])
 
 
 def test_error_decodes_nothing_at_load(tmp_path, monkeypatch):
@@ -198,6 +200,8 @@ def test_nothing_left_of_a_class_or_a_split_is_refused(tmp_path):
         load_folder(str(tmp_path / "0"), seed=0, skip=True)
     for path in (tmp_path / "1" / "test").rglob("*.png"):
         path.write_bytes(b"")
+    with pytest.raises(ConfigError, match="7 that cannot: 7 empty"):
+        load_folder(str(tmp_path / "1"), seed=0)
     with pytest.raises(ConfigError, match="Received: test, where all 6 are bad"):
         load_folder(str(tmp_path / "1"), seed=0, skip=True)
     assert len(load_folder(str(tmp_path / "2"), seed=0, skip=True).skipped) == 1

@@ -1,10 +1,14 @@
 """TFDS datasets prepared on disk, of an unknown name: texts, several labels, chosen features."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from finetune.datasets import loading
+from finetune.datasets import loading, pipeline
+from finetune.datasets.pipeline import Examples
+from finetune.datasets.readers import ImageReader
 from finetune.errors import ConfigError
 
 SPLITS = {"train": "train[:80%]", "validation": "train[80%:]", "test": "test"}
@@ -106,7 +110,7 @@ def test_examples_without_a_label_are_refused(data_dir):
         data_dir, "unlabelled", {"text": TEXT, "label": LABEL},
         lambda n: {"text": "a", "label": -1 if n == 3 else 0},
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"1 without a label \(train, row 4\)"):
+    with pytest.raises(ConfigError, match=r"1 without a label \(train row 4\)"):
         load(data_dir, "unlabelled")
     dataset = load(data_dir, "unlabelled", skip=True)
     assert [split.num_examples for split in dataset.splits.values()] == [7, 2, 2]
@@ -123,3 +127,36 @@ def test_a_config_is_chosen(data_dir):
         )  # fmt: skip
     assert load(data_dir, "tongues", config="de").splits["train"].examples[0] == "de 0"
     assert load(data_dir, "tongues", config="en").splits["train"].examples[0] == "en 0"
+
+
+def test_transparent_images_are_seen_over_white(data_dir):
+    rgba = tfds.features.Image(shape=(2, 2, 4), dtype=np.uint8, encoding_format="png")
+
+    def row(n):
+        return {
+            "image": np.tile(np.uint8([10, 200, 0, 0 if n else 102]), (2, 2, 1)),
+            "label": n % 2,
+        }
+
+    store(data_dir, "clear", {"image": rgba, "label": LABEL}, row)
+    split = load(data_dir, "clear").splits["test"]
+    examples = Examples(split, ImageReader((2, 2)), split.labels)
+    (images,) = pipeline.single_pass(examples, batch_size=2, view=None)
+    # 10 * 0.4 + 255 * 0.6 = 157; 200 * 0.4 + 153 = 233; 0 + 153.
+    assert images[:, 0, 0].numpy().tolist() == [[157, 233, 153], [255, 255, 255]]
+
+
+def test_a_label_that_is_no_class_is_refused(data_dir):
+    label = tfds.features.ClassLabel(names=["no", "yes", "maybe"])
+    for name, feature in (("wide", label), ("wider", tfds.features.Sequence(label))):
+
+        def row(n, name=name):
+            return {"text": str(n), "label": n % 3 if name == "wide" else [n % 3]}
+
+        store(data_dir, name, {"text": TEXT, "label": feature}, row)
+        for file in Path(data_dir, name, "1.2.0").glob("*labels.txt"):
+            file.write_text("no\nyes\n")  # of another version than the records
+    with pytest.raises(ConfigError, match=r"splits.train must have labels in 0..1.*a label 2"):
+        load(data_dir, "wide")
+    with pytest.raises(ConfigError, match=r"that is no class \(train row 3, train row 6"):
+        load(data_dir, "wider")
