@@ -25,7 +25,6 @@ __all__ = [
     "compose_config",
     "config_dir",
     "normalise",
-    "refuse_occupied",
     "register_schema",
     "run_directory",
 ]

@@ -51,7 +51,7 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
         if not equals or not key:
             raise ConfigError(f"{each} must be KEY=VALUE. Received: {each}. Write seed=1.")
         OmegaConf.update(node, key, load_strictly(value.encode(), each), force_add=True)
-    saved = OmegaConf.to_container(node)
+    saved = dict(OmegaConf.to_container(node))  # type: ignore[call-overload] - it is a mapping
     problems = [
         f"{file}: {where} must be a value that needs no evaluation. Received: {text}. "
         "Write what it stands for."

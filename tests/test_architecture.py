@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 ORDER = [
     "printable", "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading",
     "record", "datasets", "backbones", "freezing", "features", "training", "building", "feeds", "reporting",
-    "config_source", "composition", "saved_config", "catalog", "resuming", "runs", "own_data", "finetuner", "cli", "__main__",
+    "config_source", "composition", "saved_config", "catalog", "resuming", "runs", "own_data", "finetuner",
+    "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"printable", "errors", "durable", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [

@@ -13,6 +13,7 @@ from finetune import runs
 from finetune.building import Workbench
 from finetune.composition import compose_config
 from finetune.reading import read
+from finetune.training.checkpoints import Checkpoints
 
 SMALL = [
     "experiment=resnet_freeze", "dataset.max_samples=60", "schedule.to_depth=1",
@@ -26,7 +27,7 @@ def train(workbench, directory, rate, *more):
     record = runs.train(
         read(compose_config(overrides)), directory, overrides, time.time(), workbench
     )
-    weights = dict(np.load(directory / "checkpoints/last/weights.npz"))
+    weights = Checkpoints(directory / "checkpoints").latest().arrays["weights"]
     return record, weights
 
 

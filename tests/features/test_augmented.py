@@ -9,6 +9,7 @@ from finetune import runs
 from finetune.composition import compose_config
 from finetune.errors import ConfigError
 from finetune.reading import read
+from finetune.training.checkpoints import Checkpoints
 
 EPOCHS = 3
 
@@ -21,7 +22,7 @@ def train(directory, *overrides):
     ]  # fmt: skip
     config = read(compose_config(overrides))
     record = runs.train(config, directory / "run", overrides, time.time())
-    return record, dict(np.load(directory / "run/checkpoints/last/weights.npz"))
+    return record, Checkpoints(directory / "run/checkpoints").latest().arrays["weights"]
 
 
 @pytest.fixture(scope="module")
