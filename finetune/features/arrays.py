@@ -1,23 +1,26 @@
 """One entry on disk: a file an array and a manifest; whole or absent, and checked when it is read.
 
-An entry is written beside its place, flushed, and renamed; a process that is killed leaves nothing
-that could be read. Readers map the files into memory.
+Its directory is written beside its place and renamed (`finetune.durable`); a process that is killed
+leaves nothing that could be read. Readers map the files into memory.
 """
 
 import hashlib
 import json
-import os
-import shutil
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import ml_dtypes  # NumPy's bfloat16
 import numpy as np
 
-FORMAT = 1
+from finetune import durable
+
+FORMAT = 2
 MANIFEST = "manifest.json"
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,12 @@ class Entry:
 
 
 class EntryWriter:
-    """Takes the batches of one entry; `commit` puts it in its place. Its maker holds the lock.
+    """Takes the batches of one entry; `finish` makes it one that can be read.
+
+    A context: its files are closed at the end.
 
     Args:
-        target: the directory that the entry will be.
+        directory: empty, and not yet in the entry's place.
         num_samples: how many samples will be written.
         specs: of each array.
         ingredients: what the key was made of; written down for people.
@@ -63,22 +68,31 @@ class EntryWriter:
 
     def __init__(
         self,
-        target: Path,
+        directory: Path,
         num_samples: int,
         specs: Sequence[ArraySpec],
         ingredients: Mapping[str, Any],
     ) -> None:
-        self._target = target
-        self._fresh = target.with_name(f".{target.name}.{os.getpid()}")
+        self._directory = directory
         self._specs = tuple(specs)
         self._num_samples = num_samples
         self._written = 0
         self._ingredients = dict(ingredients)
-        for left in target.parent.glob(f".{target.name}.*"):  # of processes that were killed
-            shutil.rmtree(left, ignore_errors=True)
-        self._fresh.mkdir(parents=True)
-        self._files = [(self._fresh / _file(i)).open("wb") for i in range(len(self._specs))]
-        self._digests = [hashlib.sha256() for _ in self._specs]
+        # Unbuffered: what does not fit is refused where it is written, and never again on closing.
+        self._files = [(directory / _file(i)).open("wb", buffering=0) for i in range(len(specs))]
+        self._digests = [hashlib.sha256() for _ in specs]
+
+    def __enter__(self) -> "EntryWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in self._files:
+            file.close()
 
     def write(self, batches: Sequence[np.ndarray]) -> None:
         """Appends one batch of each array.
@@ -86,6 +100,7 @@ class EntryWriter:
         Raises:
             ValueError: for a batch of another shape.
             OverflowError: for values that the dtype cannot hold.
+            OSError: for a disk that takes no more.
         """
         for batch, spec, file, digest in zip(
             batches, self._specs, self._files, self._digests, strict=True
@@ -94,23 +109,21 @@ class EntryWriter:
                 raise ValueError(
                     f"features must have shape {spec.shape}. Received: {batch.shape[1:]}."
                 )
-            data = _as_dtype(batch, spec.dtype)
-            data.tofile(file)
-            digest.update(data.view(np.uint8).data)
+            data = _as_dtype(batch, spec.dtype).reshape(-1).view(np.uint8).data
+            digest.update(data)
+            while data:  # the system may take less than it is given; NumPy's tofile loses why
+                data = data[file.write(data) :]
+            durable.between(self._directory)
         self._written += len(batches[0])
 
-    def commit(self) -> None:
-        """Flushes and renames; the entry is there, whole, from then on.
+    def finish(self) -> None:
+        """Writes the manifest.
 
         Raises:
             ValueError: if other than the promised number of samples was written.
         """
         if self._written != self._num_samples:
             raise ValueError(f"{self._num_samples} samples must be written. Got {self._written}.")
-        for file in self._files:
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
         manifest = {
             "format": FORMAT,
             "num_samples": self._num_samples,
@@ -120,48 +133,49 @@ class EntryWriter:
             ],
             "ingredients": self._ingredients,
         }
-        with (self._fresh / MANIFEST).open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        if self._target.exists():  # damaged, or made by a process that held no lock
-            discard(self._target)
-        self._fresh.rename(self._target)
+        text = json.dumps({**manifest, "sha256": _sha256(manifest)}, indent=2)
+        (self._directory / MANIFEST).write_text(text, encoding="utf-8")
+        durable.between(self._directory)
 
-    def abort(self) -> None:
-        """Removes what was written."""
-        for file in self._files:
-            file.close()
-        shutil.rmtree(self._fresh, ignore_errors=True)
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads what is known of an entry.
+
+    Raises:
+        `DAMAGED`: where it is not what was written.
+    """
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    if manifest.pop("sha256") != _sha256(manifest):
+        raise ValueError(f"{MANIFEST} is not what was written")
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"format {manifest['format']}")
+    return manifest
 
 
 def read_entry(path: Path) -> Entry:
     """Maps an entry, after checking every byte of it.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: for one that is damaged.
+        `DAMAGED`: for one that is not what was written.
     """
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"format {manifest['format']}")
+    manifest = read_manifest(path)
     arrays = []
     for index, each in enumerate(manifest["arrays"]):
+        file, dtype = path / _file(index), np_dtype(each["dtype"])
         shape = (manifest["num_samples"], *each["shape"])
-        with (path / _file(index)).open("rb") as file:  # read, not mapped: it costs no memory
-            if hashlib.file_digest(file, "sha256").hexdigest() != each["sha256"]:
-                raise ValueError(f"{_file(index)} is not what its manifest says")
-        arrays.append(np.memmap(path / _file(index), np_dtype(each["dtype"]), "r", shape=shape))
+        if dtype.hasobject or any(type(size) is not int or size < 1 for size in shape):
+            raise ValueError(f"{MANIFEST} has {dtype} of shape {shape}")
+        if file.stat().st_size != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{file.name} has not the size of {dtype} of shape {shape}")
+        with file.open("rb") as opened:  # read, not mapped: it costs no memory
+            if hashlib.file_digest(opened, "sha256").hexdigest() != each["sha256"]:
+                raise ValueError(f"{file.name} is not what its manifest says")
+        arrays.append(np.memmap(file, dtype, "r", shape=shape))
     return Entry(path.name, tuple(arrays))
 
 
-def discard(path: Path) -> None:
-    """Removes an entry. Renamed first: whoever looks sees all or nothing. Maps stay readable."""
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.gone")
-    try:
-        path.rename(doomed)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(doomed, ignore_errors=True)
+def _sha256(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _file(index: int) -> str:

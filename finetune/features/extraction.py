@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -12,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.errors import ConfigError
-from finetune.features.arrays import EntryWriter
 from finetune.features.cut import Cut
 from finetune.features.entries import Item
 from finetune.features.feeding import Source
@@ -111,6 +111,7 @@ def make_missing(
 
     Raises:
         ConfigError: if `features.dtype` cannot hold the features.
+        StorageError: for a full disk or a store that cannot be written.
     """
     missing = [item for item in items if store.open(item.key) is None]
     if not missing:
@@ -121,7 +122,7 @@ def make_missing(
         progress("waiting for another process", 0, 0)
 
     num_extracted = 0
-    with store.locked([item.key for item in missing], waiting):
+    with store.guarded(), store.locked([item.key for item in missing], waiting):
         missing = [item for item in missing if store.open(item.key) is None]
         store.make_room(sum(item.num_bytes for item in missing), [item.key for item in items])
         for split, view in dict.fromkeys((item.split, item.view) for item in missing):
@@ -139,26 +140,25 @@ def _extract(
     split, view = items[0].split, items[0].view
     label = split if view is None else f"{split}, view {view}"
     began, done = time.perf_counter(), 0
-    writers: list[EntryWriter] = []
     try:
-        for item in items:
-            writers.append(store.writer(item.key, item.num_rows, item.specs, item.ingredients))
-        for outputs in below.batches(source, view):
-            of_edge = dict(zip(below.edges, outputs, strict=True))
-            for item, writer in zip(items, writers, strict=True):
-                writer.write([of_edge[edge] for edge in item.cut.edges])
-            done += len(outputs[0])
-            progress(label, done, source.num_examples)
-        for writer in writers:
-            writer.commit()
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(
+                    store.writer(item.key, item.num_rows, item.specs, item.ingredients)
+                )
+                for item in items
+            ]
+            for outputs in below.batches(source, view):
+                of_edge = dict(zip(below.edges, outputs, strict=True))
+                for item, writer in zip(items, writers, strict=True):
+                    writer.write([of_edge[edge] for edge in item.cut.edges])
+                done += len(outputs[0])
+                progress(label, done, source.num_examples)
     except OverflowError as error:
         raise ConfigError(
             f"features.dtype must be able to hold the features. Received: {error} at "
             f"{', '.join(item.cut.name for item in items)}. Use float32, or bfloat16."
         ) from error
-    finally:
-        for writer in writers:
-            writer.abort()
     cuts = ", ".join(item.cut.name for item in items)
     seconds = time.perf_counter() - began
     log.info("features of %s at %s: %d samples, %.1f s", label, cuts, done, seconds)

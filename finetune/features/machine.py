@@ -8,21 +8,28 @@ from pathlib import Path
 
 import psutil
 
+from finetune.durable import FULL
 from finetune.features.feeding import MEMORY_SHARE
 from finetune.features.planner import Machine
 
 
 def this_machine(directory: Path, max_bytes: int) -> Machine:
-    """Measures disk and memory.
+    """Measures disk and memory. A disk that takes nothing, as with a used-up quota, has no room.
 
     Args:
         directory: of the store.
         max_bytes: budget of the store.
     """
-    speed = disk_speed(directory)
+    free = shutil.disk_usage(directory).free
+    try:
+        speed = disk_speed(directory)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        speed, free = 1.0, 0
     return Machine(
         max_bytes=max_bytes,
-        free_bytes=shutil.disk_usage(directory).free,
+        free_bytes=free,
         memory_bytes=int(psutil.virtual_memory().available * MEMORY_SHARE),
         bytes_per_second=speed,
     )

@@ -8,6 +8,7 @@ import numpy as np
 from finetune.errors import ConfigError
 from finetune.features.cut import LinearHead
 from finetune.features.entries import FeatureSettings
+from finetune.features.store import LOCKS
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
 from finetune.freezing.schedule import Phase
@@ -71,17 +72,18 @@ def views_problem(settings: FeatureSettings) -> str | None:
 
 
 def require_writable(directory: Path) -> None:
-    """Makes the directory of the store.
+    """Makes the directory of the store, and that of its locks.
 
     Raises:
         ConfigError: if it cannot be made or written.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not os.access(directory, os.W_OK):
-            raise PermissionError("not writable")
+        for each in (directory, directory / LOCKS):
+            each.mkdir(parents=True, exist_ok=True)
+            if not os.access(each, os.W_OK | os.X_OK):
+                raise PermissionError(f"{each} is not writable")
     except OSError as error:
         raise ConfigError(
             f"features.dir must be a directory that can be written. Received: {directory} "
-            f"({error.strerror or error}). Set features.dir, or features.cache=never."
+            f"({error}). Set features.dir, or features.cache=never."
         ) from error

@@ -10,28 +10,31 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+from finetune import durable
+from finetune.errors import StorageError
 from finetune.features.arrays import (
+    DAMAGED,
     FORMAT,
     MANIFEST,
     ArraySpec,
     Entry,
     EntryWriter,
-    discard,
     read_entry,
+    read_manifest,
 )
 
 log = logging.getLogger(__name__)
 
-_LOCKS = "locks"
+LOCKS = "locks"
 _KEY = re.compile(r"[0-9a-f]{64}")
-_LEFT_OVER = re.compile(r"\.[0-9a-f]{64}\.\d+(\.gone)?")
+_LEFT_OVER = re.compile(r"\.[0-9a-f]{64}\.(new|old)-\d+")  # see `finetune.durable`
 _POLL_SECONDS = 0.1
 
 
@@ -75,7 +78,7 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Tells whether an entry is there, without reading it."""
-        return (self.directory / key / MANIFEST).is_file()
+        return os.path.isfile(self.directory / key / MANIFEST)  # False where it may not look
 
     def open(self, key: str) -> Entry | None:
         """Maps an entry, after checking every byte of it once; marks it as just used.
@@ -85,19 +88,39 @@ class Store:
         """
         path = self.directory / key
         if key in self._verified and self.has(key):
-            os.utime(path / MANIFEST)
+            _mark_used(path)
             return self._verified[key]
-        if not self.has(key):
+        if not os.path.lexists(path):
             return None
         try:
             entry = read_entry(path)
-            os.utime(path / MANIFEST)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             log.warning("features %s are damaged (%s) and will be made anew", key[:12], error)
-            discard(path)
+            self._remove(key)
             return None
+        _mark_used(path)
         self._verified[key] = entry
         return entry
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Says what of the config is to be changed where the store cannot be written.
+
+        Raises:
+            StorageError: for a full disk or a place that cannot be written.
+        """
+        try:
+            with durable.storing(self.directory):
+                yield
+        except StorageError as error:
+            if not isinstance(error.__cause__, OSError):  # said already
+                raise
+            raise StorageError(
+                f"features.dir must have room and be writable. Received: {self.directory} "
+                f"({error.__cause__.strerror}). Free some disk: python -m finetune catalog features --clear, a lower "
+                "features.max_gib, another features.dir, or features.cache=never. What was stored "
+                "before is whole."
+            ) from error
 
     @contextmanager
     def locked(self, keys: Iterable[str], on_wait: Callable[[], None]) -> Iterator[None]:
@@ -107,7 +130,7 @@ class Store:
             keys: of the entries.
             on_wait: called once if another process holds one of them.
         """
-        folder = self.directory / _LOCKS
+        folder = self.directory / LOCKS
         folder.mkdir(parents=True, exist_ok=True)
         waited = False
         with ExitStack() as stack:
@@ -123,17 +146,29 @@ class Store:
                 stack.callback(lock.release)
             yield
 
+    @contextmanager
     def writer(
         self,
         key: str,
         num_samples: int,
         specs: Sequence[ArraySpec],
         ingredients: Mapping[str, Any],
-    ) -> EntryWriter:
-        """Returns what an entry is written with; the caller holds its lock."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+    ) -> Iterator[EntryWriter]:
+        """Gives what an entry is written with; it is there, whole, after a block that did not raise.
+
+        The caller holds its lock.
+
+        Raises:
+            StorageError: for a full disk or a place that cannot be written.
+            ValueError: if other than the promised number of samples was written.
+        """
         self._verified.pop(key, None)
-        return EntryWriter(self.directory / key, num_samples, specs, ingredients)
+        for left in self.directory.glob(f".{key}.*"):  # of processes that were killed
+            _delete(left)
+        with durable.fresh_directory(self.directory / key) as fresh:
+            with EntryWriter(fresh, num_samples, specs, ingredients) as writer:
+                yield writer
+                writer.finish()
 
     def make_room(self, num_bytes: int, keep: Iterable[str]) -> None:
         """Removes least recently used entries until `num_bytes` more fit the budget.
@@ -164,38 +199,64 @@ class Store:
             elif _KEY.fullmatch(path.name):
                 try:
                     found.append(_info(path))
-                except FileNotFoundError:
-                    continue  # removed by another process just now
+                except OSError:
+                    continue  # removed by another process just now, or not ours to look into
         return found
 
     def _remove_if_orphaned(self, path: Path) -> None:
         """Removes what a process left half-written, unless one is writing it now."""
-        (self.directory / _LOCKS).mkdir(exist_ok=True)
-        lock = filelock.FileLock(self.directory / _LOCKS / f"{path.name.split('.')[1]}.lock")
         try:
+            (self.directory / LOCKS).mkdir(exist_ok=True)
+            lock = filelock.FileLock(self.directory / LOCKS / f"{path.name.split('.')[1]}.lock")
             with lock.acquire(blocking=False):
-                shutil.rmtree(path, ignore_errors=True)
-        except filelock.Timeout:
+                _delete(path)
+        except (filelock.Timeout, OSError):  # a store that may only be looked at is listed too
             return
 
     def clear(self) -> int:
-        """Removes every entry; returns the bytes that were freed."""
+        """Removes every entry; returns the bytes that were freed.
+
+        Raises:
+            StorageError: for a store that cannot be written.
+        """
         entries = self.entries()
         for each in entries:
             self._remove(each.key)
         return sum(each.num_bytes for each in entries)
 
     def _remove(self, key: str) -> None:
+        """Removes an entry. Renamed first: whoever looks sees all or nothing. Maps stay readable."""
         self._verified.pop(key, None)
-        discard(self.directory / key)
+        doomed = self.directory / f".{key}.old-{os.getpid()}"
+        with self.guarded():
+            _delete(doomed)
+            try:
+                (self.directory / key).rename(doomed)
+            except FileNotFoundError:
+                return
+            durable.between(doomed)
+            _delete(doomed)
+
+
+def _delete(path: Path) -> None:
+    """Removes a directory, or whatever is in its place."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _mark_used(path: Path) -> None:
+    with suppress(OSError):  # another user's, or removed just now: it is mapped, and can be read
+        os.utime(path / MANIFEST)
 
 
 def _info(path: Path) -> EntryInfo:
-    num_bytes = sum(file.stat().st_size for file in path.iterdir())
+    files = [path, *path.iterdir()] if path.is_dir() else [path]
+    num_bytes = sum(file.lstat().st_size for file in files if not file.is_dir())
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(path)
         used = (path / MANIFEST).stat().st_mtime
         num_samples, ingredients = int(manifest["num_samples"]), dict(manifest["ingredients"])
         return EntryInfo(path.name, num_bytes, num_samples, used, ingredients)
-    except (OSError, ValueError, KeyError, TypeError):
-        return EntryInfo(path.name, num_bytes, 0, path.stat().st_mtime, {"label": "damaged"})
+    except DAMAGED:
+        return EntryInfo(path.name, num_bytes, 0, path.lstat().st_mtime, {"label": "damaged"})

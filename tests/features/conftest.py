@@ -21,6 +21,7 @@ from finetune.training.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.programs import Programs
 from finetune.training.trainer import Trainer
+from tests.conftest import make_tiny
 
 SIZES = {"train": 22, "validation": 10, "test": 6}
 BATCH_SIZE = 8
@@ -50,17 +51,13 @@ class Spy:
         return lambda *arguments: None
 
 
-def train(make, phases, directory, cache="always", inputs=None, meddle=None, **settings):
-    """Trains a model made anew and seeded; returns what a test may ask of it.
+def build(make=make_tiny, inputs=None, meddle=None):
+    """Makes a seeded model and data of noise: inventory, sources, and the feed that stores nothing.
 
     Args:
         make: () -> (task model, stages).
-        phases: the schedule.
-        directory: of the store.
-        cache: as in `FeatureSettings`.
         inputs: (rows, generator) -> model inputs; None: images of the model's shape.
-        meddle: called with the inventory before training.
-        settings: more of `FeatureSettings`, `context` and `standardise`.
+        meddle: called with the inventory before anything else.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
@@ -98,17 +95,42 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
     feed = Feed(
         model, training, lambda: evaluation("validation"), lambda: evaluation("test"), 3
     )  # fmt: skip
-    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
-    context = settings.pop("context", CONTEXT)
-    max_bytes = settings.pop("max_bytes", 10**9)
+    return SimpleNamespace(
+        inventory=inventory, sources=sources, feed=feed, graph=task_graph(inventory),
+        test_labels=arrays["test"][1],
+    )  # fmt: skip
+
+
+def make_service(
+    built, phases, directory, cache="always", context=CONTEXT, max_bytes=10**9, **settings
+):
+    """Returns the feature service of what `build` made; settings: more of `FeatureSettings`."""
+    plans = [make_plan(p, built.inventory.infos, built.inventory.stage_names) for p in phases]
+    return FeatureService(
+        built.inventory, phases, plans, sources=built.sources, context=context, direct=built.feed,
+        graph=built.graph, parts={}, batch_size=BATCH_SIZE, seed=0,
+        settings=FeatureSettings(cache, directory, max_bytes, **settings),
+    )  # fmt: skip
+
+
+def train(make, phases, directory, cache="always", inputs=None, meddle=None, **settings):
+    """Trains a model made anew and seeded; returns what a test may ask of it.
+
+    Args:
+        make: as in `build`.
+        phases: the schedule.
+        directory: of the store.
+        cache: as in `FeatureSettings`.
+        inputs: as in `build`.
+        meddle: as in `build`.
+        settings: as in `make_service`, `optimizer` and `standardise`.
+    """
+    built = build(make, inputs, meddle)
+    inventory = built.inventory
     standardise = settings.pop("standardise", True)
     optimizer = settings.pop("optimizer", "adamw")
-    service = FeatureService(
-        inventory, phases, plans, sources=sources, context=context, direct=feed,
-        graph=task_graph(inventory), parts={},
-        settings=FeatureSettings(cache, directory, max_bytes, **settings),
-        batch_size=BATCH_SIZE, seed=0,
-    )  # fmt: skip
+    service = make_service(built, phases, directory, cache, **settings)
+    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
         backbone=BackboneRecord(name="small", source="test", weights_sha256="", stages=[]),
@@ -119,7 +141,7 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
     Trainer(
         inventory, phases, plans, service, OptimizerSettings(optimizer),
         Programs(inventory, objective), record=record, listener=spy, standardise=standardise,
-        assess=lambda outputs: report(outputs, arrays["test"][1], "abc", objective),
+        assess=lambda outputs: report(outputs, built.test_labels, "abc", objective),
     ).run()  # fmt: skip
     weights = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
     return SimpleNamespace(

@@ -13,6 +13,7 @@ import pytest
 
 from finetune.errors import ConfigError
 from finetune.features import extraction
+from finetune.features.arrays import EntryWriter
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase
 from tests.conftest import make_tiny
@@ -213,14 +214,14 @@ def test_eight_processes_at_once_extract_once_and_agree(tmp_path):
 
 
 def extract_and_hang(directory, queue):
-    original = extraction.EntryWriter.write
+    original = EntryWriter.write
 
     def write(writer, batches):
         original(writer, batches)
         queue.put("written")
         time.sleep(60)
 
-    extraction.EntryWriter.write = write
+    EntryWriter.write = write
     train(make_tiny, progressive(0), directory)
 
 
