@@ -5,11 +5,13 @@ run that differs in nothing else starts from the same weights and the same optim
 what the run before has compiled.
 """
 
+import gc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from tensorflow.python.framework.ops import gradient_registry
 
 from finetune.features.cut import LinearHead, task_graph
 from finetune.features.graph import Part
@@ -18,6 +20,8 @@ from finetune.freezing.plan import FreezePlan
 from finetune.training.objective import Objective
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 from finetune.training.standardise import StandardisedHead
+
+_COLLECTED_EVERY = 4  # compiled steps that others have replaced
 
 
 class Programs:
@@ -40,6 +44,8 @@ class Programs:
         self._compiled: dict[int, Any] = {}
         self._heads: dict[str, StandardisedHead] = {}
         self._saved_heads: dict[str, np.ndarray] = {}
+        self._num_replaced = 0
+        self._known_gradients = _custom_gradients()
         self._start = _values(inventory.model) if reused else None
 
     @property
@@ -116,6 +122,7 @@ class Programs:
         # A loss-scaling optimizer that Keras puts around ours has state of its own: made anew.
         if self._compiled.get(id(model)) == key and model.optimizer is optimizer:
             return
+        replaced = id(model) in self._compiled
         model.compile(
             optimizer=optimizer,
             loss=self.objective.loss(),
@@ -123,6 +130,24 @@ class Programs:
             steps_per_execution=steps_per_execution,
         )
         self._compiled[id(model)] = key
+        self._forget_traced()
+        self._num_replaced += replaced
+        if replaced and self._num_replaced % _COLLECTED_EVERY == 0:
+            gc.collect()  # graphs are cycles, which Python finds late; it takes 0.2 s
+
+    def _forget_traced(self) -> None:
+        """Lets go of the graphs of steps that were compiled before.
+
+        TensorFlow registers a function for each traced call with a gradient of its own (silu; the
+        sum over devices in each Keras optimizer), which holds the graph for as long as the process
+        lives. It is looked up while a step is traced, never when the step runs.
+        """
+        for name in _custom_gradients() - self._known_gradients:
+            gradient_registry._registry.pop(name, None)
+
+
+def _custom_gradients() -> set[str]:
+    return {name for name in gradient_registry._registry if name.startswith("CustomGradient-")}
 
 
 def _values(model: keras.Model) -> dict[int, np.ndarray]:

@@ -1,0 +1,37 @@
+"""Memory stays flat over many phases: what a phase compiled goes when the next one is compiled."""
+
+import subprocess
+import sys
+
+import pytest
+
+MEASURED = """
+import sys
+from pathlib import Path
+import psutil
+from tests.conftest import make_tiny
+from tests.features import conftest
+from finetune.freezing.policies import FreezeRule
+from finetune.freezing.schedule import Phase
+memory = []
+class Spy(conftest.Spy):
+    def phase_ended(self, record, phase):
+        memory.append(psutil.Process().memory_info().rss)
+conftest.Spy = Spy
+depths = [0, 1, 2, 1] * 15  # every depth is reached before the tenth phase
+phases = [Phase(f"p{i}", 1, 1e-3, FreezeRule("depth", unfreeze_depth=depth))
+          for i, depth in enumerate(depths)]
+conftest.train(make_tiny, phases, Path(sys.argv[1]), sys.argv[2])
+print("memory", *memory)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["always", "never"])
+def test_sixty_phases_need_no_more_memory_than_ten(tmp_path, cache):
+    command = [sys.executable, "-W", "ignore", "-c", MEASURED, str(tmp_path), cache]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    memory = [int(each) for each in done.stdout.split("memory ")[-1].split()]
+    assert len(memory) == 60
+    assert max(memory[10:]) < 1.05 * max(memory[:10])
