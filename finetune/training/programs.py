@@ -21,7 +21,7 @@ from finetune.training.objective import Objective
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 from finetune.training.standardise import StandardisedHead
 
-_COLLECTED_EVERY = 4  # compiled steps that others have replaced
+_COLLECTED_EVERY = 2  # compiled steps that others have replaced
 
 
 class Programs:
