@@ -12,7 +12,7 @@ import pytest
 
 from finetune.cli import main
 from finetune.run_directory import locked
-from finetune.training.trainer import Trainer
+from finetune.training.phase_fit import PhaseFit
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -35,9 +35,9 @@ def stopped(tmp_path_factory):
             signal.raise_signal(signal.SIGTERM)
         stepped(self, epoch, step, logs)
 
-    stepped = Trainer._stepped
+    stepped = PhaseFit._stepped
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_stepped", stop)
+        patch.setattr(PhaseFit, "_stepped", stop)
         assert main([*TINY, f"hydra.run.dir={directory}"]) == 130
     record = json.loads((directory / "run.json").read_text())
     assert record["status"] == "interrupted"

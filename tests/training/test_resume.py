@@ -33,6 +33,7 @@ from finetune.training.evaluation import report
 from finetune.training.keeping import Keeping, position_of
 from finetune.training.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs
 from finetune.training.trainer import SameFeed, Trainer
 from tests.conftest import make_tiny
@@ -276,8 +277,8 @@ def test_stopped_in_a_validation(tmp_path, never_killed, monkeypatch):
             signal.raise_signal(signal.SIGTERM)
         return validated(self, epoch, logs)
 
-    validated = Trainer._validated_batch
-    monkeypatch.setattr(Trainer, "_validated_batch", stop)
+    validated = PhaseFit._validated_batch
+    monkeypatch.setattr(PhaseFit, "_validated_batch", stop)
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path).run()
     monkeypatch.undo()
@@ -328,12 +329,11 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path):
 def test_out_of_memory_names_phase_and_batch_size(tmp_path, monkeypatch):
     import tensorflow as tf
 
-    def exhausted(self, current, start):
-        if current.phase.name == "top":
+    def exhausted(self, start):
+        if self._current.phase.name == "top":
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr(Trainer, "_fit", exhausted)
-    monkeypatch.setattr(Trainer, "_score", lambda self, metrics: 0.0)
+    monkeypatch.setattr(PhaseFit, "run", exhausted)
     run = Run(tmp_path, phases=[PHASES[1]])
     with pytest.raises(
         TrainingError, match=r"dataset.batch_size must be.*phase top.*depth\(1\).*Received: 8.*OOM"

@@ -1,0 +1,241 @@
+"""What a run has come to: its record, its position, and the checkpoints that hold both."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from finetune.errors import ConfigError
+from finetune.features.feeding import Feed
+from finetune.freezing.plan import FreezePlan
+from finetune.freezing.schedule import Phase
+from finetune.record import (
+    FeatureDecision,
+    Listener,
+    MetricRow,
+    PhaseRecord,
+    RunRecord,
+    digest_of,
+    go_on,
+    to_values,
+)
+from finetune.training import scaling
+from finetune.training.best_epoch import BestEpoch
+from finetune.training.bookkeeping import peak_memory_bytes
+from finetune.training.checkpoints import Checkpoint
+from finetune.training.interrupt import Interrupt
+from finetune.training.keeping import Keeping, Position, part, position_of, prefixed
+from finetune.training.live_state import LiveState
+from finetune.training.programs import Programs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class InProgress:
+    """The phase that is being trained.
+
+    Args:
+        phase: of the schedule.
+        record: filled as it goes.
+        feed: what it is fitted on; its model is compiled.
+        best: its best epoch so far.
+        digest: of all that it holds still, as it began.
+        began: on the clock (`time.perf_counter`), the seconds of earlier processes included.
+        standardised: whether its head is in standardised coordinates now.
+    """
+
+    phase: Phase
+    record: PhaseRecord
+    feed: Feed
+    best: BestEpoch
+    digest: str
+    began: float
+    standardised: bool
+
+
+class Progress:
+    """Notes what happens in a run, and keeps it.
+
+    Args:
+        record: what is filled as the run goes.
+        listener: hears of it.
+        phases: the schedule.
+        plans: one for each phase.
+        live: all values that training changes.
+        programs: the state of standardised heads.
+        decided: returns what has been decided about storing features, by index of the phase.
+        keeping: checkpoints, and the one that the run goes on from; None: none are written.
+        started: clock time (`time.time`) of the command's start.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        listener: Listener,
+        phases: Sequence[Phase],
+        plans: Sequence[FreezePlan],
+        live: LiveState,
+        programs: Programs,
+        decided: Callable[[], Mapping[int, FeatureDecision]],
+        keeping: Keeping | None,
+        started: float,
+    ) -> None:
+        self.record, self.listener = record, listener
+        self.position = Position()
+        self.interrupt = Interrupt()
+        self._phases, self._plans = phases, plans
+        self._live, self._programs, self._decided = live, programs, decided
+        self._keeping = keeping
+        self._started = started
+
+    def begin(self) -> Checkpoint | None:
+        """Takes up what an earlier process has come to, or keeps that nothing has begun.
+
+        Returns:
+            The checkpoint that the run goes on from, if there is one.
+        """
+        start = None if self._keeping is None else self._keeping.start
+        if start is not None:
+            go_on(self.record, start.state["record"])
+            self._require_same_phases()
+            self.position = position_of(start)
+            self._live.load(start.arrays)
+            self._programs.load_heads(part(start.arrays.get("training", {}), "head"))
+            at = {name: getattr(self.position, name) for name in ("phase", "epoch", "step")}
+            self.record.resumed.append(at)
+            log.info("goes on at %s", at)
+        self._started -= self.record.seconds.get("total", 0.0)  # of the processes before
+        self.listener.run_started(self.record)
+        if start is None:
+            self.save()  # what has been decided holds from here on
+        return start
+
+    def end(self, status: str) -> None:
+        """Notes how the run ended."""
+        self.record.status = status
+        self._note_process()
+        self.listener.run_ended(self.record)
+
+    def _require_same_phases(self) -> None:
+        ran = [phase.name for phase in self.record.phases]
+        now = [phase.name for phase in self._phases]
+        if now[: len(ran)] != ran:
+            raise ConfigError(
+                f"schedule.phases must begin with the phases that have run: {', '.join(ran)}. "
+                f"Received: {', '.join(now)}. Change what comes after them."
+            )
+
+    def save(
+        self,
+        current: InProgress | None = None,
+        *,
+        metrics: Mapping[str, np.ndarray] | None = None,
+        validated: Mapping[str, float] | None = None,
+    ) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            current: the phase in progress.
+            metrics: what its metrics have gathered in an epoch that is not at its end.
+            validated: metrics of the validation split with these weights, where they are known.
+        """
+        if self._keeping is None:
+            return
+        self._note_process()
+        training = prefixed(metrics or {}, "metric") | prefixed(self._programs.heads(), "head")
+        decided = {str(index): asdict(each) for index, each in self._decided().items()}
+        state: dict[str, Any] = {"features": decided}
+        best: dict[str, np.ndarray] = {}
+        if current is not None:
+            current.record.seconds = time.perf_counter() - current.began
+            training |= prefixed(scaling.state_of(current.feed.model), "scale")
+            values, best = current.best.state()
+            state |= {
+                "best": values,
+                "frozen_sha256": current.digest,
+                "num_steps": current.feed.num_steps,
+                "standardised": current.standardised,
+            }
+        record = to_values(self.record)
+        state |= {"record": record, "config_sha256": digest_of(record["config"])}
+        started = self._plans[: len(self.record.phases)]
+        moved = {path for plan in started for path in set(plan.states) - set(plan.still)}
+        arrays = self._live.arrays(moved) | {"training": training, "best": best}
+        self._keeping.save(self.position, arrays, state, self._score(validated))
+
+    @property
+    def due_in_epoch(self) -> bool:
+        """Whether a checkpoint is due in the midst of an epoch."""
+        return self._keeping is not None and self._keeping.due_in_epoch()
+
+    @property
+    def due_after_epoch(self) -> bool:
+        """Whether a checkpoint is due after an epoch that has just ended."""
+        return self._keeping is not None and self._keeping.due_after_epoch()
+
+    def _score(self, metrics: Mapping[str, float] | None) -> float | None:
+        """Returns how good a validation was, comparable in all phases; higher is better."""
+        if metrics is None:
+            return None
+        monitors = {phase.monitor for phase in self._phases}
+        return metrics["accuracy"] if monitors == {"accuracy"} else -metrics["loss"]
+
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """Passes on that features are being computed; raises KeyboardInterrupt if asked to stop."""
+        self.listener.extracting(what, done, total)
+        self.interrupt.check()
+
+    def note_step(self, current: InProgress, epoch: int, step: int, logs: dict[str, float]) -> None:
+        """Notes an optimizer update; `epoch` is global, `step` counts in the epoch from 0."""
+        if "startup" not in self.record.seconds:
+            self.record.seconds["startup"] = time.time() - self._started
+            log.info("first training step after %.1f s", self.record.seconds["startup"])
+        self.listener.step(current.record, epoch, step, current.feed.num_steps, logs)
+
+    def note_epoch(
+        self,
+        current: InProgress,
+        epoch: int,
+        logs: Mapping[str, float],
+        train_seconds: float,
+        validation_seconds: float,
+    ) -> None:
+        """Notes that an epoch and its validation have ended."""
+        record = current.record
+        record.epochs_run += 1
+        self.position = replace(self.position, epoch=epoch + 1, step=0, logs={})
+        self.add_seconds("training", train_seconds)
+        self.add_seconds("evaluation", validation_seconds)
+        rows = [
+            MetricRow(
+                phase=record.index,
+                phase_name=record.name,
+                epoch=record.epochs_run - 1,
+                global_epoch=epoch,
+                split=split,
+                learning_rate=max(record.learning_rates.values()),
+                loss=logs[f"{prefix}loss"],
+                accuracy=logs[f"{prefix}accuracy"],
+                seconds=seconds,
+            )
+            for split, prefix, seconds in (
+                ("train", "", train_seconds),
+                ("validation", "val_", validation_seconds),
+            )
+        ]
+        record.metrics = {row.split: {"loss": row.loss, "accuracy": row.accuracy} for row in rows}
+        self.record.history += rows
+        self.listener.epoch_ended(self.record, record, rows)
+
+    def add_seconds(self, part: str, seconds: float) -> None:
+        """Adds to what a part of the run has taken."""
+        self.record.seconds[part] = self.record.seconds.get(part, 0.0) + seconds
+
+    def _note_process(self) -> None:
+        self.record.seconds["total"] = time.time() - self._started
+        peak = max(self.record.peak_memory_bytes, peak_memory_bytes())
+        self.record.peak_memory_bytes = peak
