@@ -7,13 +7,11 @@ config has been checked.
 
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 from finetune import __version__
 from finetune.errors import ConfigError, FinetuneError, unknown_name
 from finetune.printable import printable
-from finetune.startup import left_out, native_stderr_held
+from finetune.startup import left_out, native_stderr_held, sigterm_raised
 
 STARTED = time.time()
 INTERRUPTED = 130
@@ -96,24 +94,6 @@ def _dispatch(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise ConfigError(unknown_name("VERB", "a verb, or an override KEY=VALUE", verb, VERBS))
     return VERBS[verb](rest)
-
-
-@contextmanager
-def sigterm_raised() -> Iterator[None]:
-    """Takes SIGTERM as Ctrl-C, unless it is handled or ignored already."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _block(error: FinetuneError) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from finetune import __version__
 from finetune.config import Config
 from finetune.errors import ConfigError
-from finetune.record import FeatureDecision, read_json
+from finetune.record import FeatureDecision
+from finetune.record_files import read_json
 from finetune.training.checkpoints import Checkpoint, Checkpoints
 
 log = logging.getLogger(__name__)

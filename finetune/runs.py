@@ -1,15 +1,12 @@
 """From a checked config to a finished run: what `train`, `check` and `inspect` have in common."""
 
-import csv
 import functools
-import io
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,23 +14,15 @@ import yaml
 
 from finetune.building import Run, Workbench
 from finetune.config import Config
-from finetune.datasets.bad_samples import as_record
-from finetune.datasets.dataset import Dataset
 from finetune.datasets.readers import require_decodable
+from finetune.describing import describe, identity, split_list
 from finetune.durable import write_atomically
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
-from finetune.freezing.inventory import HEAD
 from finetune.freezing.schedule import as_config
-from finetune.record import (
-    BackboneRecord,
-    DatasetRecord,
-    Listeners,
-    RecordListener,
-    RunRecord,
-    to_values,
-)
+from finetune.record import Listeners, RunRecord
+from finetune.record_files import RecordListener, to_values
 from finetune.reporting.console import (
     Console,
     ConsoleListener,
@@ -41,7 +30,7 @@ from finetune.reporting.console import (
     show_check,
     show_plan,
 )
-from finetune.resuming import Earlier, differences, require_allowed, versions
+from finetune.resuming import Earlier, differences, require_allowed
 from finetune.training.bookkeeping import phase_record
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.evaluation import Report, report
@@ -111,25 +100,10 @@ def require_same(
     """
     if earlier.record is None:
         return earlier
-    now = _identity(to_values(_record(run, config, ())))
-    changed = tuple(differences(_identity(earlier.record), now))
+    now = identity(to_values(describe(run, config, ())))
+    changed = tuple(differences(identity(earlier.record), now))
     require_allowed(directory, changed, allow_changed)
     return replace(earlier, changed=(*earlier.changed, *changed))
-
-
-def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what of a record says on what it was computed.
-
-    The weights of a user's own model are in its checkpoints, whatever the model holds now.
-    """
-    own = record["backbone"]["source"] == "own"
-    backbone = ("source", "preprocessing_sha256", *(() if own else ("weights_sha256",)))
-    return {
-        "dataset.fingerprint": record["dataset"]["fingerprint"],
-        "dataset.classes": record["dataset"]["classes"],
-        **{f"backbone.{key}": record["backbone"][key] for key in backbone},
-        **{f"device.{key}": value for key, value in record["device"].items()},
-    }
 
 
 def execute(
@@ -156,7 +130,7 @@ def execute(
     """
     from finetune.reporting.tensorboard import TensorBoardListener
 
-    record = _record(run, config, overrides)
+    record = describe(run, config, overrides)
     record.seconds["imports"] = imports
     direct = direct_feed(run, config)
     decided = None if earlier is None else earlier.decided
@@ -166,7 +140,7 @@ def execute(
         directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
     )
     if run.built.dataset.splits["train"].sources is not None:
-        write_atomically(directory / "splits.csv", _split_list(run.built.dataset))
+        write_atomically(directory / "splits.csv", split_list(run.built.dataset))
     listeners = Listeners(
         [
             RecordListener(directory),
@@ -230,7 +204,7 @@ def try_out(run: Run, config: Config, console: Console) -> None:
 
     # What needs the most memory comes first: that it fails is known soonest.
     order = sorted(range(len(phases)), key=size, reverse=True)
-    record = _record(run, config, ())
+    record = describe(run, config, ())
     Trainer(
         run.built.inventory,
         [phases[index] for index in order],
@@ -263,7 +237,7 @@ def show(run: Run, config: Config, console: Console) -> None:
             counts.append(count(plan, run.built.inventory))
     finally:
         release(run.built.inventory)
-    record = _record(run, config, ())
+    record = describe(run, config, ())
     record.features = feature_service(run, config, direct_feed(run, config)).decisions()
     record.phases = [
         phase_record(index, phase, each, run.built.inventory.stage_names, plan)
@@ -287,47 +261,8 @@ def _damage_named(run: Run) -> Iterator[None]:
         raise
 
 
-def _split_list(dataset: Dataset) -> str:
-    """Returns which example is in which split, one line each."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["split", "source"])
-    for name, split in dataset.splits.items():
-        writer.writerows([name, each] for each in ([] if split.sources is None else split.sources))
-    return text.getvalue()
-
-
 def _assess(run: Run, outputs: np.ndarray) -> Report:
     """Compares outputs, in stored order from the first row, with the labels of the test split."""
     dataset = run.built.dataset
     labels = dataset.splits["test"].labels[: len(outputs)]
     return report(outputs, labels, dataset.classes, run.built.programs.objective)
-
-
-def _record(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
-    stages = {name: {"weights": 0, "parameters": 0} for name in run.built.inventory.stage_names}
-    for info in run.built.inventory.infos:
-        stages[info.stage]["weights"] += 1
-        stages[info.stage]["parameters"] += info.parameters
-    dataset = run.built.dataset
-    return RunRecord(
-        config=asdict(config),
-        overrides=list(overrides),
-        seed=config.seed,
-        versions=versions(),
-        device=run.built.device.as_record(),
-        backbone=BackboneRecord(
-            **asdict(run.built.origin),
-            stages=[{"name": n, **c} for n, c in stages.items() if n != HEAD],
-        ),
-        dataset=DatasetRecord(
-            name=dataset.name,
-            fingerprint=dataset.fingerprint,
-            num_classes=len(dataset.classes),
-            classes=list(dataset.classes),
-            splits={name: split.num_examples for name, split in dataset.splits.items()},
-            skipped=as_record(dataset.skipped),
-            repeated=dict(dataset.repeated),
-            ignored=dict(dataset.ignored),
-        ),
-    )

@@ -1,10 +1,13 @@
-"""Start-up: what need not be imported is not, and native libraries stay off the user's terminal."""
+"""Start-up: what need not be imported is not, native lines stay off the terminal, SIGTERM is heard."""
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -21,7 +24,8 @@ def native_stderr_held() -> Iterator[None]:
             yield
         except BaseException as error:
             os.dup2(saved, 2)
-            if not hasattr(error, "exit_code"):  # not one of ours: the lines may say why
+            # Neither one of ours nor Ctrl-C: the lines may say why.
+            if isinstance(error, Exception) and not hasattr(error, "exit_code"):
                 held.seek(0)
                 os.write(2, held.read())
             raise
@@ -44,3 +48,21 @@ def left_out(*modules: str) -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
+
+
+@contextmanager
+def sigterm_raised() -> Iterator[None]:
+    """Takes SIGTERM as Ctrl-C, unless it is handled or ignored already."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,15 +9,16 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
     "printable", "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading",
-    "record", "datasets", "backbones", "freezing", "features", "training", "building", "feeds", "reporting",
-    "config_source", "composition", "saved_config", "catalog", "resuming", "runs", "own_data", "finetuner",
-    "cli", "__main__",
+    "record", "record_files", "datasets", "backbones", "freezing", "features", "training", "building", "feeds",
+    "reporting", "config_source", "composition", "saved_config", "catalog", "resuming", "describing", "runs",
+    "own_data", "finetuner", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"printable", "errors", "durable", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
     "printable", "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading",
-    "record", "config_source", "composition", "saved_config", "resuming", "training/__init__", "training/checkpoints",
-    "catalog", "cli", "datasets/__init__", "datasets/catalog", "backbones/__init__",
+    "record", "record_files", "config_source", "composition", "saved_config", "resuming",
+    "training/__init__", "training/checkpoints", "catalog", "cli", "datasets/__init__", "datasets/catalog",
+    "backbones/__init__",
     "backbones/catalog",
     "features/__init__", "features/arrays", "features/store",
     "reporting/console", "reporting/tables", "reporting/tensorboard",

@@ -72,9 +72,9 @@ def test_stored_features_are_listed_and_emptied(tmp_path, monkeypatch, capsys):
         "view": [2, "light"],
         "cut": "pooler",
     }
-    writer = Store(tmp_path, 10**6).writer("0" * 64, 3, [ArraySpec((2,), "float32")], ingredients)
-    writer.write([np.zeros((3, 2), "float32")])
-    writer.commit()
+    specs = [ArraySpec((2,), "float32")]
+    with Store(tmp_path, 10**6).writer("0" * 64, 3, specs, ingredients) as writer:
+        writer.write([np.zeros((3, 2), "float32")])
     assert main(["catalog", "features"]) == 0
     shown = capsys.readouterr().out
     for word in ("net on [digits]", "train, view 2", "pooler", "1 entries"):

@@ -9,10 +9,9 @@ from finetune.record import (
     FrozenProof,
     MetricRow,
     PhaseRecord,
-    RecordListener,
     RunRecord,
-    to_json,
 )
+from finetune.record_files import RecordListener, to_json
 
 COUNTS = {
     state: {"weights": 1, "parameters": 2}

@@ -3,6 +3,7 @@
 Where output is no terminal there is no bar, only the lines. `NO_COLOR` is honoured by rich.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich import markup
@@ -17,7 +18,7 @@ from rich.progress import (
 )
 
 from finetune.printable import printable
-from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.record import DatasetRecord, MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.tables import (
     counts_table,
     features_table,
@@ -82,6 +83,8 @@ class ConsoleListener:
                 f"{k.replace('_', ' ')} {v}" for k, v in record.backbone.preprocessing.items()
             )
             self._print(f"[dim]preprocessing: {_data(cells)}[/]")
+        for line in _left_out(record.dataset):
+            self._print(f"[yellow]{_data(line)}[/]")
         self._console.print()
         self._console.print(features_table(record))
         if record.resumed:
@@ -176,6 +179,19 @@ class ConsoleListener:
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, emoji=False)
+
+
+def _left_out(dataset: DatasetRecord) -> Iterator[str]:
+    """Yields what of the data is not as it should be, counted; the log names the samples."""
+    if dataset.skipped:
+        counts = ", ".join(f"{split} {n}" for split, n in dataset.skipped["counts"].items())
+        yield f"left out, because bad: {counts} (run.json names them)"
+    if dataset.repeated:
+        counts = ", ".join(f"{n} in {splits}" for splits, n in dataset.repeated.items())
+        yield f"the same samples in two splits: {counts}"
+    if dataset.ignored:
+        counts = ", ".join(f"{n} {suffix}" for suffix, n in dataset.ignored.items())
+        yield f"files that are not read: {counts}"
 
 
 def show_plan(console: Console, record: RunRecord) -> None:

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from finetune import durable
 from finetune.durable import fresh_directory, remove_left_over, storing
 from finetune.errors import ConfigError
-from finetune.record import digest_of
+from finetune.record_files import digest_of
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.record import EPOCH_SECONDS
+from finetune.record_files import EPOCH_SECONDS
 from finetune.training.checkpoints import Checkpoint, Checkpoints
 
 SAVING_SHARE = 0.1  # of the time, at most, goes into checkpoints after epochs

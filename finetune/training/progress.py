@@ -12,16 +12,8 @@ from finetune.errors import ConfigError
 from finetune.features.feeding import Feed
 from finetune.freezing.plan import FreezePlan
 from finetune.freezing.schedule import Phase
-from finetune.record import (
-    FeatureDecision,
-    Listener,
-    MetricRow,
-    PhaseRecord,
-    RunRecord,
-    digest_of,
-    go_on,
-    to_values,
-)
+from finetune.record import FeatureDecision, Listener, MetricRow, PhaseRecord, RunRecord, go_on
+from finetune.record_files import digest_of, to_values
 from finetune.training import scaling
 from finetune.training.best_epoch import BestEpoch
 from finetune.training.bookkeeping import peak_memory_bytes

@@ -19,14 +19,8 @@ from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase
-from finetune.record import (
-    BackboneRecord,
-    DatasetRecord,
-    Listeners,
-    RunRecord,
-    digest_of,
-    to_values,
-)
+from finetune.record import BackboneRecord, DatasetRecord, Listeners, RunRecord
+from finetune.record_files import digest_of, to_values
 from finetune.training import keeping
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.evaluation import report

@@ -1,0 +1,128 @@
+"""The record on disk: run.json, sealed with a digest of all that it says, and metrics.csv."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from finetune.durable import write_atomically
+from finetune.errors import ConfigError
+from finetune.record import MetricRow, PhaseRecord, RunRecord
+
+EPOCH_SECONDS = 0.5
+
+
+def to_values(record: RunRecord) -> dict[str, Any]:
+    """Returns the record as strict JSON values; numbers that are not finite become null."""
+    return _strict(asdict(record))
+
+
+def to_json(record: RunRecord) -> str:
+    """Returns run.json, with a digest of all that it says; `history` is left to metrics.csv."""
+    values = to_values(record)
+    del values["history"]
+    sealed = {**values, "sha256": digest_of(values)}
+    return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a run.json, and checks that it is what was written.
+
+    Raises:
+        ConfigError: for one that is damaged.
+        FileNotFoundError: for none.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        seal = values.pop("sha256")
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path} must be the record of a run. Received: {error}.") from error
+    if seal != digest_of(values):
+        raise ConfigError(
+            f"{path} must be as the run wrote it. Received: values that do not match its sha256. "
+            f"Write it anew from the run's checkpoint: python -m finetune resume {path.parent}."
+        )
+    return values
+
+
+def digest_of(values: Any) -> str:
+    """Returns the sha256 of JSON values, whatever the order of their keys and their spaces."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class RecordListener:
+    """Keeps run.json and metrics.csv of a run directory true.
+
+    Both are written at the start and end of each phase and of the run, and after an epoch that
+    ends `EPOCH_SECONDS` or more after the last writing: an epoch on stored features is shorter
+    than writing it down.
+
+    Args:
+        directory: the run directory; made if it is not there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._written = -math.inf
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def run_started(self, record: RunRecord) -> None:
+        """Writes the record before anything is spent."""
+        self._write(record)
+
+    def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Writes the record with the phase's counts."""
+        self._write(record)
+
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """Writes nothing."""
+
+    def step(
+        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
+    ) -> None:
+        """Writes nothing."""
+
+    def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
+        """Writes if the last time was some time ago."""
+        if time.monotonic() - self._written >= EPOCH_SECONDS:
+            self._write(record)
+
+    def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Writes the record with the phase's proof."""
+        self._write(record)
+
+    def run_ended(self, record: RunRecord) -> None:
+        """Writes the record with its last status."""
+        self._write(record)
+
+    def _write(self, record: RunRecord) -> None:
+        self._written = time.monotonic()
+        if record.history:
+            write_atomically(self._directory / "metrics.csv", to_csv(record.history))
+        write_atomically(self._directory / "run.json", to_json(record))
+
+
+def to_csv(rows: Iterable[MetricRow]) -> str:
+    """Returns metrics.csv with its header; floats keep every digit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(MetricRow.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
