@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 import finetune
 from finetune.backbones.own import own_stages
 from finetune.errors import ConfigError
+from finetune.training.phase_fit import PhaseFit
 
 TWO_PHASES = {
     "phases": {
@@ -472,3 +474,43 @@ def test_a_dataset_of_single_pairs_and_a_list_of_inputs_are_read(tmp_path):
 def test_settings_of_the_wrong_kind_are_refused(more, message):
     with pytest.raises(ConfigError, match=message):
         finetune.FineTuner(**{"model": functional(), **more})
+
+
+def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeypatch):
+    def tuner(name, model):
+        overrides = ["dataset.batch_size=8", "features.cache=never"]
+        return finetune.FineTuner(
+            model, TWO_PHASES, stages=RULE, overrides=overrides, directory=tmp_path / name,
+            verbose=False,
+        )  # fmt: skip
+
+    whole = functional()
+    tuner("whole", whole).fit(data(), data(16, 1))
+
+    stepped, steps = PhaseFit._stepped, []
+
+    def stop(self, *given):
+        steps.append(given)
+        if len(steps) == 7:  # in the second epoch of five steps each
+            signal.raise_signal(signal.SIGTERM)
+        stepped(self, *given)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(PhaseFit, "_stepped", stop)
+            tuner("stopped", functional()).fit(data(), data(16, 1))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(ConfigError, match="directory must be a directory without a run"):
+        tuner("stopped", functional()).fit(data(), data(16, 1))
+    with pytest.raises(ConfigError, match="dataset.fingerprint was"):
+        tuner("stopped", functional()).fit(data(seed=5), data(16, 1), resume=True)
+    again = functional()
+    again.set_weights([weight * 0 for weight in again.get_weights()])  # the checkpoint has them
+    record = tuner("stopped", again).fit(data(), data(16, 1), resume=True)
+    assert record.resumed == [{"phase": 0, "epoch": 1, "step": 2}]
+    for one, other in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ConfigError, match="holds one that is completed"):
+        tuner("stopped", again).fit(data(), data(16, 1), resume=True)

@@ -92,7 +92,11 @@ class OptimizerGroups:
             optimizer.learning_rate = rates[group[0]]
             chosen[id(self._inventory.variables[path])] = optimizer
         if plan.trainable not in self._joined:
-            joined = keras.optimizers.MultiOptimizer(lambda variable: chosen[id(variable)])
+
+            def of(variable: Any) -> Any:  # not a lambda: Keras warns where it saves one
+                return chosen[id(variable)]
+
+            joined = keras.optimizers.MultiOptimizer(of)
             self._joined[plan.trainable] = joined
         return self._joined[plan.trainable]
 
