@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from finetune import __version__
+from finetune.durable import storage_error
 from finetune.errors import ConfigError, FinetuneError, unknown_name
 from finetune.printable import printable
 from finetune.startup import left_out, native_stderr_held, sigterm_raised
@@ -79,6 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FinetuneError as error:
         print(_block(error), file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # Hydra's own files
+        named = storage_error(error.filename or "the run directory", error)
+        if named is None:
+            raise
+        print(_block(named), file=sys.stderr)
+        return named.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -166,6 +173,8 @@ def _with_config(action: str) -> Callable[[list[str]], int]:
 
 def _import_runs() -> ModuleType:
     """Imports what builds models, and so TensorFlow, with its start-up lines held back."""
+    # Where the log cannot be written, what matters cannot either, and says so in one line.
+    logging.raiseExceptions = False
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # Off by default on AMD processors, where it doubles the speed of convolutions.

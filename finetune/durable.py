@@ -118,14 +118,22 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
-            raise StorageError(
-                f"{path} must have room to be written. Received: {error.strerror}. Free some disk "
-                "space and go on; what was written before is whole."
-            ) from error
-        if error.errno in _UNWRITABLE:
-            raise StorageError(
-                f"{path} must be writable. Received: {error.strerror}. Mend its permissions or "
-                "choose another directory."
-            ) from error
-        raise
+        named = storage_error(path, error)
+        if named is None:
+            raise
+        raise named from error
+
+
+def storage_error(path: Path | str, error: OSError) -> StorageError | None:
+    """Returns what to say of a full disk or a place that cannot be written; None: of neither."""
+    if error.errno in FULL:
+        return StorageError(
+            f"{path} must have room to be written. Received: {error.strerror}. Free some disk "
+            "space and go on; what was written before is whole."
+        )
+    if error.errno in _UNWRITABLE:
+        return StorageError(
+            f"{path} must be writable. Received: {error.strerror}. Mend its permissions or "
+            "choose another directory."
+        )
+    return None

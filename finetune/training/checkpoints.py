@@ -7,6 +7,7 @@ of each. The last two are kept, and the best. No Keras object and no pickle is i
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from finetune import durable
-from finetune.durable import fresh_directory, remove_left_over, storing
+from finetune.durable import fresh_directory, remove_left_over
 from finetune.errors import ConfigError
 from finetune.record_files import digest_of
 
@@ -132,14 +133,13 @@ def _write(checkpoint: Checkpoint, directory: Path) -> None:
         if not arrays:
             continue
         path = directory / f"{name}.safetensors"
-        with storing(path):
-            try:
-                save_file({key: np.asarray(a, order="C") for key, a in arrays.items()}, path)
-            except SafetensorError as error:  # its own words for what the disk said
-                raise _as_os_error(error) from error
-            path.chmod(0o644)
-            digests[path.name] = _digest(path)
-            durable.between(path)
+        try:
+            save_file({key: np.asarray(a, order="C") for key, a in arrays.items()}, path)
+        except SafetensorError as error:  # its own words for what the disk said
+            raise _as_os_error(error) from error
+        path.chmod(0o644)
+        digests[path.name] = _digest(path)
+        durable.between(path)
     manifest = {
         "format": FORMAT,
         "files": digests,
@@ -153,7 +153,9 @@ def _write(checkpoint: Checkpoint, directory: Path) -> None:
 def _as_os_error(error: SafetensorError) -> OSError:
     """Returns the OSError that safetensors reports as ``… (os error 28)``."""
     number = str(error).rpartition("os error ")[2].rstrip(')" ')
-    return OSError(int(number), str(error)) if number.isdecimal() else OSError(str(error))
+    if not number.isdecimal():
+        return OSError(str(error))
+    return OSError(int(number), os.strerror(int(number)))
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -216,6 +216,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(run):
     assert [phase["epochs_run"] for phase in record["phases"]] == [2, 1]
 
 
+def test_a_disk_that_is_full_from_the_start_is_one_line(tmp_path):
+    result = limited(1_000, *TINY, f"hydra.run.dir={tmp_path}/run")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: the run directory must have room to be written.")
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_killed_by_force_and_by_request_it_ends_the_same():
     result = subprocess.run(

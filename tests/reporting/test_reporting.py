@@ -65,3 +65,16 @@ def test_tensorboard_gets_counts_rates_and_metrics(tmp_path):
     assert scalars["loss/train", 4] == 0.75
     assert scalars["accuracy/validation", 4] == 0.625
     assert scalars["accuracy/test", 5] == 0.25
+
+
+def test_where_the_events_cannot_be_written_the_run_goes_on(tmp_path, monkeypatch, caplog):
+    import tensorflow as tf
+
+    def full(*given, **more):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    listener = TensorBoardListener(tmp_path)
+    monkeypatch.setattr(listener, "_write", full)
+    play(listener)
+    assert caplog.text.count("TensorBoard's files are not written any more: ") == 1
+    assert "No space left" in caplog.text
