@@ -100,3 +100,18 @@ def test_whatever_changes_the_model_is_built_anew(tmp_path):
         built = shared._built
     shared.forget()
     assert shared._built is None
+
+
+def test_check_tries_the_phase_that_trains_most_first(monkeypatch, capsys):
+    tried = []
+
+    class Spy(runs.Trainer):
+        def __init__(self, inventory, phases, *given, **more):
+            tried.extend(phase.name for phase in phases)
+            super().__init__(inventory, phases, *given, **more)
+
+    monkeypatch.setattr(runs, "Trainer", Spy)
+    runs.check(read(compose_config([*SMALL, "dataset.max_samples=20"])))
+    assert tried == ["stage3", "head"]
+    shown = capsys.readouterr().out
+    assert shown.index("\nhead") < shown.index("\nstage3")  # in the order of the schedule
