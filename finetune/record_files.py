@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ def to_values(record: RunRecord) -> dict[str, Any]:
 
 
 def to_json(record: RunRecord) -> str:
-    """Returns run.json, with a digest of all that it says; `history` is left to metrics.csv."""
+    """Returns run.json, with digests of all that it says and of metrics.csv, which has `history`."""
     values = to_values(record)
     del values["history"]
+    values["metrics_sha256"] = hashlib.sha256(to_csv(record.history).encode()).hexdigest()
     sealed = {**values, "sha256": digest_of(values)}
     return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
 
@@ -49,6 +50,15 @@ def read_json(path: Path) -> dict[str, Any]:
             f"Write it anew from the run's checkpoint: python -m finetune resume {path.parent}."
         )
     return values
+
+
+def is_whole(directory: Path, record: Mapping[str, Any]) -> bool:
+    """Tells whether metrics.csv is what `record`, of the same run directory, was written with."""
+    try:
+        content = (directory / "metrics.csv").read_bytes()
+    except FileNotFoundError:
+        content = to_csv([]).encode()
+    return hashlib.sha256(content).hexdigest() == record["metrics_sha256"]
 
 
 def digest_of(values: Any) -> str:

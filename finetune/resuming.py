@@ -12,7 +12,7 @@ from finetune import __version__
 from finetune.config import Config
 from finetune.errors import ConfigError
 from finetune.record import FeatureDecision
-from finetune.record_files import read_json
+from finetune.record_files import is_whole, read_json
 from finetune.training.checkpoints import Checkpoint, Checkpoints
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | 
             log.warning("%s", error)
         record = None
     if record is not None and record["status"] == "completed" and (directory / "model").is_dir():
-        return None
+        if is_whole(directory, record):
+            return None
+        log.warning("%s is not what the run wrote: it is written anew", directory / "metrics.csv")
     checkpoints = Checkpoints(directory / "checkpoints")
     start = checkpoints.latest()
     if start is not None:

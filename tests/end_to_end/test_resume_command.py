@@ -74,6 +74,11 @@ def test_a_run_goes_on_and_is_then_completed(run, capsys):
     assert resumed(run) == 0
     assert record_of(run)["phases"] == record["phases"]
     assert "values that do not match its sha256" in (run / "finetune.log").read_text()
+    metrics = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(metrics.replace("head", "heap", 1))
+    assert resumed(run) == 0
+    assert (run / "metrics.csv").read_text() == metrics
+    assert "metrics.csv is not what the run wrote" in (run / "finetune.log").read_text()
 
 
 def test_a_change_is_refused_by_name_unless_it_is_allowed(run, capsys):
