@@ -1,8 +1,14 @@
 """``python -m finetune``."""
 
+import os
 import sys
 
-from finetune.cli import main
+from finetune.cli import INTERRUPTED, main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:  # Python itself may end by the signal instead, and TensorFlow late
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

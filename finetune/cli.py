@@ -132,7 +132,7 @@ def _resume(arguments: list[str]) -> int:
         )
     from finetune.resuming import read_run
     from finetune.run_directory import locked
-    from finetune.saved_config import read_saved, save
+    from finetune.saved_config import read_saved
 
     directory, allow_changed = Path(given[0]), bool(flags)
     config = read_saved(directory, given[1:])
@@ -142,8 +142,6 @@ def _resume(arguments: list[str]) -> int:
         if earlier is None:
             print(f"{directory} is completed: nothing is left to do")
             return 0
-        if earlier.changed:
-            save(config, directory)
         _import_runs().resume(config, directory, earlier, allow_changed, STARTED)
     return 0
 

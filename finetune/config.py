@@ -195,6 +195,8 @@ class Config:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
+# Places on disk: relative ones are relative to where the command was started.
+PATHS = ("backbone.path", "dataset.path", "dataset.data_dir", "features.dir")
 GROUPS = ("backbone", "dataset", "schedule", "optimizer", "features", "runtime", "experiment")
 # The keys of the optimizer config that each Keras optimizer takes, beyond clipnorm.
 OPTIMIZER_KEYS = {

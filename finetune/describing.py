@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -51,18 +51,18 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
     )
 
 
-def identity(record: Mapping[str, Any]) -> dict[str, Any]:
+def identity(record: RunRecord) -> dict[str, Any]:
     """Returns what of a record says on what it was computed.
 
     The weights of a user's own model are in its checkpoints, whatever the model holds now.
     """
-    own = record["backbone"]["source"] == "own"
+    own = record.backbone.source == "own"
     backbone = ("source", "preprocessing_sha256", *(() if own else ("weights_sha256",)))
     return {
-        "dataset.fingerprint": record["dataset"]["fingerprint"],
-        "dataset.classes": record["dataset"]["classes"],
-        **{f"backbone.{key}": record["backbone"][key] for key in backbone},
-        **{f"device.{key}": value for key, value in record["device"].items()},
+        "dataset.fingerprint": record.dataset.fingerprint,
+        "dataset.classes": record.dataset.classes,
+        **{f"backbone.{key}": getattr(record.backbone, key) for key in backbone},
+        **{f"device.{key}": value for key, value in record.device.items()},
     }
 
 

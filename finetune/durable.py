@@ -6,7 +6,6 @@ All that a run keeps goes through here: the record, checkpoints, stored features
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,10 @@ from pathlib import Path
 from finetune.errors import StorageError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR}
+_UNWRITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+}
 
 
 def _nothing(path: Path) -> None:
@@ -33,19 +35,16 @@ def write_atomically(path: Path, text: str) -> None:
         StorageError: for a full disk or a place that cannot be written; `path` is as it was.
     """
     with storing(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
         try:
-            with os.fdopen(
-                handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
-            ) as file:
+            with fresh.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
             between(path)
-            os.replace(name, path)
+            os.replace(fresh, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
             raise
 
 
@@ -105,7 +104,10 @@ def remove_left_over(directory: Path) -> None:
         if not target.exists():
             path.rename(target)
     for path in (*directory.glob(".*.old-*"), *directory.glob(".*.new-*")):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 @contextmanager
@@ -128,12 +130,17 @@ def storage_error(path: Path | str, error: OSError) -> StorageError | None:
     """Returns what to say of a full disk or a place that cannot be written; None: of neither."""
     if error.errno in FULL:
         return StorageError(
-            f"{path} must have room to be written. Received: {error.strerror}. Free some disk "
+            f"{path} must have room to be written. Received: {_reason(error)}. Free some disk "
             "space and go on; what was written before is whole."
         )
     if error.errno in _UNWRITABLE:
         return StorageError(
-            f"{path} must be writable. Received: {error.strerror}. Mend its permissions or "
+            f"{path} must be writable. Received: {_reason(error)}. Mend its permissions or "
             "choose another directory."
         )
     return None
+
+
+def _reason(error: OSError) -> str:
+    """Returns the system's own words: libraries add offsets and addresses."""
+    return os.strerror(error.errno or 0)

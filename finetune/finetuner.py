@@ -122,7 +122,7 @@ class FineTuner:
                 if resume:
                     earlier = self._earlier(directory, run)
                 else:
-                    refuse_occupied(directory, "directory")
+                    refuse_occupied(directory, "directory", "fit(…, resume=True)")
                 return runs.execute(
                     run,
                     self._config,
@@ -135,14 +135,12 @@ class FineTuner:
 
     def _earlier(self, directory: Path, run: Run) -> Earlier:
         earlier = read_run(directory, self._config, allow_changed=False)
-        if earlier is None or earlier.record is None:
-            found = "no run" if earlier is not None else "one that is completed"
+        if earlier is None:
             raise ConfigError(
-                f"directory must hold a run that is not at its end. Received: {directory}, which "
-                f"holds {found}. Leave resume out to train in another directory."
+                f"directory must hold a run that is not at its end. Received: {directory}, whose "
+                "run is completed. Leave resume out to train in another directory."
             )
-        runs.require_same(run, self._config, directory, earlier, allow_changed=False)
-        return earlier
+        return runs.require_same(run, self._config, directory, earlier, allow_changed=False)
 
     def inspect(self, train: Data, validation: Data) -> None:
         """Shows stages, plan and weight counts of every phase; trains and writes nothing."""

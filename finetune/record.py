@@ -1,6 +1,7 @@
 """What a run writes down: the record of run.json, the rows of metrics.csv, and who listens."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -121,6 +122,7 @@ class RunRecord:
 
     `seconds`: total, imports, startup, extraction, training, evaluation. `history` is metrics.csv.
     `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
+    `metrics_sha256` is of metrics.csv, `model_sha256` of each file in model/.
     """
 
     config: dict[str, Any]
@@ -138,7 +140,9 @@ class RunRecord:
     test_per_class: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
-    resumed: list[dict[str, Any]] = field(default_factory=list)
+    resumed: list[dict[str, int]] = field(default_factory=list)
+    metrics_sha256: str = ""
+    model_sha256: dict[str, str] = field(default_factory=dict)
     history: list[MetricRow] = field(default_factory=list)
 
 
@@ -214,23 +218,12 @@ class Listeners:
                 stack.callback(each.run_ended, record)
 
 
-def go_on(record: RunRecord, earlier: Mapping[str, Any]) -> None:
+def go_on(record: RunRecord, earlier: RunRecord) -> None:
     """Takes what an earlier process has come to into the record of a run that goes on.
 
     Args:
         record: of the run as it is built now; changed in place.
-        earlier: what `to_values` returned then.
+        earlier: of the process before.
     """
-    record.features = [FeatureDecision(**each) for each in earlier["features"]]
-    record.phases = [_phase(each) for each in earlier["phases"]]
-    record.history = [MetricRow(**each) for each in earlier["history"]]
-    record.seconds = dict(earlier["seconds"])
-    record.peak_memory_bytes = earlier["peak_memory_bytes"]
-    record.resumed = list(earlier["resumed"])
-
-
-def _phase(values: Mapping[str, Any]) -> PhaseRecord:
-    phase = PhaseRecord(**values)
-    if phase.frozen_proof is not None:
-        phase.frozen_proof = FrozenProof(**values["frozen_proof"])
-    return phase
+    for name in ("features", "phases", "history", "seconds", "peak_memory_bytes", "resumed"):
+        setattr(record, name, copy.deepcopy(getattr(earlier, name)))

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,26 @@ from typing import Any
 from finetune.durable import write_atomically
 from finetune.errors import ConfigError
 from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.typed_json import build
 
 EPOCH_SECONDS = 0.5
 
 
-def to_values(record: RunRecord) -> dict[str, Any]:
-    """Returns the record as strict JSON values; numbers that are not finite become null."""
+def to_values(record: Any) -> dict[str, Any]:
+    """Returns a dataclass as strict JSON values; numbers that are not finite become null."""
     return _strict(asdict(record))
 
 
 def to_json(record: RunRecord) -> str:
-    """Returns run.json, with digests of all that it says and of metrics.csv, which has `history`."""
+    """Returns run.json, with a digest of all that it says; `history` is left to metrics.csv."""
     values = to_values(record)
     del values["history"]
-    values["metrics_sha256"] = hashlib.sha256(to_csv(record.history).encode()).hexdigest()
     sealed = {**values, "sha256": digest_of(values)}
     return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a run.json, and checks that it is what was written.
+def read_json(path: Path) -> RunRecord:
+    """Reads a run.json, and checks that it is what was written; `history` is left empty.
 
     Raises:
         ConfigError: for one that is damaged.
@@ -42,23 +42,35 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         seal = values.pop("sha256")
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path} must be the record of a run. Received: {error}.") from error
-    if seal != digest_of(values):
-        raise ConfigError(
-            f"{path} must be as the run wrote it. Received: values that do not match its sha256. "
-            f"Write it anew from the run's checkpoint: python -m finetune resume {path.parent}."
-        )
-    return values
-
-
-def is_whole(directory: Path, record: Mapping[str, Any]) -> bool:
-    """Tells whether metrics.csv is what `record`, of the same run directory, was written with."""
-    try:
-        content = (directory / "metrics.csv").read_bytes()
+        if seal != digest_of(values):
+            raise ValueError("values that do not match its sha256")
+        return build(RunRecord, values)
     except FileNotFoundError:
-        content = to_csv([]).encode()
-    return hashlib.sha256(content).hexdigest() == record["metrics_sha256"]
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} must be as a run wrote it. Received: {error}. Write it anew from the run's "
+            f"checkpoint: python -m finetune resume {path.parent}."
+        ) from error
+
+
+def changed_files(directory: Path, record: RunRecord) -> list[str]:
+    """Returns the files of a completed run that are not what it wrote, or are gone."""
+    expected = {f"model/{name}": digest for name, digest in record.model_sha256.items()}
+    expected["metrics.csv"] = record.metrics_sha256
+    found = {}
+    for name in expected:
+        try:
+            found[name] = file_digest(directory / name)
+        except OSError:
+            found[name] = "gone"
+    return [name for name, digest in expected.items() if found[name] != digest]
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(values: Any) -> str:
@@ -125,7 +137,9 @@ class RecordListener:
     def _write(self, record: RunRecord) -> None:
         self._written = time.monotonic()
         if record.history:
-            write_atomically(self._directory / "metrics.csv", to_csv(record.history))
+            text = to_csv(record.history)
+            write_atomically(self._directory / "metrics.csv", text)
+            record.metrics_sha256 = hashlib.sha256(text.encode()).hexdigest()
         write_atomically(self._directory / "run.json", to_json(record))
 
 

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from finetune import __version__
-from finetune.config import Config
+from finetune.config import PATHS, Config
+from finetune.durable import remove_left_over
 from finetune.errors import ConfigError
-from finetune.record import FeatureDecision
-from finetune.record_files import is_whole, read_json
-from finetune.training.checkpoints import Checkpoint, Checkpoints
+from finetune.record import FeatureDecision, RunRecord
+from finetune.record_files import changed_files, read_json
+from finetune.training.checkpoints import Checkpoints
+from finetune.training.keeping import Start, start_of
 
 log = logging.getLogger(__name__)
 PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
+FIXED = ("backbone", "head")  # of the config: a checkpoint is of one model
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +29,13 @@ class Earlier:
     Args:
         checkpoints: of the run directory.
         start: what it goes on from; None: it has not come to its first checkpoint.
-        record: as `finetune.record.to_values` returned it; None where nothing was written yet.
+        record: what it has written down; None where nothing was written yet.
         changed: what is not as it was, where that is allowed.
     """
 
     checkpoints: Checkpoints
-    start: Checkpoint | None
-    record: Mapping[str, Any] | None
+    start: Start | None = None
+    record: RunRecord | None = None
     changed: tuple[str, ...] = ()
 
     @property
@@ -40,8 +43,7 @@ class Earlier:
         """What was decided about storing features; void where anything has changed."""
         if self.start is None or self.changed:
             return {}
-        decided = self.start.state["features"]
-        return {int(index): FeatureDecision(**each) for index, each in decided.items()}
+        return {int(index): each for index, each in self.start.state.features.items()}
 
 
 def versions() -> dict[str, str]:
@@ -64,28 +66,43 @@ def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | 
     Raises:
         ConfigError: for a run that cannot go on, naming every change that is not allowed.
     """
+    remove_left_over(directory)
+    record = None
     try:
         record = read_json(directory / "run.json")
-    except (ConfigError, FileNotFoundError) as error:
-        if isinstance(error, ConfigError):
-            log.warning("%s", error)
-        record = None
-    if record is not None and record["status"] == "completed" and (directory / "model").is_dir():
-        if is_whole(directory, record):
+    except FileNotFoundError:
+        pass  # killed before it was written
+    except ConfigError as error:
+        log.warning("%s", error)
+    if record is not None and record.status == "completed":
+        damaged = changed_files(directory, record)
+        if not damaged:
             return None
-        log.warning("%s is not what the run wrote: it is written anew", directory / "metrics.csv")
+        log.warning("%s are not what the run wrote: they are written anew", ", ".join(damaged))
     checkpoints = Checkpoints(directory / "checkpoints")
-    start = checkpoints.latest()
+    start = checkpoints.latest(start_of)
     if start is not None:
-        record = start.state["record"]
+        record = start.state.record
     changed: tuple[str, ...] = ()
     if record is not None:
         changed = (
-            *differences(record["config"], asdict(config)),
-            *differences(record["versions"], versions(), "versions"),
+            *(each for each in differences(record.config, asdict(config)) if not _is_path(each)),
+            *differences(record.versions, versions(), "versions"),
         )
         require_allowed(directory, changed, allow_changed)
+    if start is not None:
+        fixed = [each for each in changed if each.startswith(tuple(f"{k}." for k in FIXED))]
+        if fixed:
+            raise ConfigError(
+                f"{directory} must go on with the model that it was begun with, also with "
+                f"--allow-changed. Received: {'; '.join(fixed)}. Train another run."
+            )
     return Earlier(checkpoints, start, record, changed)
+
+
+def _is_path(difference: str) -> bool:
+    """Tells a place on disk: what is there has a digest, wherever it is."""
+    return difference.partition(" ")[0] in PATHS
 
 
 def require_allowed(directory: Path, changed: tuple[str, ...], allow_changed: bool) -> None:

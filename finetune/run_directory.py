@@ -39,12 +39,13 @@ def locked(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def refuse_occupied(directory: Path, key: str) -> None:
+def refuse_occupied(directory: Path, key: str, go_on: str | None = None) -> None:
     """Refuses to write a run where another run is.
 
     Args:
         directory: the run directory, or the one of a sweep.
         key: what named it, for the message.
+        go_on: how the run that is there goes on; None: by the command line.
 
     Raises:
         ConfigError: if `directory`, or a folder directly in it, holds a record.
@@ -54,5 +55,5 @@ def refuse_occupied(directory: Path, key: str) -> None:
             raise ConfigError(
                 f"{key} must be a directory without a run. Received: {directory} (it holds "
                 f"{record.relative_to(directory)}). Choose another directory, move that run away, "
-                f"or let it go on: python -m finetune resume {record.parent}."
+                f"or let it go on: {go_on or f'python -m finetune resume {record.parent}'}."
             )

@@ -22,7 +22,7 @@ from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
 from finetune.freezing.schedule import as_config
 from finetune.record import Listeners, RunRecord
-from finetune.record_files import RecordListener, to_values
+from finetune.record_files import RecordListener, file_digest
 from finetune.reporting.console import (
     Console,
     ConsoleListener,
@@ -31,6 +31,7 @@ from finetune.reporting.console import (
     show_plan,
 )
 from finetune.resuming import Earlier, differences, require_allowed
+from finetune.saved_config import save
 from finetune.training.bookkeeping import phase_record
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.evaluation import Report, report
@@ -82,7 +83,7 @@ def resume(
     console = make_console()
     run = _build_aloud(config, console, Workbench())
     earlier = require_same(run, config, directory, earlier, allow_changed)
-    overrides = () if earlier.record is None else earlier.record["overrides"]
+    overrides = () if earlier.record is None else earlier.record.overrides
     with _damage_named(run):
         return execute(run, config, directory, overrides, started, console, earlier=earlier)
 
@@ -100,7 +101,7 @@ def require_same(
     """
     if earlier.record is None:
         return earlier
-    now = identity(to_values(describe(run, config, ())))
+    now = identity(describe(run, config, ()))
     changed = tuple(differences(identity(earlier.record), now))
     require_allowed(directory, changed, allow_changed)
     return replace(earlier, changed=(*earlier.changed, *changed))
@@ -135,7 +136,6 @@ def execute(
     direct = direct_feed(run, config)
     decided = None if earlier is None else earlier.decided
     features = feature_service(run, config, direct, decided)
-    record.features = features.decisions()
     write_atomically(
         directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
     )
@@ -151,7 +151,7 @@ def execute(
         ]
     )
     if earlier is None:
-        earlier = Earlier(Checkpoints(directory / "checkpoints"), None, None)
+        earlier = Earlier(Checkpoints(directory / "checkpoints"))
     Trainer(
         run.built.inventory,
         run.phases,
@@ -162,17 +162,24 @@ def execute(
         record=record,
         listener=listeners,
         assess=functools.partial(_assess, run),
-        finish=lambda: run.built.save(directory / "model"),
+        finish=lambda: _finish(run, directory / "model", record),
         keeping=Keeping(
             earlier.checkpoints,
             config.runtime.checkpoint_minutes,
             earlier.start,
+            (lambda: save(config, directory)) if earlier.changed else None,
             whole=run.built.origin.source == "own",
         ),
         standardise=config.head.standardise == "auto",
         started=started,
     ).run()
     return record
+
+
+def _finish(run: Run, directory: Path, record: RunRecord) -> None:
+    run.built.save(directory)
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    record.model_sha256 = {str(p.relative_to(directory)): file_digest(p) for p in files}
 
 
 def check(config: Config) -> None:

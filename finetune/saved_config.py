@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from finetune.config import Config
+from finetune.config import PATHS, Config
 from finetune.durable import write_atomically
 from finetune.errors import ConfigError
 from finetune.reading import read
@@ -33,10 +33,7 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
     """
     file = Path(run_directory) / SAVED
     if not file.is_file():
-        raise ConfigError(
-            f"RUN_DIR must be the directory of a run, which holds {SAVED}. "
-            f"Received: {run_directory}. Give what the run was started with as hydra.run.dir."
-        )
+        raise ConfigError(_no_run(Path(run_directory)))
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     saved = load_strictly(content, str(file), aliases=False)
@@ -67,21 +64,37 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError([f"{file}: {problem}" for problem in error.problems]) from error
 
 
+def _no_run(directory: Path) -> str:
+    jobs = sorted(str(path.parent) for path in directory.glob("*/run.json"))
+    hint = "Give what the run was started with as hydra.run.dir."
+    if (directory / "run.json").is_file():
+        hint = "It is of FineTuner: call its fit with resume=True."
+    elif jobs:
+        hint = f"Give one of its jobs: {', '.join(jobs[:10])}{' …' if len(jobs) > 10 else ''}."
+    return f"RUN_DIR must be the directory of a run, which holds {SAVED}. Received: {directory}. {hint}"
+
+
 def save(config: Config, run_directory: Path) -> None:
     """Writes what a run goes on with in the place of what it was started with."""
     write_atomically(run_directory / SAVED, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
 
 def save_resolved(composed: DictConfig, run_directory: Path) -> None:
-    """Writes what interpolations stand for where Hydra saved the interpolations themselves.
+    """Makes the config that Hydra saved one that means the same anywhere.
+
+    What interpolations and relative paths stand for takes their place.
 
     Args:
         composed: the config of the run, without the ``hydra`` node.
         run_directory: in which Hydra has saved it.
     """
     file = run_directory / SAVED
-    if file.is_file() and INTERPOLATION in file.read_text(encoding="utf-8"):
-        write_atomically(file, OmegaConf.to_yaml(composed, resolve=True))
+    node = OmegaConf.create(OmegaConf.to_container(composed, resolve=True))
+    for key in PATHS:
+        path = OmegaConf.select(node, key)
+        if isinstance(path, str) and not path.startswith("~"):
+            OmegaConf.update(node, key, str(Path(path).absolute()))
+    write_atomically(file, OmegaConf.to_yaml(node))
 
 
 def _interpolations(value: Any, where: str) -> Iterator[tuple[str, str]]:

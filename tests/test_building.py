@@ -14,6 +14,7 @@ from finetune.building import Workbench
 from finetune.composition import compose_config
 from finetune.reading import read
 from finetune.training.checkpoints import Checkpoints
+from finetune.training.keeping import start_of
 
 SMALL = [
     "experiment=resnet_freeze", "dataset.max_samples=60", "schedule.to_depth=1",
@@ -27,7 +28,7 @@ def train(workbench, directory, rate, *more):
     record = runs.train(
         read(compose_config(overrides)), directory, overrides, time.time(), workbench
     )
-    weights = Checkpoints(directory / "checkpoints").latest().arrays["weights"]
+    weights = Checkpoints(directory / "checkpoints").latest(start_of).arrays["weights"]
     return record, weights
 
 

@@ -512,5 +512,5 @@ def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeyp
     assert record.resumed == [{"phase": 0, "epoch": 1, "step": 2}]
     for one, other in zip(whole.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ConfigError, match="holds one that is completed"):
+    with pytest.raises(ConfigError, match="whose run is completed"):
         tuner("stopped", again).fit(data(), data(16, 1), resume=True)

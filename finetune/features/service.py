@@ -148,8 +148,8 @@ class FeatureService:
     # What is stored.
 
     def _decide(self, start: int) -> None:
-        """Decides for the phases whose features can be extracted when phase `start` begins."""
-        group = [i for i, r in enumerate(self._ready) if r == start and i not in self._decisions]
+        """Decides for the phases whose features can be extracted by the time phase `start` begins."""
+        group = [i for i, r in enumerate(self._ready) if r <= start and i not in self._decisions]
         candidates: dict[Cut, list[int]] = {}
         for index in group:
             cut, reason = self._cuts[index], self._why_not(index)

@@ -175,7 +175,10 @@ class ConsoleListener:
             self._print(f"next    tensorboard --logdir {where}/tensorboard")
         else:
             self._print(f"\n[bold red]{record.status}[/]; what there is: {where}")
-            self._print(f"go on   python -m finetune resume {where}")
+            own = record.backbone.source == "own"
+            self._print(
+                f"go on   {'fit(…, resume=True)' if own else f'python -m finetune resume {where}'}"
+            )
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, emoji=False)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from finetune.freezing.inventory import Inventory, to_numpy
 from finetune.freezing.schedule import Phase
+from finetune.training.keeping import BestState
+from finetune.training.live_state import require_fitting
 
 
 class BestEpoch:
@@ -53,15 +54,19 @@ class BestEpoch:
         for path, value in self._weights.items():
             self._variables[path].assign(value)
 
-    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns what a later process needs to go on: JSON values, and the best weights."""
+    def state(self) -> tuple[BestState, dict[str, np.ndarray]]:
+        """Returns what a later process needs to go on, the best weights aside, and those."""
         best = None if self.best_epoch is None else self._best
-        values = {"best": best, "waited": self._waited, "best_epoch": self.best_epoch}
-        return values, self._weights
+        return BestState(best, self._waited, self.best_epoch), self._weights
 
-    def load(self, values: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
-        """Puts back what `state` returned."""
-        if values["best"] is not None:
-            self._best = values["best"]
-        self._waited, self.best_epoch = values["waited"], values["best_epoch"]
+    def load(self, state: BestState, weights: Mapping[str, np.ndarray]) -> None:
+        """Puts back what `state` returned.
+
+        Raises:
+            ConfigError: for weights that this phase does not move.
+        """
+        require_fitting(self._variables, weights)
+        if state.best is not None:
+            self._best = state.best
+        self._waited, self.best_epoch = state.waited, state.best_epoch
         self._weights = dict(weights)

@@ -4,16 +4,16 @@ A checkpoint holds named arrays in safetensors files and one JSON file with the 
 of each. The last two are kept, and the best. No Keras object and no pickle is in them.
 """
 
-import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -22,13 +22,24 @@ from safetensors.numpy import load_file, save_file
 from finetune import durable
 from finetune.durable import fresh_directory, remove_left_over
 from finetune.errors import ConfigError
-from finetune.record_files import digest_of
+from finetune.record_files import digest_of, file_digest
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "checkpoint.json"
 KEPT = 2
+_NAME = re.compile(r"[0-9]{6}")
+_DAMAGES = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    SafetensorError,
+)
+T = TypeVar("T")
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 """File (without suffix) -> name -> array; a file without arrays is not written."""
 
@@ -87,44 +98,50 @@ class Checkpoints:
         self.seconds = self.saved - began
         return target
 
-    def latest(self) -> Checkpoint | None:
+    def latest(self, read: Callable[[Checkpoint], T]) -> T | None:
         """Reads the last whole checkpoint; damaged ones are set aside, and the log says so.
 
+        Args:
+            read: makes sense of a checkpoint; raises ValueError where there is none in it.
+
         Returns:
-            The checkpoint; None where the run has not come to its first one.
+            What `read` made of it; None where the run has not come to its first one.
 
         Raises:
-            ConfigError: if there are checkpoints, and all of them are damaged.
+            ConfigError: if there are checkpoints, and none of them is whole.
         """
         if self.directory.is_dir():
             remove_left_over(self.directory)
-        damaged: list[str] = []
-        found: Checkpoint | None = None
+        damaged: dict[Path, str] = {}
+        found: T | None = None
         for number in reversed(self._numbers()):
             path = self.directory / f"{number:06d}"
             try:
                 manifest = _manifest(path)
                 if found is None:
-                    found = _read(path, manifest)
+                    found = read(_read(path, manifest))
                 if manifest["score"] is not None:
-                    self._scores[number] = manifest["score"]
-            except (ValueError, KeyError, TypeError, FileNotFoundError, SafetensorError) as error:
-                log.warning("checkpoint %s is damaged (%s) and set aside", path, error)
-                damaged.append(f"{path} ({error})")
-                aside = path.with_name(f"{path.name}.damaged")
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
+                    self._scores[number] = float(manifest["score"])
+            except _DAMAGES as error:
+                log.warning("checkpoint %s is damaged: %s", path, error)
+                damaged[path] = str(error)
         if found is None and damaged:
             raise ConfigError(
-                f"{self.directory} must hold a whole checkpoint. Received: {len(damaged)}, all "
-                f"damaged: {'; '.join(damaged)}. Train anew in another directory."
+                f"{self.directory} must hold a whole checkpoint. Received: {len(damaged)}, none of "
+                f"them: {'; '.join(f'{p.name} ({e})' for p, e in damaged.items())}. Train anew in "
+                "another directory."
             )
+        for path in damaged:
+            aside = path.with_name(f"{path.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
         return found
 
     def _numbers(self) -> list[int]:
         if not self.directory.is_dir():
             return []
-        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
+        names = [path.name for path in self.directory.iterdir()]
+        return sorted(int(name) for name in names if _NAME.fullmatch(name))
 
 
 def _write(checkpoint: Checkpoint, directory: Path) -> None:
@@ -138,7 +155,7 @@ def _write(checkpoint: Checkpoint, directory: Path) -> None:
         except SafetensorError as error:  # its own words for what the disk said
             raise _as_os_error(error) from error
         path.chmod(0o644)
-        digests[path.name] = _digest(path)
+        digests[path.name] = file_digest(path)
         durable.between(path)
     manifest = {
         "format": FORMAT,
@@ -172,12 +189,7 @@ def _read(path: Path, manifest: Mapping[str, Any]) -> Checkpoint:
     for name, digest in manifest["files"].items():
         if Path(name).name != name:
             raise ValueError(f"{name} is no name of a file")
-        if _digest(path / name) != digest:
+        if file_digest(path / name) != digest:
             raise ValueError(f"{name} is not what was written")
         arrays[name.removesuffix(".safetensors")] = load_file(path / name)
     return Checkpoint(arrays, manifest["state"], manifest["score"])
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ from finetune.features.feeding import Feed
 from finetune.freezing.inventory import to_numpy
 from finetune.freezing.schedule import Phase
 from finetune.training.interrupt import Interrupt, WatchBatches
+from finetune.training.live_state import assign
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,9 +189,8 @@ def require_finite(phase: Phase, epoch: int, where: str, loss: float) -> None:
         rate = f"schedule.phases.{phase.name}.learning_rate={phase.learning_rate / 10:g}"
         raise TrainingError(
             f"the loss must stay finite. Received: {loss} in phase {phase.name}, epoch {epoch}, "
-            f"{where}, at learning rate {phase.learning_rate:g}. Go on from the last checkpoint with "
-            f"another: python -m finetune resume RUN_DIR --allow-changed {rate} (or "
-            "optimizer.clipnorm=1)."
+            f"{where}, at learning rate {phase.learning_rate:g}. Let the run go on from its last "
+            f"checkpoint with another: resume it with --allow-changed {rate} (or optimizer.clipnorm=1)."
         )
 
 
@@ -201,5 +201,4 @@ def metrics_of(model: keras.Model) -> dict[str, np.ndarray]:
 
 def load_metrics(model: keras.Model, values: Mapping[str, np.ndarray]) -> None:
     """Puts back what `metrics_of` returned."""
-    for index, variable in enumerate(model.metrics_variables):
-        variable.assign(values[str(index)])
+    assign({str(i): each for i, each in enumerate(model.metrics_variables)}, values)

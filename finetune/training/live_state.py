@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -53,23 +54,38 @@ class LiveState:
         Raises:
             ConfigError: for weights that this model does not have.
         """
-        self._load(self._inventory.variables, arrays.get("weights", {}))
-        self._load(self._seeds, arrays.get("seeds", {}))
+        assign(self._inventory.variables, arrays.get("weights", {}))
+        assign(self._seeds, arrays.get("seeds", {}))
         lacking = self._optimizers.load(arrays.get("optimizer", {}))
         if lacking:
             log.warning("%d optimizer slots start anew: %s", len(lacking), ", ".join(lacking))
 
-    def _load(self, variables: Mapping[str, object], values: Mapping[str, np.ndarray]) -> None:
-        unknown = [
-            f"{path} {value.shape}"
-            for path, value in values.items()
-            if path not in variables or tuple(variables[path].shape) != value.shape  # type: ignore[attr-defined]
-        ]
-        if unknown:
-            raise ConfigError(
-                f"the checkpoint must be of this model. Received: {len(unknown)} arrays that it "
-                f"does not have ({', '.join(unknown[:5])}). Use the backbone, head and classes "
-                "that the run was started with."
-            )
-        for path, value in values.items():
-            variables[path].assign(value)  # type: ignore[attr-defined]
+
+def assign(variables: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> None:
+    """Puts values into the variables of the same names.
+
+    Raises:
+        ConfigError: for values that do not fit.
+    """
+    require_fitting(variables, values)
+    for name, value in values.items():
+        variables[name].assign(value)
+
+
+def require_fitting(variables: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> None:
+    """Refuses values of variables that this model does not have.
+
+    Raises:
+        ConfigError: naming some of them.
+    """
+    unknown = [
+        f"{name} {value.shape}"
+        for name, value in values.items()
+        if name not in variables or tuple(variables[name].shape) != value.shape
+    ]
+    if unknown:
+        raise ConfigError(
+            f"the checkpoint must be of this model. Received: {len(unknown)} arrays that it "
+            f"does not have ({', '.join(unknown[:5])}). Use the backbone, head and classes "
+            "that the run was started with."
+        )

@@ -4,12 +4,10 @@ import logging
 import time
 from dataclasses import replace
 
-from finetune.features.feeding import Feed
 from finetune.training import scaling
-from finetune.training.checkpoints import Checkpoint
 from finetune.training.exact import solve
 from finetune.training.fitting import FitEvents, Unfinished, evaluate, fit, metrics_of
-from finetune.training.keeping import part
+from finetune.training.keeping import Start
 from finetune.training.progress import InProgress, Progress
 
 log = logging.getLogger(__name__)
@@ -27,7 +25,7 @@ class PhaseFit:
         self._current, self._progress = current, progress
         self._interrupt = progress.interrupt
 
-    def run(self, start: Checkpoint | None) -> None:
+    def run(self, start: Start | None) -> None:
         """Trains the phase to its end.
 
         Args:
@@ -67,14 +65,14 @@ class PhaseFit:
         train = seconds[0] + seconds[1]
         self._progress.note_epoch(self._current, epoch, logs, train, seconds[2])
 
-    def _fit(self, start: Checkpoint | None) -> None:
+    def _fit(self, start: Start | None) -> None:
         phase, record = self._current.phase, self._current.record
         feed, best = self._current.feed, self._current.best
         unfinished = None
-        if start is not None:
-            best.load(start.state["best"], start.arrays.get("best", {}))
-            scaling.load(feed.model, part(start.arrays.get("training", {}), "scale"))
-            unfinished = self._unfinished(feed, start)
+        if start is not None and start.state.inside is not None:
+            best.load(start.state.inside.best, start.arrays.get("best", {}))
+            scaling.load(feed.model, start.array_part("training", "scale"))
+            unfinished = self._unfinished(start, start.state.inside.num_steps)
         if not best.out_of_patience:
             first = self._progress.position.epoch
             fit(
@@ -92,15 +90,14 @@ class PhaseFit:
             record.metrics["validation"] = evaluate(feed, feed.validation(), self._interrupt)
             record.best_epoch = best.best_epoch
 
-    def _unfinished(self, feed: Feed, start: Checkpoint) -> Unfinished | None:
+    def _unfinished(self, start: Start, num_steps: int) -> Unfinished | None:
         position = self._progress.position
         if position.step == 0:
             return None
-        if start.state["num_steps"] != feed.num_steps:
+        if num_steps != self._current.feed.num_steps:
             log.warning("epoch %d begins anew: its batches are others now", position.epoch)
             return None
-        metrics = part(start.arrays.get("training", {}), "metric")
-        return Unfinished(position.step, position.logs, metrics)
+        return Unfinished(position.step, position.logs, start.array_part("training", "metric"))
 
     def _stepped(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         self._progress.note_step(self._current, epoch, step, logs)

@@ -3,8 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -13,17 +13,31 @@ from finetune.features.feeding import Feed
 from finetune.freezing.plan import FreezePlan
 from finetune.freezing.schedule import Phase
 from finetune.record import FeatureDecision, Listener, MetricRow, PhaseRecord, RunRecord, go_on
-from finetune.record_files import digest_of, to_values
 from finetune.training import scaling
 from finetune.training.best_epoch import BestEpoch
 from finetune.training.bookkeeping import peak_memory_bytes
-from finetune.training.checkpoints import Checkpoint
 from finetune.training.interrupt import Interrupt
-from finetune.training.keeping import Keeping, Position, part, position_of, prefixed
+from finetune.training.keeping import Inside, Keeping, Position, Start, State, prefixed
 from finetune.training.live_state import LiveState
 from finetune.training.programs import Programs
 
 log = logging.getLogger(__name__)
+
+
+class Feeds(Protocol):
+    """Where the trainer gets what it fits on."""
+
+    def open(self, index: int, progress: Callable[[str, int, int], None]) -> Feed:
+        """Returns the feed of a phase whose plan has been applied."""
+        ...
+
+    def decisions(self) -> list[FeatureDecision]:
+        """Decides what can be decided about storing features; one entry a phase."""
+        ...
+
+    def decided(self) -> dict[int, FeatureDecision]:
+        """Returns what has been decided for good, by index of the phase."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +73,7 @@ class Progress:
         plans: one for each phase.
         live: all values that training changes.
         programs: the state of standardised heads.
-        decided: returns what has been decided about storing features, by index of the phase.
+        feeds: what has been decided about storing features.
         keeping: checkpoints, and the one that the run goes on from; None: none are written.
         started: clock time (`time.time`) of the command's start.
     """
@@ -72,7 +86,7 @@ class Progress:
         plans: Sequence[FreezePlan],
         live: LiveState,
         programs: Programs,
-        decided: Callable[[], Mapping[int, FeatureDecision]],
+        feeds: Feeds,
         keeping: Keeping | None,
         started: float,
     ) -> None:
@@ -80,27 +94,38 @@ class Progress:
         self.position = Position()
         self.interrupt = Interrupt()
         self._phases, self._plans = phases, plans
-        self._live, self._programs, self._decided = live, programs, decided
+        self._live, self._programs, self._feeds = live, programs, feeds
+        self._moved: set[str] = set()
         self._keeping = keeping
         self._started = started
 
-    def begin(self) -> Checkpoint | None:
+    def begin(self) -> Start | None:
         """Takes up what an earlier process has come to, or keeps that nothing has begun.
 
         Returns:
-            The checkpoint that the run goes on from, if there is one.
+            What the run goes on from; None: it begins.
+
+        Raises:
+            ConfigError: for a checkpoint of another model, or other phases than those that have run.
         """
-        start = None if self._keeping is None else self._keeping.start
+        keeping = self._keeping
+        start = None if keeping is None else keeping.start
         if start is not None:
-            go_on(self.record, start.state["record"])
+            go_on(self.record, start.state.record)
+            self.position = start.state.position
             self._require_same_phases()
-            self.position = position_of(start)
             self._live.load(start.arrays)
-            self._programs.load_heads(part(start.arrays.get("training", {}), "head"))
+            self._moved = set(start.arrays.get("weights", {}))
+            self._programs.load_heads(start.array_part("training", "head"))
             at = {name: getattr(self.position, name) for name in ("phase", "epoch", "step")}
             self.record.resumed.append(at)
             log.info("goes on at %s", at)
         self._started -= self.record.seconds.get("total", 0.0)  # of the processes before
+        self.record.features = self._feeds.decisions()  # of the weights as they are now
+        if keeping is not None and start is not None and keeping.changed is not None:
+            keeping.changed()
+            state = replace(start.state, record=self.record, features=self._decided())
+            keeping.save(state, start.arrays, start.score)
         self.listener.run_started(self.record)
         if start is None:
             self.save()  # what has been decided holds from here on
@@ -113,12 +138,14 @@ class Progress:
         self.listener.run_ended(self.record)
 
     def _require_same_phases(self) -> None:
-        ran = [phase.name for phase in self.record.phases]
-        now = [phase.name for phase in self._phases]
-        if now[: len(ran)] != ran:
+        """Refuses to change what has begun: its name, and what trains and is held in it."""
+        ran = [(p.name, p.policy, p.batch_norm) for p in self.record.phases]
+        now = [(p.name, str(p.rule), p.batch_norm) for p in self._phases[: len(ran)]]
+        if now != ran:
             raise ConfigError(
-                f"schedule.phases must begin with the phases that have run: {', '.join(ran)}. "
-                f"Received: {', '.join(now)}. Change what comes after them."
+                "schedule.phases must begin with the phases that have begun, with the same freeze "
+                f"and batch_norm: {'; '.join(map(', '.join, ran))}. Received: "
+                f"{'; '.join(map(', '.join, now))}. Change what comes after them."
             )
 
     def save(
@@ -128,7 +155,7 @@ class Progress:
         metrics: Mapping[str, np.ndarray] | None = None,
         validated: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes a checkpoint.
+        """Writes a checkpoint, unless the last update has spoilt what would be in it.
 
         Args:
             current: the phase in progress.
@@ -138,26 +165,27 @@ class Progress:
         if self._keeping is None:
             return
         self._note_process()
+        for plan in self._plans[: len(self.record.phases)]:
+            self._moved |= set(plan.states) - set(plan.still)
+        arrays = self._live.arrays(self._moved)
+        if not _finite(arrays):
+            log.warning("weights are not finite any more: the checkpoint before is kept")
+            return
         training = prefixed(metrics or {}, "metric") | prefixed(self._programs.heads(), "head")
-        decided = {str(index): asdict(each) for index, each in self._decided().items()}
-        state: dict[str, Any] = {"features": decided}
         best: dict[str, np.ndarray] = {}
+        inside = None
         if current is not None:
             current.record.seconds = time.perf_counter() - current.began
             training |= prefixed(scaling.state_of(current.feed.model), "scale")
             values, best = current.best.state()
-            state |= {
-                "best": values,
-                "frozen_sha256": current.digest,
-                "num_steps": current.feed.num_steps,
-                "standardised": current.standardised,
-            }
-        record = to_values(self.record)
-        state |= {"record": record, "config_sha256": digest_of(record["config"])}
-        started = self._plans[: len(self.record.phases)]
-        moved = {path for plan in started for path in set(plan.states) - set(plan.still)}
-        arrays = self._live.arrays(moved) | {"training": training, "best": best}
-        self._keeping.save(self.position, arrays, state, self._score(validated))
+            num_steps = current.feed.num_steps
+            inside = Inside(values, current.digest, num_steps, current.standardised)
+        state = State(self.position, self.record, self._decided(), inside)
+        arrays |= {"training": training, "best": best}
+        self._keeping.save(state, arrays, self._score(validated))
+
+    def _decided(self) -> dict[str, FeatureDecision]:
+        return {str(index): each for index, each in self._feeds.decided().items()}
 
     @property
     def due_in_epoch(self) -> bool:
@@ -231,3 +259,13 @@ class Progress:
         self.record.seconds["total"] = time.time() - self._started
         peak = max(self.record.peak_memory_bytes, peak_memory_bytes())
         self.record.peak_memory_bytes = peak
+
+
+def _finite(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> bool:
+    """Tells whether an update has left weights and moments finite."""
+    return all(
+        np.isfinite(value).all()
+        for name in ("weights", "optimizer")
+        for value in arrays[name].values()
+        if np.issubdtype(value.dtype, np.inexact)
+    )

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from finetune.freezing.inventory import to_numpy
+from finetune.training.live_state import assign
 
 
 def state_of(model: keras.Model) -> dict[str, np.ndarray]:
@@ -18,8 +19,7 @@ def load(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
     """Puts back what `state_of` returned."""
     if state:
         model.optimizer.build(model.trainable_variables)
-        for name, variable in _variables(model).items():
-            variable.assign(state[name])
+        assign(_variables(model), state)
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:

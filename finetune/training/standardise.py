@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from finetune.errors import ConfigError
 from finetune.features.cut import LinearHead
 from finetune.freezing.inventory import to_numpy
 
@@ -113,7 +114,17 @@ class StandardisedHead:
         return self._statistics
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Puts back what `state` returned."""
+        """Puts back what `state` returned.
+
+        Raises:
+            ConfigError: for values of another head.
+        """
+        size = self._statistics.mean.shape
+        if {state["mean"].shape, state["scale"].shape} != {size}:
+            raise ConfigError(
+                f"the checkpoint must be of a head of {size[0]} features. Received: "
+                f"{state['mean'].shape[0]}. Use the backbone and head that the run began with."
+            )
         if "before/mean" in state:
             left, arrived = (
                 [state[f"{name}/{i}"] for i in range(sum(k.startswith(name) for k in state))]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -24,28 +23,15 @@ from finetune.freezing.schedule import Phase
 from finetune.record import FeatureDecision, FrozenProof, Listener, PhaseRecord, RunRecord
 from finetune.training.best_epoch import BestEpoch
 from finetune.training.bookkeeping import log_counts, phase_record
-from finetune.training.checkpoints import Checkpoint
 from finetune.training.evaluation import Report
 from finetune.training.interrupt import WatchBatches
-from finetune.training.keeping import Keeping, Position
+from finetune.training.keeping import Keeping, Position, Start
 from finetune.training.live_state import LiveState
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs
-from finetune.training.progress import InProgress, Progress
+from finetune.training.progress import Feeds, InProgress, Progress
 from finetune.training.standardise import statistics_of
-
-
-class Feeds(Protocol):
-    """Where the trainer gets what it fits on."""
-
-    def open(self, index: int, progress: Callable[[str, int, int], None]) -> Feed:
-        """Returns the feed of a phase whose plan has been applied."""
-        ...
-
-    def decided(self) -> dict[int, FeatureDecision]:
-        """Returns what has been decided about storing features, by index of the phase."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +43,10 @@ class SameFeed:
     def open(self, index: int, progress: Callable[[str, int, int], None]) -> Feed:
         """See `Feeds`."""
         return self.feed
+
+    def decisions(self) -> list[FeatureDecision]:
+        """See `Feeds`."""
+        return []
 
     def decided(self) -> dict[int, FeatureDecision]:
         """See `Feeds`."""
@@ -118,7 +108,7 @@ class Trainer:
             self._plans,
             LiveState(inventory, self._optimizers, whole),
             programs,
-            feeds.decided,
+            feeds,
             keeping,
             time.time() if started is None else started,
         )
@@ -155,19 +145,23 @@ class Trainer:
             self._progress.end(status)
         return self._record
 
-    def _run_phase(self, index: int, start: Checkpoint | None) -> Feed:
+    def _run_phase(self, index: int, start: Start | None) -> Feed:
         phase, plan, names = self._phases[index], self._plans[index], self._inventory.stage_names
         apply(plan, self._inventory)
         counts = count(plan, self._inventory)
+        planned = phase_record(index, phase, counts, names, plan)
         if start is None:
-            self._record.phases.append(phase_record(index, phase, counts, names, plan))
+            self._record.phases.append(planned)
         record = self._record.phases[-1]
+        record.epochs_planned = planned.epochs_planned  # which may be others now
+        record.learning_rates = planned.learning_rates
         began = time.perf_counter() - record.seconds
         self._progress.listener.phase_started(self._record, record)
         log_counts(phase, counts)
         before = proof.digests(self._inventory.variables, plan.still)
-        if start is not None:
-            proof.require_same(phase.name, before, start.state["frozen_sha256"])
+        within = None if start is None else start.state.inside
+        if within is not None:
+            proof.require_same(phase.name, before, within.frozen_sha256)
         feed = self._open(index, record)
         optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
         best = BestEpoch(phase, self._inventory, sorted(set(plan.states) - set(plan.still)))
@@ -209,19 +203,20 @@ class Trainer:
 
     @contextmanager
     def _standardised(
-        self, feed: Feed, plan: FreezePlan, phase: Phase, start: Checkpoint | None
+        self, feed: Feed, plan: FreezePlan, phase: Phase, start: Start | None
     ) -> Iterator[bool]:
         """Trains a linear head on standardised features; it is plain again afterwards, always."""
         head, features = feed.head, feed.head_features
         paths = {id(variable): path for path, variable in self._inventory.variables.items()}
         weights = [paths[id(each)] for each in (() if head is None else head.weights)]
-        wanted = self._standardise and phase.solver == "gradient"
+        within = None if start is None else start.state.inside
+        inside = within is not None and within.standardised
+        wanted = inside or (self._standardise and phase.solver == "gradient")
         if not wanted or head is None or features is None or not plan.trainable >= set(weights):
             yield False
             return
         began = time.perf_counter()
         standardised = self._programs.standardised(head)
-        inside = start is not None and start.state["standardised"]
         statistics = standardised.statistics if inside else statistics_of(features())
         slots = [self._optimizers.slots(path) for path in weights]
         standardised.enter(statistics, *slots, inside=inside)

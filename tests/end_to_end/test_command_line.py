@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from finetune.training.checkpoints import Checkpoints
+from finetune.training.keeping import start_of
 
 SHORT = [
     "experiment=resnet_freeze",
@@ -217,8 +218,8 @@ def test_ctrl_c_keeps_the_state_and_exits_130(tmp_path):
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert record_of(tmp_path / "run")["status"] == "interrupted"
-    checkpoint = Checkpoints(tmp_path / "run/checkpoints").latest()
-    assert checkpoint.state["position"]["epoch"] >= 1
+    checkpoint = Checkpoints(tmp_path / "run/checkpoints").latest(start_of)
+    assert checkpoint.state.position.epoch >= 1
     assert "predictions/kernel" in checkpoint.arrays["weights"]
 
 

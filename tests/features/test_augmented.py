@@ -10,6 +10,7 @@ from finetune.composition import compose_config
 from finetune.errors import ConfigError
 from finetune.reading import read
 from finetune.training.checkpoints import Checkpoints
+from finetune.training.keeping import start_of
 
 EPOCHS = 3
 
@@ -22,7 +23,7 @@ def train(directory, *overrides):
     ]  # fmt: skip
     config = read(compose_config(overrides))
     record = runs.train(config, directory / "run", overrides, time.time())
-    return record, Checkpoints(directory / "run/checkpoints").latest().arrays["weights"]
+    return record, Checkpoints(directory / "run/checkpoints").latest(start_of).arrays["weights"]
 
 
 @pytest.fixture(scope="module")
