@@ -1,5 +1,6 @@
 """A tiny two-stage task model, its inventory, and digits small enough to train in a second."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -61,3 +62,9 @@ def tiny():
 def own_feature_store(tmp_path_factory):
     """Keeps the features of tests out of the user's store."""
     os.environ["FINETUNE_FEATURES_DIR"] = str(tmp_path_factory.mktemp("features"))
+
+
+def pytest_collection_finish():
+    """Takes what has been imported out of what every collection goes through: they are many."""
+    gc.collect()
+    gc.freeze()

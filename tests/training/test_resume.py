@@ -207,35 +207,66 @@ def test_the_schedule_has_what_makes_resuming_hard(never_killed):
     assert any("seed" in each.path for each in Run(None).inventory.model.variables)
 
 
-# Steps 1, 4, 8: first ones of an epoch, inside ones, one after a phase change; 3, 6: last ones.
-@pytest.mark.parametrize(
-    ("step", "minutes"),
-    [(1, None), (8, None), (17, None), (3, 0.0), (5, 0.0), (12, 0.0), (20, 0.0)],
-)
-def test_killed_at_a_step(tmp_path, never_killed, step, minutes):
+def kept_in(directory):
+    """Returns the position of the last checkpoint, and the steps of the run until there."""
+    position = at(Checkpoints(directory).latest(start_of))
+    return position, position.epoch * 3 + position.step
+
+
+# A run is killed at each of these steps in turn. 1: the first of all; 8 and 17, 5 and 20: inside
+# epochs of later phases; 3, 12: the last of an epoch.
+@pytest.mark.parametrize(("steps", "minutes"), [([1, 8, 17], None), ([3, 5, 12, 20], 0.0)])
+def test_killed_at_steps_and_after_the_last_phase(tmp_path, never_killed, steps, minutes):
+    def die():
+        raise Killed
+
+    done = 0
+    for step in steps:
+        again = Run(tmp_path, kill_at(step - done), minutes=minutes)
+        with pytest.raises(Killed):
+            again.run()
+        assert done + again.spy.steps == step  # none is taken twice
+        _, done = kept_in(tmp_path)
+        assert done == (step - 1 if minutes == 0.0 else (step - 1) // 3 * 3)
+    last = Run(tmp_path, minutes=minutes, finish=die)
     with pytest.raises(Killed):
-        Run(tmp_path, kill_at(step), minutes=minutes).run()
-    again = Run(tmp_path, minutes=minutes)
-    position = at(Checkpoints(tmp_path).latest(start_of))
-    done = position.epoch * 3 + position.step
-    assert done == (step - 1 if minutes == 0.0 else (step - 1) // 3 * 3)
-    assert_same(again.run().end(), never_killed())
-    assert again.spy.steps == 3 * len(again.record.history) // 2 - done  # none is taken twice
+        last.run()
+    assert last.spy.steps == 3 * len(last.record.history) // 2 - done
+    finished = []  # only the test is left
+    again = Run(tmp_path, minutes=minutes, finish=lambda: finished.append(1)).run()
+    assert again.spy.steps == 0 and finished == [1]
+    assert_same(again.end(), never_killed())
 
 
-@pytest.mark.parametrize("step", [2, 9])
-def test_asked_to_stop_at_a_step_it_is_kept_to_the_step(tmp_path, never_killed, step):
-    first = Run(tmp_path, interrupt_at(step))
-    with pytest.raises(KeyboardInterrupt):
-        first.run()
-    assert first.record.status == "interrupted"
-    position = at(Checkpoints(tmp_path).latest(start_of))
-    assert (position.epoch * 3 + position.step, bool(position.logs)) == (step, step % 3 == 0)
+def test_asked_to_stop_it_is_kept_to_the_step(tmp_path, never_killed, monkeypatch):
+    def stopped_at(step, run):
+        with pytest.raises(KeyboardInterrupt):
+            run.run()
+        assert run.record.status == "interrupted"
+        position, done = kept_in(tmp_path)
+        assert (done, bool(position.logs)) == (step, step % 3 == 0)
+        return position
+
+    stopped_at(2, Run(tmp_path, interrupt_at(2)))
+    events = []
+
+    def stop(self, epoch, logs):
+        events.append(epoch)
+        if len(events) == 4:  # the first batch of the second epoch's validation
+            signal.raise_signal(signal.SIGTERM)
+        return validated(self, epoch, logs)
+
+    validated = PhaseFit._validated_batch
+    with monkeypatch.context() as patch:
+        patch.setattr(PhaseFit, "_validated_batch", stop)
+        position = stopped_at(6, Run(tmp_path))
+    assert (position.epoch, position.step) == (1, 3)
+    stopped_at(9, Run(tmp_path, interrupt_at(3)))
     assert_same(Run(tmp_path).run().end(), never_killed())
 
 
-@pytest.mark.parametrize("settings", [{"standardise": True}, {"optimizer": "rmsprop"}], ids=repr)
-def test_killed_again_and_again(tmp_path, never_killed, settings):
+def test_killed_again_and_again(tmp_path, never_killed):
+    settings = {"standardise": True, "optimizer": "rmsprop"}
     phases = [PHASES[0], Phase("all", 1, 0.01, ALL), Phase("again", 2, 0.1, PROBE)]
     killed = 0
     while True:
@@ -266,53 +297,12 @@ def test_the_loss_scale_of_mixed_precision_is_kept(tmp_path, monkeypatch):
         keras.config.set_dtype_policy(policy)
 
 
-def test_stopped_in_a_validation(tmp_path, never_killed, monkeypatch):
-    events = []
-
-    def stop(self, epoch, logs):
-        events.append(epoch)
-        if len(events) == 4:  # the first batch of the second epoch's validation
-            signal.raise_signal(signal.SIGTERM)
-        return validated(self, epoch, logs)
-
-    validated = PhaseFit._validated_batch
-    monkeypatch.setattr(PhaseFit, "_validated_batch", stop)
-    with pytest.raises(KeyboardInterrupt):
-        Run(tmp_path).run()
-    monkeypatch.undo()
-    position = at(Checkpoints(tmp_path).latest(start_of))
-    assert (position.epoch, position.step) == (1, 3)
-    again = Run(tmp_path)
-    assert_same(again.run().end(), never_killed())
-
-
-def test_killed_after_the_last_phase_only_the_test_is_left(tmp_path, never_killed):
-    def die():
-        raise Killed
-
-    with pytest.raises(Killed):
-        Run(tmp_path, finish=die).run()
-    finished = []
-    again = Run(tmp_path, finish=lambda: finished.append(1)).run()
-    assert again.spy.steps == 0 and finished == [1]
-    assert_same(again.end(), never_killed())
-
-
 def test_weights_that_never_moved_are_kept_where_nothing_else_has_them(tmp_path, never_killed):
     with pytest.raises(Killed):
         Run(tmp_path, kill_at(4), whole=True).run()
     assert len(Checkpoints(tmp_path).latest(start_of).arrays["weights"]) == 15
     # A model with other weights goes on as if it had the first one's.
     assert_same(Run(tmp_path, whole=True, seed=5).run().end(), never_killed())
-
-
-def test_only_what_has_moved_is_kept_where_the_rest_can_be_loaded(tmp_path):
-    with pytest.raises(Killed):
-        Run(tmp_path, kill_at(4)).run()
-    checkpoint = Checkpoints(tmp_path).latest(start_of)
-    assert sorted(checkpoint.arrays["weights"]) == ["logits/bias", "logits/kernel"]
-    with pytest.raises(FrozenWeightsError, match="phase probe must go on with the frozen weights"):
-        Run(tmp_path, seed=5).run()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path):
@@ -403,11 +393,12 @@ def test_a_file_cut_short_or_gone_is_found(killed, name):
     assert at(Checkpoints(killed).latest(start_of)).epoch == 1
 
 
-def test_a_run_goes_on_from_the_checkpoint_before(killed, never_killed):
-    newest = max(killed.iterdir())
-    (newest / "weights.safetensors").write_bytes(b"")
-    assert_same(Run(killed).run().end(), never_killed())
-    assert (killed / f"{newest.name}.damaged").is_dir()
+def test_only_what_has_moved_is_kept_where_the_rest_can_be_loaded(killed):
+    shutil.rmtree(max(killed.iterdir()))  # what is left is from within the phase probe
+    checkpoint = Checkpoints(killed).latest(start_of)
+    assert sorted(checkpoint.arrays["weights"]) == ["logits/bias", "logits/kernel"]
+    with pytest.raises(FrozenWeightsError, match="phase probe must go on with the frozen weights"):
+        Run(killed, seed=5).run()
 
 
 def test_nothing_is_begun_anew_where_every_checkpoint_is_damaged(killed):
@@ -419,7 +410,7 @@ def test_nothing_is_begun_anew_where_every_checkpoint_is_damaged(killed):
         Checkpoints(killed).latest(start_of)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, never_killed, monkeypatch):
+def test_a_full_disk_and_damage_leave_the_checkpoint_before(tmp_path, never_killed, monkeypatch):
     from finetune.training import checkpoints
 
     def full(arrays, path):
@@ -436,8 +427,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, never_killed, monkey
     ):
         Run(tmp_path, fill).run()
     monkeypatch.undo()
-    assert at(Checkpoints(tmp_path).latest(start_of)).epoch == 1
+    assert kept_in(tmp_path)[1] == 3
+    with pytest.raises(Killed):  # there is room again: it goes on, here for 5 steps
+        Run(tmp_path, kill_at(5)).run()
+    assert kept_in(tmp_path)[1] == 6
+    newest = max(tmp_path.iterdir())
+    (newest / "weights.safetensors").write_bytes(b"")
     assert_same(Run(tmp_path).run().end(), never_killed())
+    assert (tmp_path / f"{newest.name}.damaged").is_dir()
 
 
 def test_a_checkpoint_of_another_model_is_refused(killed):
