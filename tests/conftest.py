@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -62,6 +63,17 @@ def tiny():
 def own_feature_store(tmp_path_factory):
     """Keeps the features of tests out of the user's store."""
     os.environ["FINETUNE_FEATURES_DIR"] = str(tmp_path_factory.mktemp("features"))
+
+
+def pytest_configure():
+    """Lets commands run in the process of the tests.
+
+    absl keeps the stderr of its import, here pytest's, and closes it when Hydra sets logging up
+    while another one is in place: then nothing more is shown, but «lost sys.stderr».
+    """
+    from absl import logging
+
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def pytest_collection_finish():

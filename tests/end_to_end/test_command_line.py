@@ -1,6 +1,8 @@
 """The command line driven as a user would, on the bundled backbone and digits."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import signal
@@ -8,9 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from finetune.cli import main
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import start_of
 
@@ -30,6 +34,7 @@ def digests(directory):
 
 
 def finetune(*arguments, cwd, timeout=300):
+    """Runs a command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "finetune", *arguments],
         cwd=cwd,
@@ -41,13 +46,30 @@ def finetune(*arguments, cwd, timeout=300):
     )
 
 
+def finetune_here(*arguments, cwd):
+    """Runs a command in this process, which spares the imports; returns what `finetune` does."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        patch.chdir(cwd)
+        patch.setenv("COLUMNS", "120")
+        code = main(arguments)
+    return SimpleNamespace(returncode=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs of the same command; the second proves that a seed repeats bit for bit."""
+    """Two runs of the same command; the second proves that a seed repeats bit for bit.
+
+    It does so in a process that has done other things before.
+    """
     folder = tmp_path_factory.mktemp("runs")
     result = finetune(*SHORT, f"hydra.run.dir={folder}/a", cwd=folder)
     assert result.returncode == 0, result.stderr
-    again = finetune(*SHORT, f"hydra.run.dir={folder}/b", cwd=folder)
+    again = finetune_here(*SHORT, f"hydra.run.dir={folder}/b", cwd=folder)
     assert again.returncode == 0, again.stderr
     return folder, result
 
@@ -150,7 +172,7 @@ def test_an_occupied_run_directory_is_refused_and_left_alone(runs):
     folder, _ = runs
     before = (folder / "a" / "run.json").read_bytes()
     config = (folder / "a" / ".hydra" / "config.yaml").read_bytes()
-    result = finetune(*SHORT, "seed=5", f"hydra.run.dir={folder}/a", cwd=folder)
+    result = finetune_here(*SHORT, "seed=5", f"hydra.run.dir={folder}/a", cwd=folder)
     assert result.returncode == 2
     assert "must be a directory without a run" in result.stderr
     assert (folder / "a" / "run.json").read_bytes() == before
@@ -162,13 +184,14 @@ def test_the_saved_config_and_schedule_can_be_used_again(runs):
     (folder / "mine" / "schedule").mkdir(parents=True)
     saved = (folder / "a" / "schedule.yaml").read_text()
     (folder / "mine" / "schedule" / "again.yaml").write_text(saved)
-    result = finetune("inspect", "--config-dir", str(folder / "mine"), "schedule=again", cwd=folder)
+    mine = ["--config-dir", str(folder / "mine"), "schedule=again"]
+    result = finetune_here("inspect", *mine, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "stage1" in result.stdout
 
 
 def test_check_runs_a_step_of_each_phase_and_writes_nothing(tmp_path):
-    result = finetune("check", *SHORT, cwd=tmp_path)
+    result = finetune_here("check", *SHORT, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for name in ("head", "stage3", "stage2", "stage1", "stem"):
         assert name in result.stdout
@@ -189,12 +212,14 @@ def test_check_runs_a_step_of_each_phase_and_writes_nothing(tmp_path):
     ],
 )  # fmt: skip
 def test_what_needs_a_model_is_refused_before_training(tmp_path, overrides, message):
+    command = finetune_here
     if "gpu" in overrides[0]:
         import tensorflow as tf
 
         if tf.config.list_physical_devices("GPU"):
             pytest.skip("there is a GPU")
-    result = finetune(*overrides, cwd=tmp_path)
+        command = finetune  # which shows that TensorFlow's own lines stay off stderr
+    result = command(*overrides, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -225,9 +250,9 @@ def test_ctrl_c_keeps_the_state_and_exits_130(tmp_path):
 
 def test_a_sweep_runs_on_after_a_failed_job_and_jobs_do_not_leak(tmp_path, runs):
     folder, _ = runs
-    result = finetune(
+    result = finetune_here(
         "-m", *SHORT, "seed=7,0", "schedule.phases.head.freeze.unfreeze_depth=9,0",
-        "hydra.sweep.dir=sweep", cwd=tmp_path, timeout=600,
+        "hydra.sweep.dir=sweep", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 2, result.stderr
     assert "job 0: error" in result.stderr
