@@ -29,7 +29,7 @@ def test_quick_answers_import_no_tensorflow(name):
         "assert not heavy, heavy\nsys.exit(code)\n"
     )
     seconds = []
-    for _ in range(3):
+    while not seconds or (len(seconds) < 3 and min(seconds) >= 1.5):
         began = time.perf_counter()
         result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         seconds.append(time.perf_counter() - began)

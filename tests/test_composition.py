@@ -140,7 +140,7 @@ def test_long_lists_show_the_most_similar_names():
     assert len(message) < 300
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.sampled_from(["epochs", "learning_rate", "patience", "stage_lr_decay", "monitor", "x"]),
     st.one_of(

@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
+from finetune.cli import main
 from finetune.printable import printable
 from finetune.reporting.console import ConsoleListener, show_check, show_plan
 from finetune.reporting.tensorboard import TensorBoardListener
@@ -104,7 +103,7 @@ def test_tensorboard_takes_any_name(tmp_path, monkeypatch, name):
     assert f"learning_rate/{NAMES[name]}" in tags
 
 
-def test_a_real_run_on_a_folder_of_hostile_names(tmp_path):
+def test_a_real_run_on_a_folder_of_hostile_names(tmp_path, monkeypatch, capsys):
     """File names are bytes on disk, some of them no text at all; names of classes must be text."""
     folder = os.fsencode(tmp_path / "images")
     texts = [n for n in NAMES if not any(c in "/\0" or "\ud800" <= c <= "\udfff" for c in n)]
@@ -118,10 +117,10 @@ def test_a_real_run_on_a_folder_of_hostile_names(tmp_path):
                 Image.fromarray(pixels).save(file, "PNG")
     arguments = ["dataset=image_folder", "dataset.path=images", "dataset.image_size=32"]
     arguments += ["schedule.phases.head.epochs=1", "hydra.run.dir=run"]
-    command = [sys.executable, "-m", "finetune", *arguments]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    shown = result.stdout
+    monkeypatch.chdir(tmp_path)
+    code = main(arguments)
+    shown, stderr = capsys.readouterr()
+    assert code == 0, stderr
     assert all(each == "\n" or printable(each) == each for each in shown)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     labels = json.loads((tmp_path / "run" / "model" / "labels.json").read_text())
