@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -192,28 +194,26 @@ def test_a_run_is_not_written_over_another(run, capsys):
     assert f"let it go on: python -m finetune resume {run}" in capsys.readouterr().err
 
 
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-from finetune.cli import main
-sys.exit(main(sys.argv[2:]))
-"""
+@contextmanager
+def limited(size):
+    """No file may be written longer than `size` bytes: a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def limited(size, *arguments):
-    """Runs a command that may write no file longer than `size` bytes: a disk that is full."""
-    return subprocess.run(
-        [sys.executable, "-c", LIMITED, str(size), *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(run):
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(run, capsys):
     # The weights and moments of stage3 (11 MB) do not fit any more; the head's do.
-    result = limited(2_000_000, "resume", str(run))
-    assert result.returncode == 1, result.stderr
-    assert "must have room to be written" in result.stderr and "File too large" in result.stderr
-    assert "Traceback" not in result.stderr
+    with limited(2_000_000):
+        code = resumed(run)
+    stderr = capsys.readouterr().err
+    assert code == 1, stderr
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1
+    assert "must have room to be written" in stderr and "File too large" in stderr
+    assert "Traceback" not in stderr
     assert record_of(run)["status"] == "failed"
     assert resumed(run) == 0
     record = record_of(run)
