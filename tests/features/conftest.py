@@ -81,9 +81,9 @@ def build(make=make_tiny, inputs=None, meddle=None):
 
         sources[split] = Source(number, labels, batches)
 
-    def training(first, last):
+    def training(first, last, skip=0):
         given, labels = arrays["train"]
-        rows = epoch_order(SIZES["train"], BATCH_SIZE, 0, first, last)
+        rows = epoch_order(SIZES["train"], BATCH_SIZE, 0, first, last, skip)
         return rows.map(
             lambda epoch, row: (tf.nest.map_structure(lambda x: tf.gather(x, row), given),
                          tf.gather(labels, row))

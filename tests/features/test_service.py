@@ -78,8 +78,9 @@ def test_whatever_the_numbers_depend_on_is_in_the_key(usual, tmp_path, change):
     other = {key: change.pop(key) for key in ("make", "meddle") if key in change}
     assert opened(usual, tmp_path) == 38
     assert opened(usual, tmp_path) == 0
-    assert opened(build(**other), tmp_path) == (38 if other else 0)
-    assert opened(build(**other), tmp_path, **change) == (0 if other else 38)
+    built = build(**other) if other else usual
+    assert opened(built, tmp_path) == (38 if other else 0)
+    assert opened(built, tmp_path, **change) == (0 if other else 38)
 
 
 def test_a_head_or_a_weight_above_the_cut_is_not_in_the_key(tmp_path):
@@ -203,16 +204,16 @@ def train_in_process(directory, queue):
 
 
 @pytest.mark.slow
-def test_eight_processes_at_once_extract_once_and_agree(tmp_path):
+def test_three_processes_at_once_extract_once_and_agree(tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=train_in_process, args=(tmp_path, queue)) for _ in range(8)]
+    processes = [context.Process(target=train_in_process, args=(tmp_path, queue)) for _ in range(3)]
     for each in processes:
         each.start()
     found = [queue.get(timeout=240) for _ in processes]
     for each in processes:
         each.join()
-    assert sorted(number for number, _ in found) == [0] * 7 + [38]
+    assert sorted(number for number, _ in found) == [0, 0, 38]
     assert len({loss for _, loss in found}) == 1
 
 
