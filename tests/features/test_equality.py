@@ -48,7 +48,7 @@ def mobilenet():
 
 def vit():
     backbone = keras_hub.models.ViTBackbone(
-        image_shape=(16, 16, 3), patch_size=8, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=16,
+        image_shape=(16, 16, 3), patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16,
         dropout_rate=0.2, attention_dropout=0.2,
     )  # fmt: skip
     task = keras_hub.models.ViTImageClassifier(
@@ -59,7 +59,7 @@ def vit():
 
 def bert():
     backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=50, num_layers=3, num_heads=2, hidden_dim=8, intermediate_dim=16,
+        vocabulary_size=50, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=16,
         max_sequence_length=12, dropout=0.2,
     )  # fmt: skip
     task = keras_hub.models.BertTextClassifier(
@@ -72,7 +72,7 @@ def bert():
     layers.append((last, backbone.pooled_dense))
     stages = [
         SimpleNamespace(name=name, layers=each)
-        for name, each in zip(("embeddings", "block1", "block2", "block3"), layers, strict=True)
+        for name, each in zip(("embeddings", "block1", "block2"), layers, strict=True)
     ]
     return task, stages
 
