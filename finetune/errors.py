@@ -38,7 +38,11 @@ class StorageError(FinetuneError):
 
 
 class TrainingError(FinetuneError):
-    """Training itself failed, for example on a loss that is not finite."""
+    """Training itself failed, for example for want of memory."""
+
+
+class NotFiniteError(TrainingError):
+    """A loss is NaN or infinite."""
 
 
 def nearest(name: str, valid: Sequence[str]) -> str | None:

@@ -94,7 +94,13 @@ class FineTuner:
         self._console = runs.make_console(quiet=not verbose)
 
     def fit(
-        self, train: Data, validation: Data, test: Data | None = None, *, resume: bool = False
+        self,
+        train: Data,
+        validation: Data,
+        test: Data | None = None,
+        *,
+        resume: bool = False,
+        allow_changed: bool = False,
     ) -> RunRecord:
         """Trains through all phases and writes the run directory.
 
@@ -104,6 +110,7 @@ class FineTuner:
             test: what the trained model is measured on, once.
             resume: go on with the run in `directory`, exactly, with the same model, data and
                 settings; the model's own weights do not matter then.
+            allow_changed: whether what goes on may have other settings, data or libraries.
 
         Returns:
             What ``run.json`` holds: counts, proofs and metrics of each phase.
@@ -120,7 +127,7 @@ class FineTuner:
             with locked(directory):
                 earlier = None
                 if resume:
-                    earlier = self._earlier(directory, run)
+                    earlier = self._earlier(directory, run, allow_changed)
                 else:
                     refuse_occupied(directory, "directory", "fit(…, resume=True)")
                 return runs.execute(
@@ -133,14 +140,14 @@ class FineTuner:
                     earlier=earlier,
                 )
 
-    def _earlier(self, directory: Path, run: Run) -> Earlier:
-        earlier = read_run(directory, self._config, allow_changed=False)
+    def _earlier(self, directory: Path, run: Run, allow_changed: bool) -> Earlier:
+        earlier = read_run(directory, self._config, allow_changed)
         if earlier is None:
             raise ConfigError(
                 f"directory must hold a run that is not at its end. Received: {directory}, whose "
                 "run is completed. Leave resume out to train in another directory."
             )
-        return runs.require_same(run, self._config, directory, earlier, allow_changed=False)
+        return runs.require_same(run, self._config, directory, earlier, allow_changed)
 
     def inspect(self, train: Data, validation: Data) -> None:
         """Shows stages, plan and weight counts of every phase; trains and writes nothing."""

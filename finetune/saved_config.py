@@ -75,8 +75,9 @@ def _no_run(directory: Path) -> str:
 
 
 def save(config: Config, run_directory: Path) -> None:
-    """Writes what a run goes on with in the place of what it was started with."""
-    write_atomically(run_directory / SAVED, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+    """Writes what a run goes on with in the place of what it was started with, if it was saved."""
+    if (run_directory / SAVED).is_file():
+        write_atomically(run_directory / SAVED, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
 
 def save_resolved(composed: DictConfig, run_directory: Path) -> None:

@@ -8,15 +8,15 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
-    "printable", "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading",
-    "record", "record_files", "datasets", "backbones", "freezing", "features", "training", "building", "feeds",
-    "reporting", "config_source", "composition", "saved_config", "catalog", "resuming", "describing", "runs",
+    "printable", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config", "checks",
+    "reading", "record", "record_files", "datasets", "backbones", "freezing", "features", "training", "building",
+    "feeds", "reporting", "config_source", "composition", "saved_config", "catalog", "resuming", "describing", "runs",
     "own_data", "finetuner", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"printable", "errors", "durable", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
-    "printable", "errors", "durable", "run_directory", "strict_yaml", "startup", "config", "checks", "reading",
-    "record", "record_files", "config_source", "composition", "saved_config", "resuming",
+    "printable", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config", "checks",
+    "reading", "record", "record_files", "config_source", "composition", "saved_config", "resuming",
     "training/__init__", "training/checkpoints", "catalog", "cli", "datasets/__init__", "datasets/catalog",
     "backbones/__init__",
     "backbones/catalog",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -506,6 +507,11 @@ def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeyp
         tuner("stopped", functional()).fit(data(), data(16, 1))
     with pytest.raises(ConfigError, match="dataset.fingerprint was"):
         tuner("stopped", functional()).fit(data(seed=5), data(16, 1), resume=True)
+    other = shutil.copytree(tmp_path / "stopped", tmp_path / "other")
+    changed = tuner("other", functional()).fit(
+        data(seed=5), data(16, 1), resume=True, allow_changed=True
+    )
+    assert changed.status == "completed" and not (other / ".hydra").exists()
     again = functional()
     again.set_weights([weight * 0 for weight in again.get_weights()])  # the checkpoint has them
     record = tuner("stopped", again).fit(data(), data(16, 1), resume=True)

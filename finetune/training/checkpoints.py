@@ -52,11 +52,13 @@ class Checkpoint:
         arrays: weights, optimizer state and the like.
         state: JSON values: position, record, decisions.
         score: of the validation split just measured, higher is better; None where none was.
+        path: of its directory, once it is on disk.
     """
 
     arrays: Arrays
     state: Mapping[str, Any]
     score: float | None = None
+    path: Path | None = None
 
 
 class Checkpoints:
@@ -118,10 +120,11 @@ class Checkpoints:
             path = self.directory / f"{number:06d}"
             try:
                 manifest = _manifest(path)
+                score = manifest["score"]
+                scores = {} if score is None else {number: float(score)}
                 if found is None:
                     found = read(_read(path, manifest))
-                if manifest["score"] is not None:
-                    self._scores[number] = float(manifest["score"])
+                self._scores |= scores
             except _DAMAGES as error:
                 log.warning("checkpoint %s is damaged: %s", path, error)
                 damaged[path] = str(error)
@@ -192,4 +195,4 @@ def _read(path: Path, manifest: Mapping[str, Any]) -> Checkpoint:
         if file_digest(path / name) != digest:
             raise ValueError(f"{name} is not what was written")
         arrays[name.removesuffix(".safetensors")] = load_file(path / name)
-    return Checkpoint(arrays, manifest["state"], manifest["score"])
+    return Checkpoint(arrays, manifest["state"], manifest["score"], path)

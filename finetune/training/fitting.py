@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.errors import TrainingError
+from finetune.errors import NotFiniteError
 from finetune.features.feeding import Feed
 from finetune.freezing.inventory import to_numpy
 from finetune.freezing.schedule import Phase
@@ -69,7 +69,7 @@ def fit(
         unfinished: what is done of the first epoch.
 
     Raises:
-        TrainingError: on a loss that is not finite.
+        NotFiniteError: on a loss that is not finite.
     """
     if unfinished is not None and first < last:
         if unfinished.steps == feed.num_steps:
@@ -150,7 +150,7 @@ class FitReporter(keras.callbacks.Callback):
             load_metrics(self.model, self._done.metrics)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Reports the step; raises TrainingError on a loss that is NaN or infinite."""
+        """Reports the step; raises NotFiniteError on a loss that is NaN or infinite."""
         self._logs = {name: float(value) for name, value in (logs or {}).items()}
         step = batch + self._done.steps
         require_finite(self._phase, self._epoch, f"step {step}", self._logs.get("loss", 0.0))
@@ -169,7 +169,7 @@ class FitReporter(keras.callbacks.Callback):
         self._validation_seconds = time.perf_counter() - self._test_began
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Reports the epoch; raises TrainingError on a validation loss that is not finite."""
+        """Reports the epoch; raises NotFiniteError on a validation loss that is not finite."""
         seconds = time.perf_counter() - self._began - self._validation_seconds
         values = {name: float(value) for name, value in (logs or {}).items()}
         require_finite(self._phase, epoch, "validation", values.get("val_loss", 0.0))
@@ -183,14 +183,14 @@ def require_finite(phase: Phase, epoch: int, where: str, loss: float) -> None:
     """Stops training before a loss that is not finite spoils what is saved.
 
     Raises:
-        TrainingError: saying where, at which rate, and what to try.
+        NotFiniteError: saying where, at which rate, and what to try.
     """
     if not math.isfinite(loss):
         rate = f"schedule.phases.{phase.name}.learning_rate={phase.learning_rate / 10:g}"
-        raise TrainingError(
+        raise NotFiniteError(
             f"the loss must stay finite. Received: {loss} in phase {phase.name}, epoch {epoch}, "
             f"{where}, at learning rate {phase.learning_rate:g}. Let the run go on from its last "
-            f"checkpoint with another: resume it with --allow-changed {rate} (or optimizer.clipnorm=1)."
+            f"checkpoint with another: resume it, changes allowed, with {rate} (or optimizer.clipnorm=1)."
         )
 
 

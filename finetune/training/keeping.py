@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -78,11 +79,12 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a run goes on from: a checkpoint whose state has been read."""
+    """What a run goes on from: a checkpoint whose state has been read; `path` is its directory."""
 
     arrays: Arrays
     state: State
     score: float | None = None
+    path: Path | None = None
 
     def array_part(self, file: str, prefix: str) -> dict[str, np.ndarray]:
         """Returns the arrays of a file whose names start with ``PREFIX:``, without it."""
@@ -106,7 +108,7 @@ def start_of(checkpoint: Checkpoint) -> Start:
     if position.inside != (state.inside is not None):
         raise ValueError("what is known of a phase in progress does not fit its position")
     num_steps = 0 if state.inside is None else state.inside.num_steps
-    if not 0 <= position.step <= num_steps:
+    if num_steps < position.inside or not 0 <= position.step <= num_steps:
         raise ValueError(f"step {position.step} of {num_steps}")
     if bool(position.logs) != (0 < position.step == num_steps) or not (
         set(position.logs) >= {"loss", "accuracy"} or not position.logs
@@ -114,7 +116,7 @@ def start_of(checkpoint: Checkpoint) -> Start:
         raise ValueError(f"metrics {sorted(position.logs)} at step {position.step} of {num_steps}")
     if not all(key.isdecimal() for key in state.features):
         raise ValueError("features are not by the number of their phase")
-    return Start(checkpoint.arrays, state, checkpoint.score)
+    return Start(checkpoint.arrays, state, checkpoint.score, checkpoint.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +152,13 @@ class Keeping:
 
     def save(
         self, state: State, arrays: Mapping[str, Mapping[str, np.ndarray]], score: float | None
-    ) -> None:
-        """Writes a checkpoint.
+    ) -> Path:
+        """Writes a checkpoint, and returns its directory.
 
         Raises:
             StorageError: for a full disk; the checkpoint before is as it was.
         """
-        self.checkpoints.save(Checkpoint(arrays, to_values(state), score))
+        return self.checkpoints.save(Checkpoint(arrays, to_values(state), score))
 
     def _since(self) -> float:
         return time.monotonic() - self.checkpoints.saved

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -96,6 +97,7 @@ class Progress:
         self._phases, self._plans = phases, plans
         self._live, self._programs, self._feeds = live, programs, feeds
         self._moved: set[str] = set()
+        self._doubtful: Path | None = None  # a checkpoint after which no loss has been seen yet
         self._keeping = keeping
         self._started = started
 
@@ -120,6 +122,7 @@ class Progress:
             at = {name: getattr(self.position, name) for name in ("phase", "epoch", "step")}
             self.record.resumed.append(at)
             log.info("goes on at %s", at)
+            self._doubtful = start.path if self.position.step else None
         self._started -= self.record.seconds.get("total", 0.0)  # of the processes before
         self.record.features = self._feeds.decisions()  # of the weights as they are now
         if keeping is not None and start is not None and keeping.changed is not None:
@@ -155,7 +158,7 @@ class Progress:
         metrics: Mapping[str, np.ndarray] | None = None,
         validated: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes a checkpoint, unless the last update has spoilt what would be in it.
+        """Writes a checkpoint.
 
         Args:
             current: the phase in progress.
@@ -168,9 +171,6 @@ class Progress:
         for plan in self._plans[: len(self.record.phases)]:
             self._moved |= set(plan.states) - set(plan.still)
         arrays = self._live.arrays(self._moved)
-        if not _finite(arrays):
-            log.warning("weights are not finite any more: the checkpoint before is kept")
-            return
         training = prefixed(metrics or {}, "metric") | prefixed(self._programs.heads(), "head")
         best: dict[str, np.ndarray] = {}
         inside = None
@@ -182,7 +182,18 @@ class Progress:
             inside = Inside(values, current.digest, num_steps, current.standardised)
         state = State(self.position, self.record, self._decided(), inside)
         arrays |= {"training": training, "best": best}
-        self._keeping.save(state, arrays, self._score(validated))
+        path = self._keeping.save(state, arrays, self._score(validated))
+        self._doubtful = path if validated is None and current is not None else None
+
+    def spoilt(self) -> None:
+        """Sets the last checkpoint aside if no loss has been seen since that was finite.
+
+        An update can spoil the weights, finite as they are, before any loss shows it.
+        """
+        if self._doubtful is not None:
+            aside = self._doubtful.with_name(f"{self._doubtful.name}.spoilt")
+            log.warning("the loss after checkpoint %s is not finite: it is set aside", aside)
+            self._doubtful.rename(aside)
 
     def _decided(self) -> dict[str, FeatureDecision]:
         return {str(index): each for index, each in self._feeds.decided().items()}
@@ -214,6 +225,7 @@ class Progress:
         if "startup" not in self.record.seconds:
             self.record.seconds["startup"] = time.time() - self._started
             log.info("first training step after %.1f s", self.record.seconds["startup"])
+        self._doubtful = None
         self.listener.step(current.record, epoch, step, current.feed.num_steps, logs)
 
     def note_epoch(
@@ -259,13 +271,3 @@ class Progress:
         self.record.seconds["total"] = time.time() - self._started
         peak = max(self.record.peak_memory_bytes, peak_memory_bytes())
         self.record.peak_memory_bytes = peak
-
-
-def _finite(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> bool:
-    """Tells whether an update has left weights and moments finite."""
-    return all(
-        np.isfinite(value).all()
-        for name in ("weights", "optimizer")
-        for value in arrays[name].values()
-        if np.issubdtype(value.dtype, np.inexact)
-    )

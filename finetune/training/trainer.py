@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from finetune.errors import TrainingError
+from finetune.errors import NotFiniteError, TrainingError
 from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
@@ -118,7 +118,8 @@ class Trainer:
 
         Raises:
             FrozenWeightsError: if a weight that a phase holds still has moved.
-            TrainingError: on a loss that is not finite, or too little memory.
+            NotFiniteError: on a loss that is not finite.
+            TrainingError: for too little memory.
             StorageError: for a full disk.
             KeyboardInterrupt: after the state has been saved.
         """
@@ -139,6 +140,9 @@ class Trainer:
             status = "completed"
         except KeyboardInterrupt:
             status = "interrupted"
+            raise
+        except NotFiniteError:
+            self._progress.spoilt()
             raise
         finally:
             release(self._inventory)

@@ -25,21 +25,28 @@ TINY = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """A run that was asked to stop at its fourth step, in its second epoch."""
-    directory = tmp_path_factory.mktemp("stopped") / "run"
+@contextmanager
+def stopping_at(number):
+    """Asks a run to stop when so many steps have been reported."""
     steps = []
 
     def stop(self, epoch, step, logs):
         steps.append(step)
-        if len(steps) == 4:
+        if len(steps) == number:
             signal.raise_signal(signal.SIGTERM)
         stepped(self, epoch, step, logs)
 
     stepped = PhaseFit._stepped
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PhaseFit, "_stepped", stop)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was asked to stop at its fourth step, in its second epoch."""
+    directory = tmp_path_factory.mktemp("stopped") / "run"
+    with stopping_at(4):
         assert main([*TINY, f"hydra.run.dir={directory}"]) == 130
     record = json.loads((directory / "run.json").read_text())
     assert record["status"] == "interrupted"
@@ -80,7 +87,15 @@ def test_a_run_goes_on_and_is_then_completed(run, capsys):
     (run / "metrics.csv").write_text(metrics.replace("head", "heap", 1))
     assert resumed(run) == 0
     assert (run / "metrics.csv").read_text() == metrics
-    assert "metrics.csv is not what the run wrote" in (run / "finetune.log").read_text()
+    model = run / "model/model.weights.h5"
+    weights = bytearray(whole := model.read_bytes())
+    weights[len(weights) // 2] ^= 1
+    model.write_bytes(weights)
+    assert resumed(run) == 0
+    assert [len(model.read_bytes()), record_of(run)["status"]] == [len(whole), "completed"]
+    said = (run / "finetune.log").read_text()
+    assert "metrics.csv are not what the run wrote" in said
+    assert "model/model.weights.h5 are not what the run wrote" in said
 
 
 def test_a_change_is_refused_by_name_unless_it_is_allowed(run, capsys):
@@ -89,12 +104,43 @@ def test_a_change_is_refused_by_name_unless_it_is_allowed(run, capsys):
     said = capsys.readouterr().err
     assert "schedule.phases.top.learning_rate was 0.001, is 0.01" in said
     assert "--allow-changed" in said
-    assert resumed(run, change, "--allow-changed") == 0
+    with stopping_at(1):
+        assert resumed(run, change, "--allow-changed") == 130
+    assert resumed(run) == 0  # the change was saved, with a checkpoint that has it
     record = record_of(run)
     assert record["config"]["schedule"]["phases"]["top"]["learning_rate"] == 0.01
     assert record["phases"][1]["learning_rates"]["head"] == 0.01
     assert "the run goes on with a change" in (run / "finetune.log").read_text()
-    assert resumed(run) == 0  # the saved config has the change
+
+
+def test_the_model_of_a_run_cannot_be_changed(run, capsys):
+    assert resumed(run, "head.standardise=never", "--allow-changed") == 2
+    assert "head.standardise was auto, is never" in capsys.readouterr().err
+
+
+def test_where_the_data_are_may_change_as_long_as_they_are_the_same(run, monkeypatch):
+    monkeypatch.chdir("/")
+    assert resumed(run, "features.dir=/tmp") == 0
+
+
+def test_features_of_trained_weights_are_not_stored_as_those_of_pretrained_ones(tmp_path):
+    stored = ["features.cache=always", f"features.dir={tmp_path}/features"]
+    phases = [
+        "schedule=custom",
+        "+schedule.phases.all={epochs: 1, learning_rate: 0.01, freeze: {policy: none}}",
+        "+schedule.phases.top={epochs: 2, learning_rate: 0.01, freeze: {policy: depth, "
+        "unfreeze_depth: 0}}",
+    ]
+    data = [*TINY[:4], *stored]
+    with stopping_at(4):  # the first step of the second phase
+        assert main([*data, *phases, f"hydra.run.dir={tmp_path}/run"]) == 130
+    shutil.rmtree(tmp_path / "features")
+    change = "schedule.phases.top.epochs=3"
+    assert resumed(tmp_path / "run", "--allow-changed", change) == 0
+    probe = ["schedule=linear_probe", "schedule.phases.head.epochs=1"]
+    assert main([*data, *probe, f"hydra.run.dir={tmp_path}/probe"]) == 0
+    # What the resumed run has stored is of its own weights: the probe finds nothing of its own.
+    assert record_of(tmp_path / "probe")["phases"][0]["features"]["samples_extracted"] == 3 * 40
 
 
 def test_another_config_version_or_dataset_is_refused_by_name(run, capsys, monkeypatch):
@@ -111,7 +157,7 @@ def test_another_config_version_or_dataset_is_refused_by_name(run, capsys, monke
         assert resumed(run) == 2
         assert "versions.keras was" in (said := capsys.readouterr().err) and "is 9.9" in said
     with monkeypatch.context() as patch:
-        identity = runs._identity
+        identity = runs.identity
 
         def other(record):
             found = identity(record)
@@ -120,7 +166,7 @@ def test_another_config_version_or_dataset_is_refused_by_name(run, capsys, monke
         known = []
         patch.setattr(
             runs,
-            "_identity",
+            "identity",
             lambda r: known.append(r) or (other if len(known) > 1 else identity)(r),
         )
         assert resumed(run) == 2
@@ -131,7 +177,9 @@ def test_the_phases_that_have_run_stay(run, capsys):
     text = (run / ".hydra/config.yaml").read_text()
     (run / ".hydra/config.yaml").write_text(text.replace("    head:\n", "    probe:\n"))
     assert resumed(run, "--allow-changed") == 2
-    assert "must begin with the phases that have run: head" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "must begin with the phases that have begun" in said
+    assert "head, depth(0), inference. Received: probe, depth(0), inference" in said
 
 
 def test_a_batch_size_that_is_allowed_to_change_begins_the_epoch_anew(run):
@@ -221,11 +269,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(run, cap
     assert [phase["epochs_run"] for phase in record["phases"]] == [2, 1]
 
 
-def test_a_disk_that_is_full_from_the_start_is_one_line(tmp_path):
-    result = limited(1_000, *TINY, f"hydra.run.dir={tmp_path}/run")
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: the run directory must have room to be written.")
-    assert len(result.stderr.splitlines()) == 1
+def test_a_disk_that_is_full_from_the_start_is_one_line(tmp_path, capsys):
+    with limited(1_000):
+        code = main([*TINY, f"hydra.run.dir={tmp_path}/run"])
+    stderr = capsys.readouterr().err
+    assert code == 1, stderr
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1
+    assert "must have room to be written" in stderr
 
 
 @pytest.mark.slow
