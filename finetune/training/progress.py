@@ -100,6 +100,7 @@ class Progress:
         self._doubtful: Path | None = None  # a checkpoint after which no loss has been seen yet
         self._keeping = keeping
         self._started = started
+        self._begun = False
 
     def begin(self) -> Start | None:
         """Takes up what an earlier process has come to, or keeps that nothing has begun.
@@ -128,14 +129,18 @@ class Progress:
         if keeping is not None and start is not None and keeping.changed is not None:
             keeping.changed()
             state = replace(start.state, record=self.record, features=self._decided())
-            keeping.save(state, start.arrays, start.score)
+            path = keeping.save(state, start.arrays, start.score)
+            self._doubtful = path if self.position.step else None
+        self._begun = True
         self.listener.run_started(self.record)
         if start is None:
             self.save()  # what has been decided holds from here on
         return start
 
     def end(self, status: str) -> None:
-        """Notes how the run ended."""
+        """Notes how the run ended; one that was refused has changed nothing and is not noted."""
+        if not self._begun:
+            return
         self.record.status = status
         self._note_process()
         self.listener.run_ended(self.record)

@@ -176,7 +176,9 @@ def test_another_config_version_or_dataset_is_refused_by_name(run, capsys, monke
 def test_the_phases_that_have_run_stay(run, capsys):
     text = (run / ".hydra/config.yaml").read_text()
     (run / ".hydra/config.yaml").write_text(text.replace("    head:\n", "    probe:\n"))
+    before = (run / "run.json").read_text()
     assert resumed(run, "--allow-changed") == 2
+    assert (run / "run.json").read_text() == before
     said = capsys.readouterr().err
     assert "must begin with the phases that have begun" in said
     assert "head, depth(0), inference. Received: probe, depth(0), inference" in said
