@@ -331,3 +331,7 @@ def _check_runtime(runtime: RuntimeConfig) -> Iterator[str]:
     yield from _choice("runtime.device", "a device", runtime.device, DEVICES)
     yield from _choice("runtime.precision", "a precision", runtime.precision, PRECISIONS)
     yield from _positive("runtime.steps_per_execution", runtime.steps_per_execution, "1 is usual.")
+    minutes = runtime.checkpoint_minutes
+    fix = "10 is usual, null keeps nothing within an epoch."
+    ok = minutes is None or minutes >= 0
+    yield from _number("runtime.checkpoint_minutes", minutes, "at least 0", ok, fix)

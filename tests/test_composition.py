@@ -35,6 +35,7 @@ def problems(*overrides):
         ("dataset=tfds", "dataset.name must be the name of a TFDS dataset. Received: nothing."),
         ("optimizer.momentum=0.9", "adamw has no such setting"),
         ("runtime.device=tpu", "Valid: auto, cpu, gpu"),
+        ("runtime.checkpoint_minutes=-1", "runtime.checkpoint_minutes must be at least 0"),
         ("schedule=custom", "schedule must have at least one phase"),
         ("~schedule.phases.head", "schedule must have at least one phase"),
         ("~schedule.phases.top", "schedule.phases.top must be a key of the config"),
