@@ -52,7 +52,7 @@ def test_refused_image_size(tmp_path):
     loaded = load(path=tmp_path)
     assert loaded.image_size == (16, 16)
     assert loaded.image_converter.scale == 1 / 255  # the preset has none of its own
-    with pytest.raises(ConfigError, match=r"^dataset.image_size must be .* Received: 17×17"):
+    with pytest.raises(ConfigError, match=r"^dataset.image_size must be .* Received: 17 "):
         load(path=tmp_path, image_size=17)
 
 
