@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,19 @@ class RecordListener:
 
     Args:
         directory: the run directory; made if it is not there.
+        others: texts by the names of their files, written once the run has begun.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, others: Mapping[str, str] | None = None) -> None:
         self._directory = directory
+        self._others = dict(others or {})
         self._written = -math.inf
         directory.mkdir(parents=True, exist_ok=True)
 
     def run_started(self, record: RunRecord) -> None:
-        """Writes the record before anything is spent."""
+        """Writes the record, and what lies beside it, before anything is spent."""
+        for name, text in self._others.items():
+            write_atomically(self._directory / name, text)
         self._write(record)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:

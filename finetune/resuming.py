@@ -31,12 +31,14 @@ class Earlier:
         start: what it goes on from; None: it has not come to its first checkpoint.
         record: what it has written down; None where nothing was written yet.
         changed: what is not as it was, where that is allowed.
+        moved: whether data, backbone or features are in another place.
     """
 
     checkpoints: Checkpoints
     start: Start | None = None
     record: RunRecord | None = None
     changed: tuple[str, ...] = ()
+    moved: bool = False
 
     @property
     def decided(self) -> dict[int, FeatureDecision]:
@@ -84,9 +86,12 @@ def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | 
     if start is not None:
         record = start.state.record
     changed: tuple[str, ...] = ()
+    moved = False
     if record is not None:
+        given = list(differences(record.config, asdict(config)))
+        moved = any(map(_is_path, given))
         changed = (
-            *(each for each in differences(record.config, asdict(config)) if not _is_path(each)),
+            *(each for each in given if not _is_path(each)),
             *differences(record.versions, versions(), "versions"),
         )
         require_allowed(directory, changed, allow_changed)
@@ -97,7 +102,7 @@ def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | 
                 f"{directory} must go on with the model that it was begun with, also with "
                 f"--allow-changed. Received: {'; '.join(fixed)}. Train another run."
             )
-    return Earlier(checkpoints, start, record, changed)
+    return Earlier(checkpoints, start, record, changed, moved)
 
 
 def _is_path(difference: str) -> bool:

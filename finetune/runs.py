@@ -16,7 +16,6 @@ from finetune.building import Run, Workbench
 from finetune.config import Config
 from finetune.datasets.readers import require_decodable
 from finetune.describing import describe, identity, split_list
-from finetune.durable import write_atomically
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
@@ -136,14 +135,12 @@ def execute(
     direct = direct_feed(run, config)
     decided = None if earlier is None else earlier.decided
     features = feature_service(run, config, direct, decided)
-    write_atomically(
-        directory / "schedule.yaml", yaml.safe_dump(as_config(run.phases), sort_keys=False)
-    )
+    others = {"schedule.yaml": yaml.safe_dump(as_config(run.phases), sort_keys=False)}
     if run.built.dataset.splits["train"].sources is not None:
-        write_atomically(directory / "splits.csv", split_list(run.built.dataset))
+        others["splits.csv"] = split_list(run.built.dataset)
     listeners = Listeners(
         [
-            RecordListener(directory),
+            RecordListener(directory, others),
             TensorBoardListener(directory / "tensorboard"),
             ConsoleListener(
                 console, directory, direct.num_steps, sum(p.epochs for p in run.phases)
@@ -167,7 +164,7 @@ def execute(
             earlier.checkpoints,
             config.runtime.checkpoint_minutes,
             earlier.start,
-            (lambda: save(config, directory)) if earlier.changed else None,
+            (lambda: save(config, directory)) if earlier.changed or earlier.moved else None,
             whole=run.built.origin.source == "own",
         ),
         standardise=config.head.standardise == "auto",

@@ -128,7 +128,8 @@ class Keeping:
         minutes: an epoch that lasts longer is kept in between, each time so many have passed;
             None: only at the end of epochs and phases.
         start: what the run goes on from; None: it begins.
-        changed: called once the run goes on with a config that differs; None: with the same.
+        changed: called once the run goes on with a config that differs, if only in places; None:
+            with the same.
         whole: whether weights that never moved are kept too, see `LiveState`.
     """
 

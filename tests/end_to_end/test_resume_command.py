@@ -120,7 +120,11 @@ def test_the_model_of_a_run_cannot_be_changed(run, capsys):
 
 def test_where_the_data_are_may_change_as_long_as_they_are_the_same(run, monkeypatch):
     monkeypatch.chdir("/")
-    assert resumed(run, "features.dir=/tmp") == 0
+    with stopping_at(1):
+        assert resumed(run, "features.dir=/tmp") == 130
+    assert "dir: /tmp\n" in (run / ".hydra/config.yaml").read_text()
+    assert resumed(run) == 0
+    assert record_of(run)["config"]["features"]["dir"] == "/tmp"
 
 
 def test_features_of_trained_weights_are_not_stored_as_those_of_pretrained_ones(tmp_path):
@@ -176,9 +180,9 @@ def test_another_config_version_or_dataset_is_refused_by_name(run, capsys, monke
 def test_the_phases_that_have_run_stay(run, capsys):
     text = (run / ".hydra/config.yaml").read_text()
     (run / ".hydra/config.yaml").write_text(text.replace("    head:\n", "    probe:\n"))
-    before = (run / "run.json").read_text()
+    before = [(run / name).read_text() for name in ("run.json", "schedule.yaml")]
     assert resumed(run, "--allow-changed") == 2
-    assert (run / "run.json").read_text() == before
+    assert [(run / name).read_text() for name in ("run.json", "schedule.yaml")] == before
     said = capsys.readouterr().err
     assert "must begin with the phases that have begun" in said
     assert "head, depth(0), inference. Received: probe, depth(0), inference" in said
