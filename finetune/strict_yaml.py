@@ -54,7 +54,7 @@ def load_strictly(content: bytes, source: str, aliases: bool = True) -> Any:
             return None
         for problem in _problems(node):
             raise _refused(source, *problem)
-        return yaml.load(text, _Loader)
+        return _Loader("").construct_document(node)
     except UnicodeDecodeError as error:
         raise _refused(source, "UTF-8 text", str(error)) from error
     except yaml.YAMLError as error:

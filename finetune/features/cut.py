@@ -34,6 +34,10 @@ class Cut:
     weights: tuple[str, ...]
 
 
+class UndescribedError(Exception):
+    """What a layer computes cannot be told from what another does: its features have no key."""
+
+
 @dataclass(frozen=True, eq=False)
 class LinearHead:
     """What lies above a cut where that is one dense layer, dropout before it aside.
@@ -201,7 +205,7 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
     Names, which depend on what the process built before, are left out.
 
     Raises:
-        NotImplementedError: for a layer of the user's own that has no `get_config`.
+        UndescribedError: for a layer of the user's own that has no `get_config`.
     """
     numbers = {edge: number for number, edge in enumerate(graph.inputs)}
     lines = [_shape(graph, edge) for edge in graph.inputs]
@@ -240,6 +244,8 @@ def _config(operation: Any) -> dict[str, Any]:
     """
     try:
         return operation.get_config()
+    except NotImplementedError as error:
+        raise UndescribedError(f"{type(operation).__name__} has no full get_config") from error
     except TypeError:
         bookkeeping = vars(keras.layers.Layer()).keys()
         own = {
@@ -272,7 +278,7 @@ def _described(value: Any) -> str:
     """Returns text that is equal for equal values, in each process.
 
     Raises:
-        NotImplementedError: where there is none.
+        UndescribedError: where there is none.
     """
     if hasattr(value, "__array__"):
         array = np.ascontiguousarray(value)
@@ -280,7 +286,7 @@ def _described(value: Any) -> str:
         return f"{array.dtype} {array.shape} {digest}"
     text = repr(value)
     if " at 0x" in text:
-        raise NotImplementedError(f"{type(value).__name__} has no description")
+        raise UndescribedError(f"{type(value).__name__} has no description")
     return text
 
 
