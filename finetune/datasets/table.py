@@ -63,25 +63,7 @@ def load_table(
     label = label_column or "label"
     entry = input_column or _input(tables["train"])
     _require_columns(tables, entry, label)
-    rows = {part: table.read([entry, label]) for part, table in tables.items()}
-    require_rows(path, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
-    train = rows["train"].columns
-    images = holds_images(entry, train[entry])
-    several = label_separator is not None or any(isinstance(v, list) for v in train[label])
-    done = {
-        part: labelled_rows(
-            part, table, rows[part], entry, label,
-            images=images, several=several, separator=label_separator,
-        )
-        for part, table in tables.items()
-    }  # fmt: skip
-    leaving = [
-        leaving_problem(tables[part], entry, each.leaving)
-        for part, each in done.items()
-        if each.leaving
-    ]
-    if leaving:
-        raise ConfigError(leaving)
+    done, images, several = _sorted_rows(tables, entry, label, label_separator, path)
     targets, classes = _targets(tables, label, done, several, path, skip)
     return assemble(
         "table",
@@ -102,6 +84,32 @@ def load_table(
         seed=seed,
         skip=skip,
     )
+
+
+def _sorted_rows(
+    tables: Mapping[str, TableFile], entry: str, label: str, separator: str | None, given: str
+) -> tuple[dict[str, LabelledRows], bool, bool]:
+    """Reads all rows; returns them by split, whether they hold images, and several labels each."""
+    rows = {part: table.read([entry, label]) for part, table in tables.items()}
+    require_rows(given, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
+    train = rows["train"].columns
+    images = holds_images(entry, train[entry])
+    several = separator is not None or any(isinstance(value, list) for value in train[label])
+    done = {
+        part: labelled_rows(
+            part, table, rows[part], entry, label,
+            images=images, several=several, separator=separator,
+        )
+        for part, table in tables.items()
+    }  # fmt: skip
+    leaving = [
+        leaving_problem(tables[part], entry, each.leaving)
+        for part, each in done.items()
+        if each.leaving
+    ]
+    if leaving:
+        raise ConfigError(leaving)
+    return done, images, several
 
 
 def _files(root: Path, given: str) -> dict[str, Path]:

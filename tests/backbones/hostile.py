@@ -18,7 +18,7 @@ def edit(file, change):
     file.write_text(json.dumps(change(content) or content))
 
 
-def refused(directory, match, **options):
+def assert_refused(directory, match, **options):
     with pytest.raises(ConfigError, match=match):
         load(path=directory, **options)
 

@@ -12,7 +12,7 @@ from finetune.backbones.loading import load
 from finetune.cli import main
 
 from . import checkpoints
-from .hostile import Marks, bert, edit, refused
+from .hostile import Marks, assert_refused, bert, edit
 
 pytestmark = pytest.mark.usefixtures("nothing_runs")
 
@@ -51,26 +51,26 @@ OBJECTS = {
 @pytest.mark.parametrize("place", ["config", "build_config", "compile_config"])
 def test_objects_in_a_preset(copy, name, file, place):
     edit(copy / file, lambda old: {**old, place: {**(old.get(place) or {}), "x": OBJECTS[name]}})
-    refused(copy, f"in {file}, keras_hub>ResNet\\w+ and no other class")
+    assert_refused(copy, f"in {file}, keras_hub>ResNet\\w+ and no other class")
 
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_objects_as_the_policy_of_a_backbone(copy, name):
     edit(copy / "config.json", lambda old: old["config"].update(dtype=OBJECTS[name]))
-    refused(copy, "in config.json, keras_hub>ResNetBackbone and no other class")
+    assert_refused(copy, "in config.json, keras_hub>ResNetBackbone and no other class")
 
 
 @pytest.mark.parametrize("name", ["Functional", "Sequential", "Lambda", "evil>Evil", "TFSMLayer"])
 def test_objects_in_place_of_a_backbone(copy, name):
     edit(copy / "config.json", lambda old: old.update(registered_name=name, class_name=name))
-    refused(copy, f"Received: {name}")
+    assert_refused(copy, f"Received: {name}")
 
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_objects_in_a_tokenizer(tmp_path, name):
     directory = bert(tmp_path)
     edit(directory / "tokenizer.json", lambda old: old["config"].update(x=OBJECTS[name]))
-    refused(directory, "in tokenizer.json, keras_hub>BertTokenizer and no other class")
+    assert_refused(directory, "in tokenizer.json, keras_hub>BertTokenizer and no other class")
 
 
 @pytest.mark.parametrize("key", ["vocabulary", "merges", "proto"])
@@ -79,7 +79,7 @@ def test_a_tokenizer_names_no_file_elsewhere(tmp_path, key):
     secret = tmp_path / "secret.txt"
     secret.write_text("\n".join(checkpoints.WORDS))
     edit(directory / "tokenizer.json", lambda old: old["config"].update({key: str(secret)}))
-    refused(directory, f"Received: {key}='.*secret.txt'")
+    assert_refused(directory, f"Received: {key}='.*secret.txt'")
 
 
 def test_tasks_and_preprocessors_are_not_loaded(copy):
@@ -111,7 +111,7 @@ BOMBS = {
 def test_bombs_in_json(copy, file, name):
     bomb = BOMBS[name]
     (copy / file).write_bytes(bomb if isinstance(bomb, bytes) else bomb.encode())
-    refused(copy, f"backbone.path must (hold.*{file}|be a directory)")
+    assert_refused(copy, f"backbone.path must (hold.*{file}|be a directory)")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_sizes_without_bound(copy, key, value):
     content = json.loads((copy / "config.json").read_text())
     content["config"][key] = "HERE"
     (copy / "config.json").write_text(json.dumps(content).replace('"HERE"', text))
-    refused(copy, f"sizes of at most .* Received: {key}=")
+    assert_refused(copy, f"sizes of at most .* Received: {key}=")
 
 
 def write_keras(file, members):
@@ -161,13 +161,13 @@ def archive(tmp_path, name):
 @pytest.mark.parametrize("name", ["lambda", "traversal", "bomb", "pickle"])
 def test_archives_of_keras_are_not_read(tmp_path, name):
     directory = archive(tmp_path, name)
-    refused(directory, r"without config.json, model.weights.h5 or model.safetensors\.")
-    refused(directory / "model.keras", r"no such directory")
+    assert_refused(directory, r"without config.json, model.weights.h5 or model.safetensors\.")
+    assert_refused(directory / "model.keras", r"no such directory")
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "/proc/self/mem", "resnet_18_imagenet"])
 def test_paths_that_are_no_directory(name):
-    refused(name, "no such directory|without config.json")
+    assert_refused(name, "no such directory|without config.json")
 
 
 def test_a_directory_called_like_a_preset_is_that_directory(copy, tmp_path, monkeypatch):

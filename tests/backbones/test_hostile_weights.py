@@ -11,7 +11,7 @@ import pytest
 from finetune.backbones.loading import load
 
 from . import checkpoints
-from .hostile import Marks, bert, refused
+from .hostile import Marks, assert_refused, bert
 
 pytestmark = pytest.mark.usefixtures("nothing_runs")
 
@@ -21,7 +21,7 @@ def test_pickles_are_not_opened(tmp_path, name):
     directory, _ = checkpoints.bert(tmp_path / "bert")
     (directory / "model.safetensors").unlink()
     (directory / name).write_bytes(pickle.dumps(Marks()))
-    refused(directory, f"{name} can run code when it is read and is not opened")
+    assert_refused(directory, f"{name} can run code when it is read and is not opened")
 
 
 @pytest.mark.parametrize("name", ["model.weights.h5", "model.safetensors"])
@@ -30,7 +30,7 @@ def test_pickles_under_another_name(tmp_path, copy, name):
     if name.endswith("safetensors"):
         directory, _ = checkpoints.bert(tmp_path / "bert")
     (directory / name).write_bytes(pickle.dumps(Marks()))
-    refused(directory, "model that KerasHub can load|no readable HDF5")
+    assert_refused(directory, "model that KerasHub can load|no readable HDF5")
 
 
 def spoil_h5(file, other, how):
@@ -95,7 +95,7 @@ def test_weights_in_h5(copy, tmp_path, how):
         "bomb": r"the weights themselves. Received: \d+ bytes of weights in a file of \d+",
         "other": "KerasHub model that KerasHub can load",
     }
-    refused(copy, match[SPOILT[how]])
+    assert_refused(copy, match[SPOILT[how]])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_weights_in_h5(copy, tmp_path, how):
 )
 def test_weights_that_are_no_h5(copy, content):
     (copy / "model.weights.h5").write_bytes(content)
-    refused(copy, "the weights themselves. Received: no readable HDF5")
+    assert_refused(copy, "the weights themselves. Received: no readable HDF5")
 
 
 def test_a_circle_of_hard_links_ends(copy):
@@ -137,13 +137,13 @@ def header(text, length=None):
 def test_weights_in_safetensors(tmp_path, content):
     directory, _ = checkpoints.bert(tmp_path / "bert")
     (directory / "model.safetensors").write_bytes(content)
-    refused(directory, "model that KerasHub can load")
+    assert_refused(directory, "model that KerasHub can load")
 
 
 def test_weights_of_timm_in_safetensors(tmp_path):
     directory, _ = checkpoints.resnet18(tmp_path / "resnet18")
     (directory / "model.safetensors").write_bytes(header(b"{}", 1 << 62))
-    refused(directory, "timm model that KerasHub can load")
+    assert_refused(directory, "timm model that KerasHub can load")
 
 
 OUTSIDE = ["../{}", "../work/../{}", "/{}", "a/../../{}", "./{}", "..", "", "\0", "x\0{}"]
@@ -160,7 +160,7 @@ def test_an_index_names_no_file_elsewhere(tmp_path, name, single):
     written = name.format("outside.safetensors" if name[:1] != "/" else str(outside)[1:])
     names = {"distilbert.embeddings.word_embeddings.weight": written}
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
-    refused(directory, "must be a complete directory of a Hugging Face model")
+    assert_refused(directory, "must be a complete directory of a Hugging Face model")
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -168,7 +168,7 @@ def test_an_index_of_h5_names_no_file_elsewhere(copy, tmp_path, name):
     shutil.move(copy / "model.weights.h5", tmp_path / "outside.h5")
     written = name.format("outside.h5" if name[:1] != "/" else str(tmp_path / "outside.h5")[1:])
     (copy / "model.weights.json").write_text(json.dumps({"weight_map": {"/a": [written]}}))
-    refused(copy, "must be a complete directory of a KerasHub model")
+    assert_refused(copy, "must be a complete directory of a KerasHub model")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "image_converter.json"])
@@ -176,26 +176,28 @@ def test_an_index_of_h5_names_no_file_elsewhere(copy, tmp_path, name):
 def test_links_lead_nowhere_else(copy, tmp_path, name, relative):
     shutil.move(copy / name, tmp_path / "outside")
     (copy / name).symlink_to("../outside" if relative else tmp_path / "outside")
-    refused(copy, r"^backbone.path must hold its own files\. Received: .*a link to .*outside")
+    assert_refused(
+        copy, r"^backbone.path must hold its own files\. Received: .*a link to .*outside"
+    )
 
 
 def test_linked_folders_and_shards_lead_nowhere_else(tmp_path):
     directory = bert(tmp_path)
     shutil.move(directory / "assets", tmp_path / "outside")
     (directory / "assets").symlink_to(tmp_path / "outside")
-    refused(directory, "must hold its own files")
+    assert_refused(directory, "must hold its own files")
     directory, _ = checkpoints.distilbert(tmp_path / "distilbert", "distilbert.")
     shutil.move(directory / "model.safetensors", tmp_path / "shard")
     (directory / "part").symlink_to(tmp_path / "shard")
     index = directory / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"distilbert.a": "part"}}))
-    refused(directory, "must hold its own files")
+    assert_refused(directory, "must hold its own files")
 
 
 def test_links_in_a_circle(copy):
     (copy / "model.weights.h5").unlink()
     (copy / "model.weights.h5").symlink_to("model.weights.h5")
-    refused(copy, "must hold its own files|without model.weights.h5")
+    assert_refused(copy, "must hold its own files|without model.weights.h5")
 
 
 def test_links_inside_and_to_the_blobs_of_a_cache_are_followed(copy, tmp_path):
