@@ -66,6 +66,8 @@ class FeatureDecision:
         bytes: of all that the phase reads.
         saves_seconds: forward passes that training is spared.
         costs_seconds: forward pass and writing of what is not on disk yet.
+        below: by stage, the share of its weights that is below the cut, in (0, 1]; stages of which
+            none is are left out. The cut runs above the last of them.
     """
 
     phase: str
@@ -76,11 +78,16 @@ class FeatureDecision:
     bytes: int = 0
     saves_seconds: float = 0.0
     costs_seconds: float = 0.0
+    below: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class PhaseRecord:
-    """One phase: what was planned, what trained, what was proved, what came out."""
+    """One phase: what was planned, what trained, what was proved, what came out.
+
+    `weight_change` is by stage the distance of its weights from where they were when the phase
+    began, over their norm then: ‖after − before‖ / ‖before‖, 0 where the phase held all still.
+    """
 
     index: int
     name: str
@@ -99,6 +106,43 @@ class PhaseRecord:
     features: dict[str, Any] = field(default_factory=lambda: {"cached": False})
     solver: dict[str, Any] = field(default_factory=lambda: {"name": "gradient"})
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    weight_change: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An example of the test split that the model was sure of, and wrong.
+
+    Args:
+        source: where it comes from: a file, or a row of one.
+        label: name of its class.
+        predicted: name of the class that the model chose.
+        probability: that the model gave to `predicted`, in [0, 1].
+        text: the begin of a text.
+        image: file of a thumbnail below the run directory, a PNG.
+    """
+
+    source: str
+    label: str
+    predicted: str
+    probability: float
+    text: str | None = None
+    image: str | None = None
+
+
+@dataclass
+class EvaluationDetails:
+    """What the test split shows beside its metrics.
+
+    `confusion`: [class, predicted class, number of examples], indices of classes, only those that
+    occur, most frequent first, at most 10,000; of one label alone. `reliability`: one entry for
+    each of the bins of the calibration error that holds predictions: confidence (mean), accuracy,
+    count. `mistakes`: the most confident first.
+    """
+
+    confusion: list[list[int]] = field(default_factory=list)
+    reliability: list[dict[str, float]] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -120,7 +164,10 @@ class MetricRow:
 class RunRecord:
     """What run.json and metrics.csv hold.
 
-    `seconds`: total, imports, startup, extraction, training, evaluation. `history` is metrics.csv.
+    `seconds`: total; startup (until the first training step, all before it included); and the parts
+    of the total that do not overlap: imports, building (data and model), extraction, training,
+    evaluation (validation and test), saving (checkpoints and the model), reporting. `history` is
+    metrics.csv.
     `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
     `metrics_sha256` is of metrics.csv, `model_sha256` of each file in model/.
     """
@@ -138,6 +185,7 @@ class RunRecord:
     phases: list[PhaseRecord] = field(default_factory=list)
     test: dict[str, float] = field(default_factory=dict)
     test_per_class: list[dict[str, Any]] = field(default_factory=list)
+    test_details: EvaluationDetails = field(default_factory=EvaluationDetails)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     resumed: list[dict[str, int]] = field(default_factory=list)
