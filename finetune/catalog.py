@@ -23,7 +23,7 @@ CLEAR = "--clear"
 _DIRECTORY = "features.dir="
 
 
-def show(arguments: Sequence[str]) -> None:
+def show(arguments: Sequence[str], console: Console) -> None:
     """Prints the catalogs named in `arguments`, or all of them; empties the store with --clear.
 
     Raises:
@@ -33,7 +33,6 @@ def show(arguments: Sequence[str]) -> None:
     for name in names:
         if name not in CATALOGS:
             raise ConfigError(unknown_name("catalog", "a catalog", name, CATALOGS))
-    console = Console(highlight=False)
     if CLEAR in arguments:
         if names != ["features"]:
             raise ConfigError(

@@ -26,6 +26,7 @@ from finetune.freezing.inventory import flatten, take_inventory
 from finetune.own_data import Data, read_splits
 from finetune.reading import read
 from finetune.record import RunRecord
+from finetune.reporting.console import make_console
 from finetune.resuming import Earlier, read_run
 from finetune.run_directory import locked, refuse_occupied
 from finetune.training.device import prepare, state_kept
@@ -91,7 +92,7 @@ class FineTuner:
         self._objective = _objective(model)
         self._classes = _names(classes, self._objective.num_classes)
         self._directory = None if directory is None else Path(directory)
-        self._console = runs.make_console(quiet=not verbose)
+        self._console = make_console(quiet=not verbose)
 
     def fit(
         self,

@@ -25,7 +25,6 @@ from finetune.record_files import RecordListener, file_digest
 from finetune.reporting.console import (
     Console,
     ConsoleListener,
-    make_console,
     show_check,
     show_plan,
 )
@@ -46,6 +45,7 @@ def train(
     directory: Path,
     overrides: Sequence[str],
     started: float,
+    console: Console,
     workbench: Workbench | None = None,
 ) -> RunRecord:
     """Trains and writes the run directory.
@@ -55,17 +55,22 @@ def train(
         directory: the run directory; Hydra has made it.
         overrides: as typed, for the record.
         started: clock time (`time.time`) of the command's start.
+        console: where to show the run.
         workbench: of the jobs of a sweep; None for a run alone.
     """
     imports = time.time() - started
-    console = make_console()
     run = _build_aloud(config, console, workbench or Workbench())
     with _damage_named(run):
         return execute(run, config, directory, overrides, started, console, imports)
 
 
 def resume(
-    config: Config, directory: Path, earlier: Earlier, allow_changed: bool, started: float
+    config: Config,
+    directory: Path,
+    earlier: Earlier,
+    allow_changed: bool,
+    started: float,
+    console: Console,
 ) -> RunRecord:
     """Goes on with a run from its last checkpoint.
 
@@ -75,11 +80,11 @@ def resume(
         earlier: what the run has come to.
         allow_changed: whether data, pretrained weights and device may differ.
         started: clock time of the command's start.
+        console: where to show the run.
 
     Raises:
         ConfigError: naming what is not as it was.
     """
-    console = make_console()
     run = _build_aloud(config, console, Workbench())
     earlier = require_same(run, config, directory, earlier, allow_changed)
     overrides = () if earlier.record is None else earlier.record.overrides
@@ -179,9 +184,8 @@ def _finish(run: Run, directory: Path, record: RunRecord) -> None:
     record.model_sha256 = {str(p.relative_to(directory)): file_digest(p) for p in files}
 
 
-def check(config: Config) -> None:
+def check(config: Config, console: Console) -> None:
     """Runs one real step of each phase, validation and test batch included; writes nothing."""
-    console = make_console()
     run = _build_aloud(config, console, Workbench())
     with _damage_named(run):
         try_out(run, config, console)
@@ -224,9 +228,8 @@ def try_out(run: Run, config: Config, console: Console) -> None:
     show_check(console, record)
 
 
-def inspect(config: Config) -> None:
+def inspect(config: Config, console: Console) -> None:
     """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
-    console = make_console()
     run = _build_aloud(config, console, Workbench())
     with _damage_named(run):
         show(run, config, console)

@@ -5,9 +5,12 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+STARTED = time.time()  # of this process, as nearly as it can tell
 
 
 @contextmanager

@@ -11,15 +11,15 @@ ORDER = [
     "printable", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config", "checks",
     "reading", "record", "record_files", "datasets", "backbones", "freezing", "features", "training", "building",
     "feeds", "reporting", "config_source", "composition", "saved_config", "catalog", "resuming", "describing", "runs",
-    "own_data", "finetuner", "cli", "__main__",
+    "own_data", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"printable", "errors", "durable", "config", "record", "reporting"}}
 TENSORFLOW_FREE = [
     "printable", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config", "checks",
     "reading", "record", "record_files", "config_source", "composition", "saved_config", "resuming",
-    "training/__init__", "training/checkpoints", "catalog", "cli", "datasets/__init__", "datasets/catalog",
-    "backbones/__init__",
-    "backbones/catalog",
+    "training/__init__", "training/checkpoints", "catalog", "cli", "commands/arguments", "commands/failures",
+    "commands/libraries", "commands/planning", "commands/resuming", "commands/training",
+    "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
     "features/__init__", "features/arrays", "features/store",
     "reporting/console", "reporting/tables", "reporting/tensorboard",
 ]  # fmt: skip

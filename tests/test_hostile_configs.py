@@ -73,7 +73,9 @@ def run(tmp_path, monkeypatch, capsys, *arguments):
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr("finetune.cli._import_runs", lambda: pytest.fail("it was not refused"))
+    monkeypatch.setattr(
+        "finetune.commands.training.import_runs", lambda: pytest.fail("it was not refused")
+    )
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "Traceback" not in error

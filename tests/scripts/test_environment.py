@@ -487,7 +487,7 @@ def test_test_passes_arguments_to_pytest_without_coverage(project, tmp_path):
 
 def test_unknown_extra_is_refused(capsys):
     assert environment.main(["cuda"]) == 2
-    assert "extras must be among dev, gpu, text" in capsys.readouterr().out
+    assert "extras must be among dev, docs, gpu" in capsys.readouterr().out
 
 
 def test_failure_ends_a_script_with_its_message(monkeypatch, capsys):

@@ -1,0 +1,43 @@
+"""`resume`: goes on where a run stopped."""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+
+from finetune.commands.libraries import import_runs
+from finetune.errors import ConfigError
+from finetune.printable import printable
+from finetune.startup import STARTED
+
+
+def resume(arguments: list[str], console: Console) -> int:
+    """Goes on with the run in a directory; one that is completed is left as it is."""
+    flags = [each for each in arguments if each.startswith("-")]
+    given = [each for each in arguments if not each.startswith("-")]
+    if not given or any("=" not in each for each in given[1:]) or set(flags) - {"--allow-changed"}:
+        raise ConfigError(
+            "resume must be given one run directory, then overrides and --allow-changed, if any. "
+            f"Received: {' '.join(arguments) or 'nothing'}. Write python -m finetune resume RUN_DIR."
+        )
+    from finetune.resuming import read_run
+    from finetune.run_directory import locked
+    from finetune.saved_config import read_saved
+
+    directory, allow_changed = Path(given[0]), bool(flags)
+    config = read_saved(directory, given[1:])
+    with locked(directory):
+        _log_to(directory / "finetune.log")
+        earlier = read_run(directory, config, allow_changed)
+        if earlier is None:
+            done = f"{printable(directory)} is completed: nothing is left to do"
+            console.print(done, markup=False, soft_wrap=True)
+            return 0
+        import_runs().resume(config, directory, earlier, allow_changed, STARTED, console)
+    return 0
+
+
+def _log_to(path: Path) -> None:
+    """Logs where the run has logged; as configs/hydra/job_logging/file.yaml has it."""
+    plain = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=plain, filename=path, force=True)
