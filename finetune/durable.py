@@ -26,10 +26,10 @@ def _nothing(path: Path) -> None:
 between: Callable[[Path], None] = _nothing
 
 
-def write_atomically(path: Path, text: str) -> None:
-    r"""Replaces `path` with `text`: written beside it, flushed to disk, then renamed.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    r"""Replaces `path` with `content`: written beside it, flushed to disk, then renamed.
 
-    Bytes of file names that are no text are written as ``\udcff``, which JSON reads back.
+    Bytes of file names that are no text are written as ``\udcff`` in a text, which JSON reads back.
 
     Raises:
         StorageError: for a full disk or a place that cannot be written; `path` is as it was.
@@ -37,8 +37,8 @@ def write_atomically(path: Path, text: str) -> None:
     with storing(path):
         fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
         try:
-            with fresh.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                file.write(text)
+            with fresh.open("wb") as file:
+                file.write(_as_bytes(content))
                 file.flush()
                 os.fsync(file.fileno())
             between(path)
@@ -46,6 +46,10 @@ def write_atomically(path: Path, text: str) -> None:
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
+
+
+def _as_bytes(content: str | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
 
 
 @contextmanager

@@ -125,6 +125,7 @@ class FineTuner:
         directory = default if self._directory is None else self._directory
         with _as_found(self.model):
             run = self._run(train, validation, test)
+            spent = {"building": time.time() - started}
             with locked(directory):
                 earlier = None
                 if resume:
@@ -138,7 +139,8 @@ class FineTuner:
                     self._overrides,
                     started,
                     self._console,
-                    earlier=earlier,
+                    spent,
+                    earlier,
                 )
 
     def _earlier(self, directory: Path, run: Run, allow_changed: bool) -> Earlier:

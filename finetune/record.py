@@ -273,5 +273,7 @@ def go_on(record: RunRecord, earlier: RunRecord) -> None:
         record: of the run as it is built now; changed in place.
         earlier: of the process before.
     """
-    for name in ("features", "phases", "history", "seconds", "peak_memory_bytes", "resumed"):
+    for name in ("features", "phases", "history", "peak_memory_bytes", "resumed"):
         setattr(record, name, copy.deepcopy(getattr(earlier, name)))
+    for part, seconds in earlier.seconds.items():
+        record.seconds[part] = record.seconds.get(part, 0.0) + seconds

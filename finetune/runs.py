@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 
 from finetune.building import Run, Workbench
 from finetune.config import Config
+from finetune.datasets.previews import illustrated
 from finetune.datasets.readers import require_decodable
 from finetune.describing import describe, identity, split_list
 from finetune.feeds import direct_feed, feature_service
@@ -58,10 +59,9 @@ def train(
         console: where to show the run.
         workbench: of the jobs of a sweep; None for a run alone.
     """
-    imports = time.time() - started
-    run = _build_aloud(config, console, workbench or Workbench())
+    run, spent = _build_timed(config, console, workbench or Workbench(), started)
     with _damage_named(run):
-        return execute(run, config, directory, overrides, started, console, imports)
+        return execute(run, config, directory, overrides, started, console, spent)
 
 
 def resume(
@@ -85,11 +85,11 @@ def resume(
     Raises:
         ConfigError: naming what is not as it was.
     """
-    run = _build_aloud(config, console, Workbench())
+    run, spent = _build_timed(config, console, Workbench(), started)
     earlier = require_same(run, config, directory, earlier, allow_changed)
     overrides = () if earlier.record is None else earlier.record.overrides
     with _damage_named(run):
-        return execute(run, config, directory, overrides, started, console, earlier=earlier)
+        return execute(run, config, directory, overrides, started, console, spent, earlier)
 
 
 def require_same(
@@ -118,7 +118,7 @@ def execute(
     overrides: Sequence[str],
     started: float,
     console: Console,
-    imports: float = 0.0,
+    spent: Mapping[str, float],
     earlier: Earlier | None = None,
 ) -> RunRecord:
     """Trains what has been built and writes the run directory, which the caller holds.
@@ -130,13 +130,13 @@ def execute(
         overrides: as typed, for the record.
         started: clock time (`time.time`) of the command's start.
         console: where to show the run.
-        imports: seconds from `started` until the libraries were there.
+        spent: seconds since `started` by what they went into, see `RunRecord.seconds`.
         earlier: what an earlier process has come to; None: nothing.
     """
     from finetune.reporting.tensorboard import TensorBoardListener
 
     record = describe(run, config, overrides)
-    record.seconds["imports"] = imports
+    record.seconds.update(spent)
     direct = direct_feed(run, config)
     decided = None if earlier is None else earlier.decided
     features = feature_service(run, config, direct, decided)
@@ -163,7 +163,7 @@ def execute(
         run.built.programs,
         record=record,
         listener=listeners,
-        assess=functools.partial(_assess, run),
+        assess=functools.partial(_assess, run, directory),
         finish=lambda: _finish(run, directory / "model", record),
         keeping=Keeping(
             earlier.checkpoints,
@@ -222,7 +222,7 @@ def try_out(run: Run, config: Config, console: Console) -> None:
         run.built.programs,
         record=record,
         listener=Listeners([]),
-        assess=functools.partial(_assess, run),
+        assess=functools.partial(_assess, run, None),
     ).run()
     record.phases = [record.phases[order.index(index)] for index in range(len(phases))]
     show_check(console, record)
@@ -253,6 +253,15 @@ def show(run: Run, config: Config, console: Console) -> None:
     show_plan(console, record)
 
 
+def _build_timed(
+    config: Config, console: Console, workbench: Workbench, started: float
+) -> tuple[Run, dict[str, float]]:
+    """Builds, and returns the seconds of the imports before and of the building."""
+    built_from = time.time()
+    run = _build_aloud(config, console, workbench)
+    return run, {"imports": built_from - started, "building": time.time() - built_from}
+
+
 def _build_aloud(config: Config, console: Console, workbench: Workbench) -> Run:
     with console.status("loading data and backbone"):
         return workbench.run(config)
@@ -268,8 +277,17 @@ def _damage_named(run: Run) -> Iterator[None]:
         raise
 
 
-def _assess(run: Run, outputs: np.ndarray) -> Report:
-    """Compares outputs, in stored order from the first row, with the labels of the test split."""
+def _assess(run: Run, directory: Path | None, outputs: np.ndarray) -> Report:
+    """Compares outputs, in stored order from the first row, with the labels of the test split.
+
+    Thumbnails of mistakes are written below the run directory, where there is one.
+    """
     dataset = run.built.dataset
-    labels = dataset.splits["test"].labels[: len(outputs)]
-    return report(outputs, labels, dataset.classes, run.built.programs.objective)
+    split = dataset.splits["test"]
+    found = report(
+        outputs, split.labels[: len(outputs)], dataset.classes, run.built.programs.objective
+    )
+    if directory is None:
+        return found
+    mistakes = illustrated(found.details.mistakes, found.mistaken, split, directory)
+    return replace(found, details=replace(found.details, mistakes=mistakes))

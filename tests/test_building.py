@@ -13,6 +13,7 @@ from finetune import runs
 from finetune.building import Workbench
 from finetune.composition import compose_config
 from finetune.reading import read
+from finetune.reporting.console import make_console
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import start_of
 
@@ -26,7 +27,12 @@ def train(workbench, directory, rate, *more):
     overrides = [*SMALL, f"schedule.learning_rate={rate}", *more]
     directory.mkdir(parents=True)
     record = runs.train(
-        read(compose_config(overrides)), directory, overrides, time.time(), workbench
+        read(compose_config(overrides)),
+        directory,
+        overrides,
+        time.time(),
+        make_console(quiet=True),
+        workbench,
     )
     weights = Checkpoints(directory / "checkpoints").latest(start_of).arrays["weights"]
     return record, weights
@@ -62,7 +68,9 @@ def test_the_recorded_test_metrics_are_those_of_the_saved_model(tmp_path, more):
     tmp_path.joinpath("run").mkdir()
     workbench = Workbench()
     config = read(compose_config(overrides))
-    record = runs.train(config, tmp_path / "run", overrides, time.time(), workbench)
+    record = runs.train(
+        config, tmp_path / "run", overrides, time.time(), make_console(quiet=True), workbench
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "run/model"))
@@ -84,7 +92,13 @@ def test_validation_features_are_shared_by_training_subsets(tmp_path):
         ]  # fmt: skip
         directory = tmp_path / str(seed)
         directory.mkdir()
-        record = runs.train(read(compose_config(overrides)), directory, overrides, time.time())
+        record = runs.train(
+            read(compose_config(overrides)),
+            directory,
+            overrides,
+            time.time(),
+            make_console(quiet=True),
+        )
         extracted.append(record.phases[0].features["samples_extracted"])
     assert extracted == [20 + 100 + 797, 20]
 
@@ -110,7 +124,7 @@ def test_check_tries_the_phase_that_trains_most_first(monkeypatch, capsys):
             super().__init__(inventory, phases, *given, **more)
 
     monkeypatch.setattr(runs, "Trainer", Spy)
-    runs.check(read(compose_config([*SMALL, "dataset.max_samples=20"])))
+    runs.check(read(compose_config([*SMALL, "dataset.max_samples=20"])), make_console())
     assert tried == ["stage3", "head"]
     shown = capsys.readouterr().out
     assert shown.index("\nhead") < shown.index("\nstage3")  # in the order of the schedule

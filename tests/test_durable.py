@@ -91,3 +91,8 @@ def test_a_kill_at_any_step_leaves_one_whole_directory(tmp_path, step, content):
     remove_left_over(tmp_path)
     assert list(tmp_path.iterdir()) == [tmp_path / "model"]
     assert (tmp_path / "model" / "a").read_text() == content
+
+
+def test_bytes_are_written_as_they_are(tmp_path):
+    durable.write_atomically(tmp_path / "a.png", b"\x89PNG\r\n\xff")
+    assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n\xff"

@@ -74,6 +74,7 @@ class Decisions:
                     reason=self._explained(index, verdict.reason),
                     saves_seconds=verdict.saves_seconds,
                     costs_seconds=verdict.costs_seconds,
+                    below=self._cuts.below(index),
                 )
                 needed = "always" if self._settings.cache == "always" else None
                 if self._phases[index].solver == "lbfgs":
@@ -117,7 +118,9 @@ class Decisions:
 
     def _refused(self, index: int, reason: str) -> FeatureDecision:
         cut = self._cuts.of_phase[index]
-        return FeatureDecision(self._phases[index].name, None if cut is None else cut.name, reason)
+        name = None if cut is None else cut.name
+        below = self._cuts.below(index)
+        return FeatureDecision(self._phases[index].name, name, reason, below=below)
 
     def _later(self, index: int) -> FeatureDecision:
         when = self._phases[self._cuts.ready[index]].name

@@ -1,5 +1,6 @@
 """Where each phase of a run can be cut, and what it would then read of the store."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class PhaseCuts:
         graph: Graph | None,
     ) -> None:
         self._sources, self._settings = sources, settings
+        self._infos = inventory.infos
         self.graph = graph
         self.of_phase: list[Cut | None] = [None] * len(plans)
         """One a phase; None: nothing in it is frozen from the input on."""
@@ -55,6 +57,14 @@ class PhaseCuts:
     def head_of(self, cut: Cut | None) -> LinearHead | None:
         """Returns what is above a cut, where that is one dense layer."""
         return None if cut is None else find_linear_head(self.graph_of(cut), cut)
+
+    def below(self, index: int) -> dict[str, float]:
+        """Returns by stage the share of its weights that is below the cut of a phase, if any is."""
+        cut = self.of_phase[index]
+        weights = set(() if cut is None else cut.weights)
+        stages = Counter(info.stage for info in self._infos)
+        found = Counter(info.stage for info in self._infos if info.path in weights)
+        return {name: found[name] / stages[name] for name in stages if found[name]}
 
     def splits(self, index: int) -> list[tuple[str, int | None]]:
         """Returns the (split, view) pairs that a phase reads."""

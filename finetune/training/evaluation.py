@@ -6,19 +6,31 @@ from typing import Any
 
 import numpy as np
 
+from finetune.record import EvaluationDetails, Mistake
 from finetune.training.objective import SEVERAL, Objective
 
 TOP_5_CLASSES = 20  # top-5 accuracy is given from so many classes on: of fewer it says little
 _BINS = 15  # of the calibration error, as in Guo et al. 2017
+NUM_MISTAKES = 16
+NUM_CONFUSIONS = 10_000
 _TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
 class Report:
-    """Metrics of the whole split, and one entry a class: name, precision, recall, f1, support."""
+    """How good a model is on a split.
+
+    Args:
+        metrics: of the whole split.
+        per_class: one entry a class: name, precision, recall, f1, support.
+        details: what pictures show; its mistakes are named by the row alone.
+        mistaken: rows of these mistakes in the split.
+    """
 
     metrics: dict[str, float]
     per_class: list[dict[str, Any]]
+    details: EvaluationDetails
+    mistaken: list[int]
 
 
 def report(
@@ -51,18 +63,28 @@ def _one_label(
 
     logs = _log_softmax(outputs) if from_logits else np.log(np.maximum(outputs, _TINY))
     predicted = logs.argmax(1)
+    confidences = np.exp(logs.max(1))
     right = predicted == labels
     per_class = _per_class(labels, predicted, classes)
     metrics = {
         "loss": float(-logs[np.arange(len(labels)), labels].mean()),
         "accuracy": float(right.mean()),
         "macro_f1": _mean_f1(per_class),
-        "expected_calibration_error": calibration_error(np.exp(logs.max(1)), right),
+        "expected_calibration_error": calibration_error(confidences, right),
     }
     if len(classes) >= TOP_5_CLASSES:
         indices = range(len(classes))
         metrics["top_5_accuracy"] = float(top_k_accuracy_score(labels, logs, k=5, labels=indices))
-    return Report(metrics, per_class)
+    worst = _most_confident(confidences, ~right)
+    details = EvaluationDetails(
+        confusion=_confusion(labels, predicted, len(classes)),
+        reliability=reliability(confidences, right),
+        mistakes=[
+            _mistake(row, classes[int(labels[row])], classes[int(predicted[row])], confidences[row])
+            for row in worst
+        ],
+    )
+    return Report(metrics, per_class, details, worst)
 
 
 def _several_labels(
@@ -84,7 +106,41 @@ def _several_labels(
     if occurs.any():
         scores = average_precision_score(labels[:, occurs], logits[:, occurs], average="macro")
         metrics["mean_average_precision"] = float(scores)
-    return Report(metrics, per_class)
+    probabilities = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    certain = np.maximum(probabilities, 1 - probabilities)
+    wrong = predicted != labels
+    columns = np.where(wrong, certain, 0).argmax(1)  # of an example, the surest of its mistakes
+    confidences = certain[np.arange(len(labels)), columns]
+    worst = _most_confident(confidences, wrong.any(1))
+    details = EvaluationDetails(
+        reliability=reliability(probabilities.ravel(), labels.ravel()),
+        mistakes=[
+            _mistake(
+                row,
+                ", ".join(classes[each] for each in np.flatnonzero(labels[row]).tolist()) or "none",
+                f"{'' if predicted[row, column] else 'not '}{classes[column]}",
+                confidences[row],
+            )
+            for row, column in zip(worst, columns[worst].tolist(), strict=True)
+        ],
+    )
+    return Report(metrics, per_class, details, worst)
+
+
+def _most_confident(confidences: np.ndarray, wrong: np.ndarray) -> list[int]:
+    rows = np.flatnonzero(wrong)
+    return rows[np.argsort(-confidences[rows], kind="stable")][:NUM_MISTAKES].tolist()
+
+
+def _mistake(row: int, label: str, predicted: str, probability: float) -> Mistake:
+    return Mistake(f"row {row + 1}", label, predicted, float(probability))
+
+
+def _confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[list[int]]:
+    """Returns [class, predicted class, number] of what occurs, most frequent first."""
+    pairs, counts = np.unique(labels * num_classes + predicted, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:NUM_CONFUSIONS]
+    return [[*divmod(int(pairs[i]), num_classes), int(counts[i])] for i in order]
 
 
 def _per_class(
@@ -117,9 +173,36 @@ def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
         confidences: (n,) probability of the predicted class, in [0, 1].
         right: (n,) whether it was the class.
     """
-    bins = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidences, minlength=_BINS)
+    gaps = np.bincount(_bins(confidences), weights=right - confidences, minlength=_BINS)
     return float(np.abs(gaps).sum() / len(confidences))
+
+
+def reliability(confidences: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
+    """Returns what a reliability diagram shows (Guo et al. 2017, section 2).
+
+    Args:
+        confidences: (n,) probabilities in [0, 1].
+        right: (n,) whether what they were given to was so.
+
+    Returns:
+        One entry for each bin of the calibration error that holds any, from low to high: the mean
+        confidence, the accuracy, and their number, ``count``.
+    """
+    bins = _bins(confidences)
+    counts = np.bincount(bins, minlength=_BINS)
+    sums = [np.bincount(bins, weights=each, minlength=_BINS) for each in (confidences, right)]
+    return [
+        {
+            "confidence": float(sums[0][i] / counts[i]),
+            "accuracy": float(sums[1][i] / counts[i]),
+            "count": int(counts[i]),
+        }
+        for i in np.flatnonzero(counts)
+    ]
+
+
+def _bins(confidences: np.ndarray) -> np.ndarray:
+    return np.minimum((confidences * _BINS).astype(int), _BINS - 1)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

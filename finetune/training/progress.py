@@ -20,6 +20,7 @@ from finetune.training.bookkeeping import peak_memory_bytes
 from finetune.training.interrupt import Interrupt
 from finetune.training.keeping import Inside, Keeping, Position, Start, State, prefixed
 from finetune.training.live_state import LiveState
+from finetune.training.movement import Movement
 from finetune.training.programs import Programs
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class InProgress:
         record: filled as it goes.
         feed: what it is fitted on; its model is compiled.
         best: its best epoch so far.
+        movement: from where its weights were as it began.
         digest: of all that it holds still, as it began.
         began: on the clock (`time.perf_counter`), the seconds of earlier processes included.
         standardised: whether its head is in standardised coordinates now.
@@ -59,6 +61,7 @@ class InProgress:
     record: PhaseRecord
     feed: Feed
     best: BestEpoch
+    movement: Movement
     digest: str
     began: float
     standardised: bool
@@ -172,6 +175,7 @@ class Progress:
         """
         if self._keeping is None:
             return
+        began = time.perf_counter()
         self._note_process()
         for plan in self._plans[: len(self.record.phases)]:
             self._moved |= set(plan.states) - set(plan.still)
@@ -183,12 +187,15 @@ class Progress:
             current.record.seconds = time.perf_counter() - current.began
             training |= prefixed(scaling.state_of(current.feed.model), "scale")
             values, best = current.best.state()
+            arrays["begun"] = current.movement.begun
             num_steps = current.feed.num_steps
             inside = Inside(values, current.digest, num_steps, current.standardised)
         state = State(self.position, self.record, self._decided(), inside)
         arrays |= {"training": training, "best": best}
         path = self._keeping.save(state, arrays, self._score(validated))
         self._doubtful = path if validated is None and current is not None else None
+        if metrics is None:  # else it is part of the epoch's own time
+            self.add_seconds("saving", time.perf_counter() - began)
 
     def spoilt(self) -> None:
         """Sets the last checkpoint aside if no loss has been seen since that was finite.

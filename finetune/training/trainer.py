@@ -27,6 +27,7 @@ from finetune.training.evaluation import Report
 from finetune.training.interrupt import WatchBatches
 from finetune.training.keeping import Keeping, Position, Start
 from finetune.training.live_state import LiveState
+from finetune.training.movement import Movement
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs
@@ -136,7 +137,9 @@ class Trainer:
                 self._test(feed)
             release(self._inventory)
             if self._finish is not None:
+                began = time.perf_counter()
                 self._finish()
+                self._progress.add_seconds("saving", time.perf_counter() - began)
             status = "completed"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -168,10 +171,13 @@ class Trainer:
             proof.require_same(phase.name, before, within.frozen_sha256)
         feed = self._open(index, record)
         optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
-        best = BestEpoch(phase, self._inventory, sorted(set(plan.states) - set(plan.still)))
+        moving = sorted(set(plan.states) - set(plan.still))
+        best = BestEpoch(phase, self._inventory, moving)
+        begun = None if start is None else start.arrays.get("begun", {})
+        movement = Movement(self._inventory, moving, begun)
         with self._standardised(feed, plan, phase, start) as standardised:
             digest = proof.combine(before)
-            current = InProgress(phase, record, feed, best, digest, began, standardised)
+            current = InProgress(phase, record, feed, best, movement, digest, began, standardised)
             self._progress.position = replace(self._progress.position, inside=True)
             self._programs.compile(
                 feed.model,
@@ -188,6 +194,7 @@ class Trainer:
             sha256_before=digest,
             sha256_after=proof.combine(after),
         )
+        record.weight_change = movement.by_stage()
         record.seconds = time.perf_counter() - began
         proof.require_unchanged(phase.name, before, after)
         self._progress.position = Position(index + 1, epoch=self._progress.position.epoch)
@@ -243,6 +250,7 @@ class Trainer:
         outputs = feed.model.predict(feed.test(), verbose=0, callbacks=watch)  # type: ignore[arg-type]
         report = self._assess(np.asarray(outputs))
         self._record.test, self._record.test_per_class = report.metrics, report.per_class
+        self._record.test_details = report.details
         self._progress.add_seconds("evaluation", time.perf_counter() - began)
 
     @contextmanager

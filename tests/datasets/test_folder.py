@@ -12,6 +12,7 @@ from finetune.composition import compose_config
 from finetune.datasets.folder import load_folder
 from finetune.errors import ConfigError
 from finetune.reading import read
+from finetune.reporting.console import make_console
 
 
 def fill(folder, classes, number, seed=0):
@@ -120,7 +121,8 @@ def test_a_run_on_a_folder(tmp_path):
         "schedule.phases.head.learning_rate=1e-2", "dataset.augment=light",
     ]  # fmt: skip
     (tmp_path / "run").mkdir()
-    record = runs.train(read(compose_config(overrides)), tmp_path / "run", overrides, time.time())
+    config, console = read(compose_config(overrides)), make_console(quiet=True)
+    record = runs.train(config, tmp_path / "run", overrides, time.time(), console)
     assert record.dataset.classes == ["dark", "light"]
     assert record.test["accuracy"] == 1.0
 

@@ -15,6 +15,7 @@ from finetune.composition import compose_config
 from finetune.datasets.sources import load_dataset
 from finetune.errors import ConfigError
 from finetune.reading import read
+from finetune.reporting.console import make_console
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "sky", "sea", "sun"]
 pytestmark = pytest.mark.filterwarnings(
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 def run(directory, *overrides):
     directory.mkdir(parents=True)
     config = read(compose_config([*overrides, f"features.dir={directory}/features"]))
-    return runs.train(config, directory, overrides, time.time())
+    return runs.train(config, directory, overrides, time.time(), make_console(quiet=True))
 
 
 @pytest.fixture(scope="module")

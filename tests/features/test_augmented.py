@@ -9,6 +9,7 @@ from finetune import runs
 from finetune.composition import compose_config
 from finetune.errors import ConfigError
 from finetune.reading import read
+from finetune.reporting.console import make_console
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import start_of
 
@@ -22,7 +23,7 @@ def train(directory, *overrides):
         f"schedule.phases.head.epochs={EPOCHS}", f"features.dir={directory}/features", *overrides,
     ]  # fmt: skip
     config = read(compose_config(overrides))
-    record = runs.train(config, directory / "run", overrides, time.time())
+    record = runs.train(config, directory / "run", overrides, time.time(), make_console(quiet=True))
     return record, Checkpoints(directory / "run/checkpoints").latest(start_of).arrays["weights"]
 
 

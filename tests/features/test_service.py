@@ -107,6 +107,7 @@ def test_a_phase_that_wakes_batch_norm_below_is_not_cached_there(tmp_path):
     rule = FreezeRule("patterns", train=("s1_bn/gamma", "logits/.*"), freeze=(".*",))
     run = train(make_tiny, [Phase("awake", 2, 1e-3, rule, batch_norm="train")], tmp_path)
     assert run.decisions[0].cut == "s1_conv"
+    assert run.decisions[0].below == {"stage1": 2 / 6}  # its kernel and bias, not BatchNorm's four
     moved = run.inventory.variables["s1_bn/moving_mean"].numpy()
     assert not np.array_equal(moved, np.zeros(4))
 
@@ -140,7 +141,8 @@ def test_a_layer_that_cannot_be_cut_inside_is_named(tmp_path):
     probe, deeper = (train(make, progressive(depth), tmp_path) for depth in (0, 1))
     assert probe.decisions[0].cut == "encoder"  # whole: the cut is above it
     assert probe.decisions[0].reason == "features.cache=always"
-    assert deeper.decisions[0].cut is None
+    assert probe.decisions[0].below == {"stage1": 1.0, "stage2": 1.0}
+    assert deeper.decisions[0].cut is None and deeper.decisions[0].below == {}
     assert deeper.decisions[0].reason == (
         "no frozen prefix; not cut inside encoder (TypeError while it was traced)"
     )

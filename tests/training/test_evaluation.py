@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetune.training.evaluation import calibration_error, report
+from finetune.training.evaluation import calibration_error, reliability, report
 from finetune.training.objective import MIXED, ONE, SEVERAL, Objective, balanced_weights
 
 NAMES = ["a", "b", "c"]
@@ -29,6 +29,12 @@ def test_one_label_by_hand():
             "name": "a", "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2,
         }  # fmt: skip
         assert [each["support"] for each in found.per_class] == [2, 1, 0]
+        assert found.details.confusion == [[0, 0, 1], [0, 2, 1], [1, 1, 1]]
+        (bin_,) = found.details.reliability
+        assert bin_ == {"confidence": 0.5, "accuracy": pytest.approx(2 / 3), "count": 3}
+        assert found.mistaken == [2]
+        (mistake,) = found.details.mistakes
+        assert (mistake.label, mistake.predicted, mistake.probability) == ("a", "c", 0.5)
 
 
 def test_top_5_from_twenty_classes_on():
@@ -41,7 +47,8 @@ def test_top_5_from_twenty_classes_on():
 def test_several_labels_by_hand():
     labels = np.array([[1, 1, 0], [0, 1, 0]], np.uint8)
     logits = np.array([[2.0, -1.0, -2.0], [1.0, 3.0, -4.0]])
-    found = report(logits, labels, NAMES, Objective(SEVERAL, 3)).metrics
+    whole = report(logits, labels, NAMES, Objective(SEVERAL, 3))
+    found = whole.metrics
     assert found["accuracy"] == pytest.approx(4 / 6)  # b of row 0 is missed, a of row 1 is wrong
     right = np.array([2.0, -1.0, 2.0, -1.0, 3.0, 4.0])  # logits of what is true
     assert found["loss"] == pytest.approx(np.log1p(np.exp(-right)).mean())
@@ -51,6 +58,31 @@ def test_several_labels_by_hand():
     probabilities = 1 / (1 + np.exp(-logits))
     other = report(probabilities, labels, NAMES, Objective(SEVERAL, 3, from_logits=False)).metrics
     assert other == pytest.approx(found)
+    # Both mistakes have a logit of size 1; a row that is all right is none.
+    assert [(m.label, m.predicted) for m in whole.details.mistakes] == [
+        ("a, b", "not b"),
+        ("b", "a"),
+    ]
+    assert [m.probability for m in whole.details.mistakes] == pytest.approx(
+        [1 / (1 + np.exp(-1))] * 2
+    )
+    assert sum(each["count"] for each in whole.details.reliability) == 6
+    assert whole.details.confusion == []
+
+
+def test_the_most_confident_mistakes_come_first_and_are_no_more_than_sixteen():
+    logits = np.zeros((40, 2))
+    logits[:, 1] = np.arange(40) / 10  # all but row 0 say b, each surer than the one before
+    found = report(logits, np.zeros(40, int), ["a", "b"], Objective(ONE, 2))
+    assert found.mistaken == list(range(39, 23, -1))
+    assert found.details.mistakes[0].probability == pytest.approx(1 / (1 + np.exp(-3.9)))
+    assert found.details.confusion == [[0, 1, 39], [0, 0, 1]]
+
+
+def test_reliability_by_hand():
+    found = reliability(np.array([0.9, 0.92, 0.01]), np.array([True, False, False]))
+    assert [each["count"] for each in found] == [1, 2]
+    assert found[1]["confidence"] == pytest.approx(0.91) and found[1]["accuracy"] == 0.5
 
 
 def test_calibration_error_by_hand():

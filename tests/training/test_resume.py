@@ -134,7 +134,10 @@ class Run:
             del phase["seconds"]
         for row in values["history"]:
             del row["seconds"]
-        kept = {k: values[k] for k in ("phases", "history", "test", "test_per_class", "status")}
+        kept = {
+            k: values[k]
+            for k in ("phases", "history", "test", "test_per_class", "test_details", "status")
+        }
         variables = {str(i): to_numpy(v) for i, v in enumerate(self.inventory.model.variables)}
         optimizers = self.programs.optimizers(self.settings, self.plans).state()
         return kept, variables | optimizers

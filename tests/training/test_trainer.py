@@ -94,6 +94,11 @@ def test_one_epoch_count_and_proof_over_all_phases():
     assert not any("call" in vars(layer) for layer in inventory.layers)
     assert record.test.keys() == {"loss", "accuracy", "macro_f1", "expected_calibration_error"}
     assert [each["name"] for each in record.test_per_class] == ["a", "b", "c"]
+    assert sum(count for *_, count in record.test_details.confusion) == 24
+    head, full = (phase.weight_change for phase in record.phases)
+    assert list(head) == ["stage1", "stage2", "head"]
+    assert head["stage1"] == head["stage2"] == 0.0 < head["head"]
+    assert all(0.0 < change < 10 for change in full.values())
 
 
 def test_a_frozen_weight_changed_in_mid_phase_fails_the_run_and_is_named():
