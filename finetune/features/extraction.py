@@ -104,7 +104,8 @@ def make_missing(
         store: where it goes.
         prefix: returns the part below some cuts.
         sources: the splits.
-        progress: called with (split, rows done, rows in all); a total of 0 is a wait.
+        progress: called with (split, rows done, rows in all), of all splits and views that are to
+            be made; a total of 0 is a wait.
 
     Returns:
         Samples that went through the prefix.
@@ -125,10 +126,17 @@ def make_missing(
     with store.guarded(), store.locked([item.key for item in missing], waiting):
         missing = [item for item in missing if store.open(item.key) is None]
         store.make_room(sum(item.num_bytes for item in missing), [item.key for item in items])
-        for split, view in dict.fromkeys((item.split, item.view) for item in missing):
+        passes = dict.fromkeys((item.split, item.view) for item in missing)
+        total = sum(sources[split].num_examples for split, _ in passes)
+        for split, view in passes:
             group = [item for item in missing if (item.split, item.view) == (split, view)]
             below = prefix(tuple(item.cut for item in group))
-            _extract(group, store, below, sources[split], progress)
+            before = num_extracted
+
+            def passed_on(label: str, done: int, of: int, before: int = before) -> None:
+                progress(label, before + done, total)
+
+            _extract(group, store, below, sources[split], passed_on)
             num_extracted += sources[split].num_examples
     return num_extracted
 

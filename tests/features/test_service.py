@@ -44,6 +44,9 @@ def test_a_second_run_reads_what_the_first_has_stored(tmp_path):
     assert {each.reason for each in again.decisions} == {"on disk already"}
     assert {what for what, _, _ in first.extracted} == {"train", "validation", "test"}
     assert not again.extracted
+    done = [number for _, number, _ in first.extracted]
+    assert done == sorted(done) and done[-1] == 22 + 10 + 6  # one count over all splits
+    assert {total for _, _, total in first.extracted} == {22 + 10 + 6}
 
 
 def changed_weight(inventory):
