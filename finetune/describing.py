@@ -47,6 +47,7 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
             skipped=as_record(dataset.skipped),
             repeated=dict(dataset.repeated),
             ignored=dict(dataset.ignored),
+            multi_label=dataset.multi_label,
         ),
     )
 

@@ -40,7 +40,8 @@ class DatasetRecord:
     """Which data, by fingerprint, and how many samples each split has.
 
     `skipped`: bad samples left out, counted by split, the first 1000 named. `repeated`: samples in
-    two splits. `ignored`: files that are no examples, by suffix.
+    two splits. `ignored`: files that are no examples, by suffix. `multi_label`: whether an example
+    has several labels; accuracy is then of the decisions for and against each.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DatasetRecord:
     skipped: dict[str, Any] = field(default_factory=dict)
     repeated: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
+    multi_label: bool = False
 
 
 @dataclass(frozen=True)
