@@ -48,6 +48,7 @@ def train(
     started: float,
     console: Console,
     workbench: Workbench | None = None,
+    closing: bool = True,
 ) -> RunRecord:
     """Trains and writes the run directory.
 
@@ -58,10 +59,13 @@ def train(
         started: clock time (`time.time`) of the command's start.
         console: where to show the run.
         workbench: of the jobs of a sweep; None for a run alone.
+        closing: whether to say at the end where everything is, and what to try next.
     """
     run, spent = _build_timed(config, console, workbench or Workbench(), started)
     with _damage_named(run):
-        return execute(run, config, directory, overrides, started, console, spent)
+        return execute(
+            run, config, directory, overrides, started, console, spent, closing=closing
+        )
 
 
 def resume(
@@ -120,6 +124,7 @@ def execute(
     console: Console,
     spent: Mapping[str, float],
     earlier: Earlier | None = None,
+    closing: bool = True,
 ) -> RunRecord:
     """Trains what has been built and writes the run directory, which the caller holds.
 
@@ -132,6 +137,7 @@ def execute(
         console: where to show the run.
         spent: seconds since `started` by what they went into, see `RunRecord.seconds`.
         earlier: what an earlier process has come to; None: nothing.
+        closing: whether to say at the end where everything is, and what to try next.
     """
     from finetune.reporting.tensorboard import TensorBoardListener
 
@@ -148,7 +154,11 @@ def execute(
             RecordListener(directory, others),
             TensorBoardListener(directory / "tensorboard"),
             ConsoleListener(
-                console, directory, direct.num_steps, sum(p.epochs for p in run.phases)
+                console,
+                directory,
+                direct.num_steps,
+                [phase.epochs for phase in run.phases],
+                closing=closing,
             ),
         ]
     )

@@ -1,26 +1,26 @@
 """The terminal: phase headers with counts, one progress bar for the run, one line an epoch.
 
-Where output is no terminal there is no bar, only the lines. `NO_COLOR` is honoured by rich.
+Where output is no terminal there is no bar, no escape code, and no line is cut or folded.
+`NO_COLOR` and ``TERM=dumb`` are honoured by rich.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import markup
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from finetune.printable import printable
 from finetune.record import DatasetRecord, MetricRow, PhaseRecord, RunRecord
+from finetune.reporting.bar import RunBar
+from finetune.reporting.closing import next_commands, places
+from finetune.reporting.pace import Pace
 from finetune.reporting.tables import (
     counts_table,
+    epoch_header,
+    epoch_line,
     features_table,
     more_metrics,
     phases_table,
@@ -30,10 +30,15 @@ from finetune.reporting.tables import (
 
 __all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_plan"]
 
+UNFOLDED = 100_000  # columns where output is no terminal
+
 
 def make_console(quiet: bool = False) -> Console:
     """Returns a console on stdout; a quiet one shows nothing."""
-    return Console(highlight=False, soft_wrap=False, quiet=quiet)
+    console = Console(highlight=False, soft_wrap=False, quiet=quiet)
+    if not console.is_terminal and not console.is_jupyter:
+        console.width = UNFOLDED
+    return console
 
 
 def _data(text: object) -> str:
@@ -48,140 +53,174 @@ class ConsoleListener:
         console: where to.
         directory: the run directory, named at the end.
         num_steps: optimizer updates of an epoch.
-        num_epochs: of the whole schedule.
+        epochs: planned of each phase, in order.
+        closing: whether to say at the end where everything is, and what to try next.
     """
 
-    def __init__(self, console: Console, directory: Path, num_steps: int, num_epochs: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        directory: Path,
+        num_steps: int,
+        epochs: Sequence[int],
+        *,
+        closing: bool = True,
+    ) -> None:
         self._console = console
         self._directory = directory
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._num_steps, self._num_epochs = num_steps, num_epochs
-        self._planned_steps = 0
-        self._task: TaskID | None = None
+        self._num_steps, self._epochs, self._closing = num_steps, epochs, closing
+        self._bar: RunBar | None = None
+        self._extracting = self._headed = False  # what has been said in this phase
 
     def run_started(self, record: RunRecord) -> None:
         """Prints backbone, dataset and device; starts the bar."""
-        splits = ", ".join(f"{name} {number}" for name, number in record.dataset.splits.items())
-        device = record.device
-        names = ", ".join(device["names"])
-        self._print(
-            f"[bold]{_data(record.backbone.name)}[/] ({_data(record.backbone.source)}) on "
-            f"[bold]{_data(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
-            f"{splits}; {_data(names)}, {device['precision']}, seed {record.seed}"
-        )
-        if record.backbone.preprocessing:
-            cells = ", ".join(
-                f"{k.replace('_', ' ')} {v}" for k, v in record.backbone.preprocessing.items()
-            )
-            self._print(f"[dim]preprocessing: {_data(cells)}[/]")
-        for line in _left_out(record.dataset):
-            self._print(f"[yellow]{_data(line)}[/]")
-        self._console.print()
-        self._console.print(features_table(record))
+        for line in _head(record):
+            self._print(line)
+        if record.features:
+            self._console.print()
+            self._console.print(features_table(record))
+        pace = Pace(self._num_steps, self._epochs)
         if record.resumed:
-            at = record.resumed[-1]
-            self._print(
-                f"goes on in phase {at['phase'] + 1}, after {at['epoch']} epochs"
-                + (f" and {at['step']} steps" if at["step"] else "")
-            )
-        ended = [phase for phase in record.phases if phase.frozen_proof is not None]
-        self._planned_steps = self._num_steps * sum(phase.epochs_planned for phase in ended)
-        self._progress.start()
-        total = self._num_steps * self._num_epochs
-        self._task = self._progress.add_task("", total=total, rate="")
+            self._print(f"\n{_went_on(record.resumed[-1])}")
+        for phase in record.phases:
+            if phase.frozen_proof is not None:
+                pace.phase_ended(phase)
+        samples = record.dataset.splits.get("train", 0)
+        self._bar = RunBar(self._console, pace, samples / max(self._num_steps, 1))
+        self._bar.start()
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Prints the phase's header and its weight counts (weights / parameters)."""
         self._print(
-            f"\n[bold]phase {phase.index + 1}: {_data(phase.name)}[/]  "
-            f"{_data(phase.policy)}, {phase.epochs_planned} epochs, BatchNorm {phase.batch_norm}"
+            f"\n[bold]phase {phase.index + 1} of {len(self._epochs)}: {_data(phase.name)}[/]  "
+            f"{_data(phase.policy)}, {_plural(phase.epochs_planned, 'epoch')}, "
+            f"BatchNorm {phase.batch_norm}"
         )
         self._console.print(counts_table(phase))
+        self._extracting = self._headed = False
+        if self._bar is not None:
+            self._bar.phase(phase, "starts")
 
     def extracting(self, what: str, done: int, total: int) -> None:
-        """Shows which features are being computed."""
-        if self._task is None or self._progress.disable:
-            return
-        of = f" {done}/{total}" if total else ""
-        self._progress.update(self._task, description=f"features of {printable(what)}{of}", rate="")
+        """Shows how many features are computed; says it once."""
+        if not self._extracting:
+            self._extracting = True
+            of = f"features of {total:,} samples" if total else "features"
+            self._print(f"  computing {of}" if total else f"  {_data(what)}")
+        if self._bar is not None and total:
+            self._bar.rows(done, total)
+        elif self._bar is not None:
+            self._bar.doing(what)
+            self._extracting = False
 
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
     ) -> None:
         """Moves the bar on."""
-        if self._task is None or self._progress.disable:
-            return
-        self._progress.update(
-            self._task,
-            completed=self._planned_steps + phase.epochs_run * num_steps + step + 1,
-            description=f"{printable(phase.name)} epoch {phase.epochs_run + 1}/{phase.epochs_planned}",
-            rate=f"loss {logs.get('loss', float('nan')):.4f}",
-        )
+        if self._bar is not None:
+            self._bar.step(phase, step, num_steps)
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
-        """Prints one line."""
-        cells = "  ".join(
-            f"{row.split} loss {row.loss:.4f} accuracy {row.accuracy:.2%}" for row in rows
-        )
-        seconds = sum(row.seconds for row in rows)
-        self._print(
-            f"  epoch {rows[0].epoch + 1:>3}/{phase.epochs_planned}  {cells}  {seconds:.1f} s"
-        )
+        """Prints one line, under the names of its numbers where it is the first."""
+        if not self._headed:
+            self._headed = True
+            self._print(f"[dim]{epoch_header()}[/]")
+        self._print(epoch_line(phase, rows))
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Prints the proof."""
-        self._planned_steps += self._num_steps * phase.epochs_planned
-        if phase.features.get("cached"):
-            computed = phase.features["samples_extracted"]
-            self._print(
-                f"  read features of {_data(phase.features['cut'])}: {computed} samples computed, "
-                f"{phase.features['seconds']:.1f} s"
-            )
-        proof = phase.frozen_proof
-        if proof is not None:
-            self._print(
-                f"  {proof.weights_checked} weights held still: {proof.weights_changed} changed"
-                + (f"; stopped by {phase.stopped_by}" if phase.stopped_by == "patience" else "")
-            )
+        if self._bar is not None:
+            self._bar.phase_ended(phase, len(record.phases) == len(self._epochs))
+        for line in _ended(phase):
+            self._print(f"  {line}")
 
     def run_ended(self, record: RunRecord) -> None:
-        """Prints the results, and where everything is."""
-        self._progress.stop()
+        """Prints the results; then where everything is, and what to try next, if it closes."""
+        if self._bar is not None:
+            self._bar.stop()
         self._console.print()
         if record.phases:
             self._console.print(results_table(record))
-        where = _data(str(self._directory))
         if record.status == "completed":
-            test = "no test split"
-            if record.test:
-                accuracy, loss = record.test["accuracy"], record.test["loss"]
-                test = f"test accuracy {accuracy:.2%}, loss {loss:.4f}"
-            self._print(
-                f"\n[bold green]{test}[/]; {record.seconds['total']:.1f} s in all, first training "
-                f"step after {record.seconds.get('startup', 0.0):.1f} s"
-            )
-            if record.test:
-                self._print("\n".join(map(_data, more_metrics(record).splitlines())))
-            self._print(f"record  {where}/run.json\nmodel   {where}/model")
-            self._print(f"next    tensorboard --logdir {where}/tensorboard")
+            for line in _results(record):
+                self._print(line)
         else:
-            self._print(f"\n[bold red]{record.status}[/]; what there is: {where}")
-            own = record.backbone.source == "own"
-            self._print(
-                f"go on   {'fit(…, resume=True)' if own else f'python -m finetune resume {where}'}"
-            )
+            seconds = record.seconds.get("total", 0.0)
+            self._print(f"\n[bold red]{record.status}[/] after {seconds:.1f} s")
+        if self._closing:
+            self._close(record)
+
+    def _close(self, record: RunRecord) -> None:
+        self._console.print()
+        for name, path in places(record, self._directory):
+            self._print_whole(f"{name:<11}  {_data(path)}")
+        for label, command in zip(
+            ("next", ""), next_commands(record, self._directory), strict=True
+        ):
+            self._print_whole(f"[bold]{label:<11}[/]  {_data(command)}")
 
     def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, emoji=False)
+        """Prints words, folded between them."""
+        self._console.print(text, emoji=False)
+
+    def _print_whole(self, text: str) -> None:
+        """Prints a line that can be copied: the terminal folds it, not we."""
+        self._console.print(text, emoji=False, soft_wrap=True)
+
+
+def _head(record: RunRecord) -> Iterator[str]:
+    splits = ", ".join(f"{name} {number:,}" for name, number in record.dataset.splits.items())
+    names = Counter(record.device["names"])
+    devices = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in names.items())
+    yield (
+        f"[bold]{_data(record.backbone.name)}[/] ({_data(record.backbone.source)}) on "
+        f"[bold]{_data(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
+        f"{splits}; {_data(devices)}, {record.device['precision']}, seed {record.seed}"
+    )
+    if record.backbone.preprocessing:
+        cells = ", ".join(
+            f"{k.replace('_', ' ')} {v}" for k, v in record.backbone.preprocessing.items()
+        )
+        yield f"[dim]preprocessing: {_data(cells)}[/]"
+    if record.dataset.multi_label:
+        yield "several labels an example: accuracy is the share of yes and no that are right"
+    for line in _left_out(record.dataset):
+        yield f"[yellow]{_data(line)}[/]"
+
+
+def _went_on(at: dict[str, int]) -> str:
+    steps = f" and {_plural(at['step'], 'step')}" if at["step"] else ""
+    return f"goes on in phase {at['phase'] + 1}, after {_plural(at['epoch'], 'epoch')}{steps}"
+
+
+def _ended(phase: PhaseRecord) -> Iterator[str]:
+    features: dict[str, Any] = phase.features
+    if features.get("cached"):
+        yield (
+            f"read features of {_data(features['cut'])}: {features['samples_extracted']:,} samples "
+            f"computed, {features['seconds']:.1f} s"
+        )
+    proof = phase.frozen_proof
+    if proof is not None:
+        early = ""
+        if phase.stopped_by == "patience":
+            early = f"; stopped by patience after {_plural(phase.epochs_run, 'epoch')}"
+        yield f"{proof.weights_checked} weights held still: {proof.weights_changed} changed{early}"
+
+
+def _results(record: RunRecord) -> Iterator[str]:
+    test = "no test split"
+    if record.test:
+        test = f"test accuracy {record.test['accuracy']:.2%}, loss {record.test['loss']:.4f}"
+    yield f"\n[bold green]{test}[/]"
+    if record.test:
+        yield from map(_data, more_metrics(record).splitlines())
+    startup = record.seconds.get("startup", 0.0)
+    yield f"{record.seconds['total']:.1f} s in all, first training step after {startup:.1f} s"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _left_out(dataset: DatasetRecord) -> Iterator[str]:

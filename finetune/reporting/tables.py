@@ -1,19 +1,23 @@
 """Tables of stages, counts and phases, made from records."""
 
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.record import PhaseRecord, RunRecord
+from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.reporting.listing import GAP, Column, Listing, number, plain, text
 
 STATES = ("trainable", "frozen", "untrainable")
 STYLES = {"trainable": "green", "frozen": "blue", "untrainable": "dim"}
-
-
-def _plain(text: object, style: str = "") -> Text:
-    """Returns text that is data: neither markup nor control characters in it are obeyed."""
-    return Text(printable(text), style=style)
+# Of the line of an epoch: the least width of each column, which 80 columns hold.
+_EPOCH = {
+    "epoch": 9,
+    "train loss": 10,
+    "accuracy": 8,
+    "validation loss": 15,
+    "accuracy ": 8,
+    "seconds": 7,
+}
 
 
 def _count(count: dict[str, int], style: str = "") -> Text:
@@ -22,112 +26,118 @@ def _count(count: dict[str, int], style: str = "") -> Text:
     return Text(f"{count['weights']} / {count['parameters']:,}", style=style)
 
 
-def counts_table(phase: PhaseRecord) -> Table:
+def counts_table(phase: PhaseRecord) -> Listing:
     """Returns the weight counts of one phase by stage: weights / parameters in each state."""
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.add_column("stage")
-    table.add_column("rate", justify="right")
-    for state in STATES:
-        table.add_column(state, justify="right")
+    rows = []
     for stage in phase.stages:
         rate = phase.learning_rates.get(stage["name"])
-        table.add_row(
-            _plain(stage["name"]),
-            "–" if rate is None else f"{rate:.2g}",
-            *(_count(stage[state], STYLES[state]) for state in STATES),
-        )
-    table.add_row(
-        _plain("total", "bold"), "", *(_count(phase.weight_counts[s], "bold") for s in STATES)
-    )
-    return table
+        counts = [_count(stage[state], STYLES[state]) for state in STATES]
+        rows.append([stage["name"], "–" if rate is None else f"{rate:.2g}", *counts])
+    totals = [_count(phase.weight_counts[state], "bold") for state in STATES]
+    rows.append([plain("total", "bold"), "", *totals])
+    return Listing([text("stage"), number("rate"), *map(number, STATES)], rows)
 
 
-def plan_table(record: RunRecord) -> Table:
+def plan_table(record: RunRecord) -> Listing:
     """Returns stages × phases: parameters that train of those that could, by stage and phase."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
-    for phase in record.phases:
-        table.add_column(_plain(phase.name), justify="right")
+    rows = []
     for index, stage in enumerate(record.phases[0].stages):
         cells = []
         for phase in record.phases:
             counts = phase.stages[index]
             trains, frozen = counts["trainable"]["parameters"], counts["frozen"]["parameters"]
             if trains and frozen:
-                cells.append(_plain(f"◐ {trains:,}", "yellow"))
+                cells.append(plain(f"◐ {trains:,}", "yellow"))
             elif trains:
-                cells.append(_plain(f"● {trains:,}", "green"))
+                cells.append(plain(f"● {trains:,}", "green"))
             else:
-                cells.append(_plain("○ frozen" if frozen else "–", "blue"))
-        table.add_row(_plain(stage["name"]), *cells)
+                cells.append(plain("○ frozen" if frozen else "–", "blue"))
+        rows.append([stage["name"], *cells])
     for label, state in (("trains", "trainable"), ("frozen", "frozen"), ("untrainable",) * 2):
         counts = [phase.weight_counts[state] for phase in record.phases]
-        table.add_row(_plain(label, "bold"), *(_count(each) for each in counts))
-    return table
+        rows.append([plain(label, "bold"), *map(_count, counts)])
+    return Listing([text("stage"), *(number(phase.name) for phase in record.phases)], rows)
 
 
-def phases_table(record: RunRecord) -> Table:
+def phases_table(record: RunRecord) -> Listing:
     """Returns one line a phase: policy, epochs, rates, BatchNorm."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("phase", "policy", "epochs", "learning rate", "BatchNorm"):
-        table.add_column(column)
+    rows = []
     for phase in record.phases:
         rates = sorted(phase.learning_rates.values())
         shown = f"{rates[-1]:.2g}" + (f" … {rates[0]:.2g}" if rates[0] != rates[-1] else "")
-        table.add_row(
-            _plain(phase.name),
-            _plain(phase.policy),
-            str(phase.epochs_planned),
-            shown,
-            phase.batch_norm,
-        )
-    return table
+        epochs = str(phase.epochs_planned)
+        rows.append([phase.name, phase.policy, epochs, shown, phase.batch_norm])
+    headers = ("phase", "policy", "epochs", "learning rate", "BatchNorm")
+    return Listing([number(each) if each == "epochs" else text(each) for each in headers], rows)
 
 
-def features_table(record: RunRecord) -> Table:
+def features_table(record: RunRecord) -> Listing:
     """Returns one line a phase: the cut, its bytes, what storing saves and costs, and why."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("phase", "cut", "a sample", "in all", "saves", "costs", "stored", "why"):
-        right = column in ("a sample", "in all", "saves", "costs")
-        table.add_column(column, justify="right" if right else "left")
+    rows = []
     for each in record.features:
         seconds = (each.saves_seconds, each.costs_seconds)
-        table.add_row(
-            _plain(each.phase),
-            _plain(each.cut or "–"),
-            _bytes(each.bytes_per_sample),
-            _bytes(each.bytes),
-            *(f"{s:.1f} s" if s > 0 else "–" for s in seconds),
-            _plain("yes", "green") if each.stored else _plain("no", "dim"),
-            _plain(each.reason),
+        rows.append(
+            [
+                each.phase,
+                each.cut or "–",
+                _bytes(each.bytes_per_sample),
+                _bytes(each.bytes),
+                *(f"{s:.1f} s" if s > 0 else "–" for s in seconds),
+                plain("yes", "green") if each.stored else plain("no", "dim"),
+                each.reason,
+            ]
         )
-    return table
+    headers = ("phase", "cut", "a sample", "in all", "saves", "costs", "stored", "why")
+    numbers = ("a sample", "in all", "saves", "costs")
+    return Listing([number(h) if h in numbers else text(h) for h in headers], rows)
 
 
 def _bytes(number: int) -> str:
     return decimal(number) if number else "–"
 
 
-def results_table(record: RunRecord) -> Table:
+def results_table(record: RunRecord) -> Listing:
     """Returns one line a phase: epochs, parameters that trained, validation metrics, proof."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("phase")
-    for column in ("epochs", "trained", "val loss", "val accuracy", "seconds", "held still"):
-        table.add_column(column, justify="right")
+    rows = []
     for phase in record.phases:
         validation = phase.metrics.get("validation", {})
         proof = phase.frozen_proof
-        held = "–" if proof is None else f"{proof.weights_checked}, {proof.weights_changed} changed"
-        table.add_row(
-            _plain(phase.name),
-            str(phase.epochs_run),
-            f"{phase.weight_counts['trainable']['parameters']:,}",
-            f"{validation['loss']:.4f}" if validation else "–",
-            f"{validation['accuracy']:.2%}" if validation else "–",
-            f"{phase.seconds:.1f}",
-            held,
+        early = phase.epochs_run < phase.epochs_planned
+        rows.append(
+            [
+                phase.name,
+                f"{phase.epochs_run}/{phase.epochs_planned}" if early else str(phase.epochs_run),
+                f"{phase.weight_counts['trainable']['parameters']:,}",
+                f"{validation['loss']:.4f}" if validation else "–",
+                f"{validation['accuracy']:.2%}" if validation else "–",
+                f"{phase.seconds:.1f}",
+                "–"
+                if proof is None
+                else f"{proof.weights_checked}, {proof.weights_changed} changed",
+            ]
         )
-    return table
+    headers = ("epochs", "trained", "val loss", "val accuracy", "seconds", "held still")
+    return Listing([Column(plain("phase")), *map(number, headers)], rows)
+
+
+def epoch_header() -> str:
+    """Returns what stands over the lines of `epoch_line`."""
+    return (" " * GAP).join(f"{name.strip():>{width}}" for name, width in _EPOCH.items())
+
+
+def epoch_line(phase: PhaseRecord, rows: list[MetricRow]) -> str:
+    """Returns one line for an epoch, at most 80 characters unless a number is very long.
+
+    Args:
+        phase: of the epoch.
+        rows: of the training and the validation split.
+    """
+    cells = [f"{rows[0].epoch + 1}/{phase.epochs_planned}"]
+    for row in rows:
+        cells += [f"{row.loss:.4f}", f"{row.accuracy:.2%}"]
+    cells.append(f"{sum(row.seconds for row in rows):.1f}")
+    widths = _EPOCH.values()
+    return (" " * GAP).join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def more_metrics(record: RunRecord) -> str:

@@ -75,7 +75,7 @@ def test_a_run_shows_names_as_text(tmp_path, monkeypatch, terminal, name):
     monkeypatch.setattr("tests.reporting.test_reporting.make_record", lambda: record)
     out = io.StringIO()
     console = Console(file=out, width=400, force_terminal=terminal, no_color=True)
-    listener = ConsoleListener(console, tmp_path / name.replace("/", "_").replace("\0", ""), 1, 3)
+    listener = ConsoleListener(console, tmp_path / name.replace("/", "_").replace("\0", ""), 1, [3])
     play(listener)
     listener.extracting(name, 1, 2)
     show_plan(console, record)
