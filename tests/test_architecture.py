@@ -18,10 +18,11 @@ TENSORFLOW_FREE = [
     "printable", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config", "checks",
     "reading", "record", "record_files", "config_source", "composition", "saved_config", "resuming",
     "training/__init__", "training/checkpoints", "catalog", "cli", "commands/arguments", "commands/failures",
-    "commands/libraries", "commands/planning", "commands/resuming", "commands/training",
+    "commands/libraries", "commands/planning", "commands/resuming", "commands/sweeping", "commands/training",
     "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
     "features/__init__", "features/arrays", "features/store",
-    "reporting/console", "reporting/tables", "reporting/tensorboard",
+    "reporting/bar", "reporting/closing", "reporting/console", "reporting/listing", "reporting/pace",
+    "reporting/tables", "reporting/tensorboard",
 ]  # fmt: skip
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets"}
 

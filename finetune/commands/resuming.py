@@ -33,7 +33,9 @@ def resume(arguments: list[str], console: Console) -> int:
             done = f"{printable(directory)} is completed: nothing is left to do"
             console.print(done, markup=False, soft_wrap=True)
             return 0
-        import_runs().resume(config, directory, earlier, allow_changed, STARTED, console)
+        with console.status("loading TensorFlow"):
+            runs = import_runs()
+        runs.resume(config, directory, earlier, allow_changed, STARTED, console)
     return 0
 
 

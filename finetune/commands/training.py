@@ -14,6 +14,7 @@ from rich.console import Console
 from finetune.commands.arguments import split_overrides
 from finetune.commands.failures import block
 from finetune.commands.libraries import import_runs
+from finetune.commands.sweeping import Sweep, num_jobs
 from finetune.errors import ConfigError, FinetuneError
 from finetune.startup import STARTED
 
@@ -24,17 +25,21 @@ def train(arguments: list[str], console: Console) -> int:
     from finetune.run_directory import locked, refuse_occupied
 
     overrides, search, flags = split_overrides(arguments)
-    sweeping = "--multirun" in flags or "-m" in flags
+    sweep: Sweep | None = None
     where = [] if search is None else ["--config-dir", str(search)]
     failures: list[int] = []
     with ExitStack() as held:
-        if sweeping:
+        if "--multirun" in flags or "-m" in flags:
             _refuse_occupied_sweep(overrides, search)
+            total = num_jobs(normalise(overrides)) if search is None else None
+            sweep = Sweep(console, total)
+            held.callback(sweep.show)
         elif not flags:
-            directory = run_directory(compose_config(overrides, search))
+            with console.status("reading the config"):
+                directory = run_directory(compose_config(overrides, search))
             held.enter_context(locked(directory))  # before Hydra writes into it
             refuse_occupied(directory, "hydra.run.dir")
-        _run_hydra([*flags, *where, *normalise(overrides)], _job(failures, sweeping, console))
+        _run_hydra([*flags, *where, *normalise(overrides)], _job(failures, sweep, console))
     if not failures:
         return 0
     return failures[0] if len(set(failures)) == 1 else 1
@@ -50,44 +55,51 @@ def _refuse_occupied_sweep(overrides: list[str], search: Path | None) -> None:
         refuse_occupied(Path(each.partition("=")[2]), "hydra.sweep.dir")
 
 
-def _job(failures: list[int], sweeping: bool, console: Console) -> Callable[..., None]:
-    """Returns the function that Hydra calls for each job; it never raises for a failed job."""
+def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable[..., None]:
+    """Returns the function that Hydra calls for each job; in a sweep a failed one raises nothing."""
     shared: list[Any] = []  # the workbench of a sweep
 
     def forget() -> None:
         for workbench in shared:
             workbench.forget()
 
-    def job(composed) -> None:  # noqa: ANN001 - an OmegaConf node
-        from hydra.core.hydra_config import HydraConfig
-
+    def trained(composed, hydra) -> None:  # noqa: ANN001 - OmegaConf nodes
         from finetune.reading import read
         from finetune.run_directory import locked
         from finetune.saved_config import save_resolved
 
-        hydra = HydraConfig.get()
-        label = f"job {hydra.job.num}: " if sweeping else ""
-        try:
-            config = read(composed)
+        config = read(composed)
+        with console.status("loading TensorFlow"):
             runs = import_runs()
-            if not shared:
-                shared.append(runs.Workbench(keep=sweeping))
-            started = time.time() if sweeping else STARTED
-            directory = Path(hydra.runtime.output_dir)
-            with locked(directory) if sweeping else nullcontext():
-                save_resolved(composed, directory)
-                overrides = list(hydra.overrides.task)
-                runs.train(config, directory, overrides, started, console, shared[0])
-        except FinetuneError as error:
-            forget()
-            print(f"{label}{block(error)}", file=sys.stderr)
-            failures.append(error.exit_code)
-        except Exception:
-            if not sweeping:
-                raise
-            forget()
-            print(label + traceback.format_exc(), file=sys.stderr)
-            failures.append(1)
+        if not shared:
+            shared.append(runs.Workbench(keep=sweep is not None))
+        started = STARTED if sweep is None else time.time()
+        directory = Path(hydra.runtime.output_dir)
+        with nullcontext() if sweep is None else locked(directory):
+            save_resolved(composed, directory)
+            overrides = list(hydra.overrides.task)
+            runs.train(
+                config, directory, overrides, started, console, shared[0], closing=sweep is None
+            )
+
+    def job(composed) -> None:  # noqa: ANN001 - an OmegaConf node
+        from hydra.core.hydra_config import HydraConfig
+
+        hydra = HydraConfig.get()
+        label = "" if sweep is None else f"job {hydra.job.num}: "
+        with nullcontext() if sweep is None else sweep.job(hydra):
+            try:
+                trained(composed, hydra)
+            except FinetuneError as error:
+                forget()
+                print(f"{label}{block(error)}", file=sys.stderr)
+                failures.append(error.exit_code)
+            except Exception:
+                if sweep is None:
+                    raise
+                forget()
+                print(label + traceback.format_exc(), file=sys.stderr)
+                failures.append(1)
 
     return job
 

@@ -256,9 +256,22 @@ def test_a_sweep_runs_on_after_a_failed_job_and_jobs_do_not_leak(tmp_path, runs)
     )  # fmt: skip
     assert result.returncode == 2, result.stderr
     assert "job 0: error" in result.stderr
+    assert "job 1 (2 of 4): experiment=resnet_freeze " in result.stdout
+    assert "sweep: 2 not begun, 2 completed" in result.stdout
+    *_, compare, report = result.stdout.splitlines()
+    assert compare.split() == ["next", *"python -m finetune compare sweep".split()]
+    assert report.split() == "python -m finetune report sweep".split()
     records = {n: record_of(tmp_path / "sweep" / n) for n in ("1", "3")}
     assert all(each["status"] == "completed" for each in records.values())
     assert not (tmp_path / "sweep" / "0" / "model").exists()
     # job 3 is seed 0 after three others in the same process: the same bits as on its own
     assert records["3"]["test"] == record_of(folder / "a")["test"]
     assert digests(tmp_path / "sweep" / "3") == digests(folder / "a")
+
+
+def test_a_quiet_sweep_writes_its_errors_alone(tmp_path):
+    arguments = ["seed=0,1", "backbone.preset=resnet_51_imagenet", "hydra.sweep.dir=sweep"]
+    result = finetune_here("-m", "--quiet", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert [line[:13] for line in result.stderr.splitlines()] == ["job 0: error:", "job 1: error:"]

@@ -1,0 +1,143 @@
+"""What a sweep says of its jobs: a line before each, and their results at its end."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from finetune.printable import printable
+from finetune.record import RunRecord
+from finetune.record_files import read_json
+from finetune.reporting.closing import PROGRAM, near, quoted
+from finetune.reporting.listing import Listing, number, plain, text
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, at its end.
+
+    Args:
+        number: of the job, from 0.
+        overrides: as Hydra applied them.
+        directory: its run directory.
+        record: what its run has written down; None where it has not begun.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    directory: Path
+    record: RunRecord | None
+
+    @property
+    def status(self) -> str:
+        """How it ended."""
+        return "not begun" if self.record is None else self.record.status
+
+
+@dataclass
+class Sweep:
+    """The jobs of a sweep so far.
+
+    Args:
+        console: where to.
+        total: how many jobs there will be; None where that is not known.
+        jobs: those that have ended.
+    """
+
+    console: Console
+    total: int | None = None
+    jobs: list[Job] = field(default_factory=list)
+
+    @contextmanager
+    def job(self, hydra: "HydraConf") -> Iterator[None]:
+        """Prints which job begins, and notes how it has ended.
+
+        Args:
+            hydra: of the job.
+        """
+        overrides, directory = tuple(hydra.overrides.task), Path(hydra.runtime.output_dir)
+        place = "" if self.total is None else f" ({hydra.job.num + 1} of {self.total})"
+        title = f"job {hydra.job.num}{place}: {_words(overrides)}"
+        self.console.print()
+        self.console.print(plain(title, "bold cyan"))
+        self.console.print()
+        try:
+            yield
+        finally:
+            self.jobs.append(Job(hydra.job.num, overrides, directory, _record(directory)))
+
+    def show(self) -> None:
+        """Prints a line for each job that has ended, and how to look at them further."""
+        if not self.jobs:
+            return
+        self.console.print()
+        self.console.print(plain(f"sweep: {self._counts()}", "bold"))
+        self.console.print()
+        self.console.print(jobs_table(self.jobs))
+        self.console.print()
+        where = quoted(self.jobs[0].directory.parent)
+        for label, verb in (("next", "compare"), ("", "report")):
+            line = f"{label:<4}  {PROGRAM} {verb} {where}"
+            self.console.print(plain(line), soft_wrap=True)
+
+    def _counts(self) -> str:
+        states = [job.status for job in self.jobs]
+        return ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
+
+
+def _record(directory: Path) -> RunRecord | None:
+    try:
+        return read_json(directory / "run.json")
+    except FileNotFoundError:
+        return None
+
+
+def num_jobs(overrides: Sequence[str]) -> int | None:
+    """Returns how many jobs Hydra's own sweeper makes of overrides; None where another may."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if any("hydra/sweeper" in each or "hydra.sweeper" in each for each in overrides):
+        return None
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    except HydraException:
+        return None  # it says what is wrong when it is run
+    return len(jobs)
+
+
+def jobs_table(jobs: Sequence[Job]) -> Listing:
+    """Returns one line a job: what is its own, how good it is, how long it took, where it is."""
+    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs[1:]))
+    rows = []
+    for job in jobs:
+        own = [each for each in job.overrides if each not in common]
+        shown = _words(own or job.overrides)
+        rows.append([str(job.number), shown, *_results(job), printable(near(job.directory))])
+    headers = ("validation", "test", "seconds")
+    columns = [number("job"), text("overrides"), text("status"), *map(number, headers)]
+    columns.append(text("directory"))
+    return Listing(columns, rows)
+
+
+def _words(overrides: Iterable[str]) -> str:
+    """Returns overrides without what makes Hydra add a key, which the user need not have typed."""
+    return " ".join(each.lstrip("+") for each in overrides)
+
+
+def _results(job: Job) -> list[str]:
+    record = job.record
+    if record is None:
+        return [job.status, "–", "–", "–"]
+    validation = record.phases[-1].metrics.get("validation", {}) if record.phases else {}
+    accuracies = (validation.get("accuracy"), record.test.get("accuracy"))
+    shown = ["–" if each is None else f"{each:.2%}" for each in accuracies]
+    return [job.status, *shown, f"{record.seconds.get('total', 0.0):.1f}"]

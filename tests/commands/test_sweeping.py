@@ -1,0 +1,73 @@
+"""What a sweep prints of its jobs."""
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from finetune.commands.sweeping import Job, Sweep, jobs_table, num_jobs
+from finetune.record_files import RecordListener
+from tests.test_record import make_record
+
+
+def hydra(number, directory, *overrides):
+    return SimpleNamespace(
+        job=SimpleNamespace(num=number),
+        overrides=SimpleNamespace(task=overrides),
+        runtime=SimpleNamespace(output_dir=str(directory)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["seed=1"], 1),
+        (["seed=1,2,3", "experiment=a,b", "++schedule.phases.head.epochs=1"], 6),
+        (["seed=range(4)"], 4),
+        (["hydra/sweeper=optuna", "seed=1,2"], None),
+        (["seed=1,2", "seed=[1,"], None),  # Hydra says what is wrong
+        (["seed=interval(1,2)"], None),
+    ],
+)
+def test_jobs_are_counted_as_hydra_makes_them(overrides, expected):
+    assert num_jobs(overrides) == expected
+
+
+def test_jobs_are_announced_and_listed_with_what_is_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    sweep = Sweep(Console(file=out, width=100, highlight=False), 2)
+    with sweep.job(hydra(0, tmp_path / "s w/0", "a=[red]", "++seed=0")):
+        record = make_record()
+        record.status = "completed"
+        record.phases[0].metrics["validation"] = {"loss": 1.0, "accuracy": 0.5}
+        RecordListener(tmp_path / "s w/0").run_ended(record)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        sweep.job(hydra(1, tmp_path / "s w/1", "a=[red]", "++seed=1")),
+    ):
+        raise KeyboardInterrupt
+    sweep.show()
+    lines = out.getvalue().splitlines()
+    assert "job 1 (2 of 2): a=[red] seed=1" in lines
+    assert "sweep: 1 completed, 1 not begun" in lines
+    rows = [line.split() for line in lines]
+    assert ["0", "seed=0", "completed", "50.00%", "25.00%", "1.0", "s", "w/0"] in rows
+    assert ["1", "seed=1", "not", "begun", "–", "–", "–", "s", "w/1"] in rows
+    assert lines[-2:] == [
+        "next  python -m finetune compare 's w'", "      python -m finetune report 's w'"
+    ]  # fmt: skip
+
+
+def test_a_sweep_of_which_no_job_began_says_nothing():
+    out = io.StringIO()
+    Sweep(Console(file=out)).show()
+    assert out.getvalue() == ""
+
+
+def test_one_job_alone_shows_all_its_overrides():
+    out = io.StringIO()
+    Console(file=out, width=80).print(jobs_table([Job(0, ("seed=1",), Path("x"), None)]))
+    assert "seed=1" in out.getvalue()
