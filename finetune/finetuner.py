@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 from omegaconf import OmegaConf
 
 from finetune import runs
 from finetune.backbones import saving
 from finetune.backbones.loading import weights_sha256
-from finetune.backbones.own import StageRule, own_stages
+from finetune.backbones.own import StageRule, last_activation, own_stages
 from finetune.building import Built, Origin, Run, make_examples, make_objective, plan_run
 from finetune.composition import compose_config
 from finetune.config import BackboneConfig, Config
@@ -280,7 +279,7 @@ def _objective(model: keras.Model) -> Objective:
             f"Received: {model.name} with {shape}. End it with keras.layers.Dense(classes)."
         )
     kinds = {"softmax": ONE, "sigmoid": SEVERAL}
-    name, where = _last_activation(model)
+    name, where = last_activation(model)
     if name not in ("linear", *kinds):
         raise ConfigError(
             "model must end with logits (a layer without activation), softmax or sigmoid. Received: "
@@ -288,19 +287,6 @@ def _objective(model: keras.Model) -> Objective:
             "'softmax' or 'sigmoid'."
         )
     return Objective(kinds.get(name, ONE), shape[1], name not in kinds)
-
-
-def _last_activation(model: Any) -> tuple[str, str]:
-    """Returns the name of what makes the output, and of the layer or operation that does it."""
-    operation = model.outputs[0]._keras_history.operation
-    if isinstance(operation, keras.Sequential | Functional):
-        return _last_activation(operation)
-    if isinstance(operation, keras.layers.Softmax):
-        return "softmax", operation.name
-    activation = getattr(operation, "activation", None)
-    if activation is not None:
-        return getattr(activation, "__name__", str(activation)), operation.name
-    return type(operation).__name__.lower(), operation.name
 
 
 def _require_writable(model: keras.Model) -> None:

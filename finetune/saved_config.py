@@ -65,13 +65,18 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _no_run(directory: Path) -> str:
-    jobs = sorted(str(path.parent) for path in directory.glob("*/run.json"))
-    hint = "Give what the run was started with as hydra.run.dir."
+    hint = where_to_look(directory)
     if (directory / "run.json").is_file():
         hint = "It is of FineTuner: call its fit with resume=True."
-    elif jobs:
-        hint = f"Give one of its jobs: {', '.join(jobs[:10])}{' …' if len(jobs) > 10 else ''}."
     return f"RUN_DIR must be the directory of a run, which holds {SAVED}. Received: {directory}. {hint}"
+
+
+def where_to_look(directory: Path) -> str:
+    """Says which directory to give in the place of one that holds no run: a sweep holds several."""
+    jobs = sorted(str(path.parent) for path in directory.glob("*/run.json"))
+    if jobs:
+        return f"Give one of its jobs: {', '.join(jobs[:10])}{' …' if len(jobs) > 10 else ''}."
+    return "Give what the run was started with as hydra.run.dir."
 
 
 def save(config: Config, run_directory: Path) -> None:

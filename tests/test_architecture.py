@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 ORDER = [
     "printable", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config", "checks",
     "reading", "record", "record_files", "datasets", "backbones", "freezing", "features", "training", "building",
-    "feeds", "reporting", "config_source", "composition", "saved_config", "catalog", "resuming", "describing", "runs",
-    "own_data", "finetuner", "commands", "cli", "__main__",
+    "feeds", "reporting", "config_source", "composition", "saved_config", "inference", "catalog", "resuming",
+    "describing", "runs", "own_data", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"printable", "errors", "durable", "config", "record", "reporting"}}
 # Whole rooms, or single modules of a room.
@@ -20,7 +20,7 @@ TENSORFLOW_FREE = [
     "reading", "record", "record_files", "reporting", "config_source", "composition", "saved_config", "catalog",
     "resuming", "commands", "cli", "training/__init__", "training/checkpoints", "datasets/__init__",
     "datasets/catalog", "backbones/__init__", "backbones/catalog", "features/__init__", "features/arrays",
-    "features/store",
+    "features/store", "inference/__init__", "inference/completed",
 ]  # fmt: skip
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets"}
 

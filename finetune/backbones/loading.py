@@ -84,6 +84,7 @@ def load(
     image_size: int | Size | None = None,
     sequence_length: int | None = None,
     name: str | None = None,
+    where: str = "backbone.path",
 ) -> LoadedBackbone:
     """Loads a backbone and what turns raw examples into its input.
 
@@ -98,6 +99,7 @@ def load(
         image_size: pixels a side, or (height, width); None is the checkpoint's own. Images only.
         sequence_length: tokens; None is the most the checkpoint is made for. Texts only.
         name: what the record calls the backbone; default the preset's or directory's name.
+        where: what messages call a directory.
 
     Returns:
         The backbone with its weights and preprocessor. A head that the checkpoint has is dropped.
@@ -119,8 +121,8 @@ def load(
         )
     if path is not None:
         directory = Path(path)
-        checkpoint = recognise(directory, "backbone.path", load_weights)
-        origin = _Origin(directory.resolve().name, "directory", checkpoint, "backbone.path")
+        checkpoint = recognise(directory, where, load_weights)
+        origin = _Origin(directory.resolve().name, "directory", checkpoint, where)
     else:
         origin = _from_preset(str(preset), revision, load_weights)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size

@@ -182,3 +182,24 @@ def _by_function(
             "none. Return None for the layers of the head only."
         )
     return tuple(stage for stage in found if stage.weights)
+
+
+def last_activation(model: Any) -> tuple[str, str]:
+    """Returns the name of what makes the output of a model, and of the layer that does it.
+
+    Args:
+        model: functional or sequential, of one output.
+
+    Returns:
+        ``linear``, ``softmax``, ``sigmoid`` or another function, and the name of a layer or
+        operation.
+    """
+    operation = model.outputs[0]._keras_history.operation
+    if isinstance(operation, keras.Sequential | Functional):
+        return last_activation(operation)
+    if isinstance(operation, keras.layers.Softmax):
+        return "softmax", operation.name
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        return getattr(activation, "__name__", str(activation)), operation.name
+    return type(operation).__name__.lower(), operation.name

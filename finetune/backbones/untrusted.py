@@ -15,7 +15,7 @@ _MAX_DEPTH = 50
 # Of all that may be nested in the config of a backbone or tokenizer, only these are objects.
 _HARMLESS = ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy")
 # KerasHub saves these as files beside the config; as an argument each may be a path.
-_ASSETS = ("vocabulary", "merges", "proto")
+ASSETS = ("vocabulary", "merges", "proto")
 # Keras reads up to 4 GiB of what a compressed file only declares; weights hardly compress.
 _H5_FLOOR, _H5_EXPANSION = 64 << 20, 100
 _LARGEST = 10_000_000  # a size; no backbone embeds more tokens
@@ -86,7 +86,7 @@ def check_objects(value: Mapping[str, Any], expected: str, file: Path, where: st
     names += _foreign_objects(list(value.values()))
     config = value.get("config")
     named = config if isinstance(config, dict) else {}
-    names += [f"{key}={named[key]!r}" for key in _ASSETS if named.get(key) is not None]
+    names += [f"{key}={named[key]!r}" for key in ASSETS if named.get(key) is not None]
     if names:
         raise ConfigError(
             f"{where} must hold, in {file.name}, {expected} and no other class. Received: "

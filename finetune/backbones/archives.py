@@ -1,0 +1,139 @@
+"""Reads a ``model.keras`` that somebody else may have written: nothing in it chooses what runs."""
+
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from finetune.backbones.untrusted import ASSETS, check_h5, read_json
+from finetune.errors import ConfigError
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_FLOOR, _EXPANSION = 64 << 20, 100  # bytes; weights hardly compress
+# Functions are looked up among Keras' own by name; the others hold values.
+_PLAIN = ("function", "__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__")
+_PARTS = (
+    keras.Operation,
+    keras.initializers.Initializer,
+    keras.regularizers.Regularizer,
+    keras.constraints.Constraint,
+    keras.DTypePolicy,
+    keras.dtype_policies.DTypePolicyMap,
+)
+_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+
+
+def read_weights(model: keras.Model, archive: Path, where: str) -> None:
+    """Reads the weights of a model that has been built; of the archive nothing else is used.
+
+    Args:
+        model: as the one that was saved; changed in place.
+        archive: a ``.keras`` file.
+        where: the config path or argument that names it, for messages.
+
+    Raises:
+        ConfigError: for no such file, or weights of another model.
+    """
+    with _unpacked(archive, where) as folder:
+        try:
+            model.load_weights(folder / _WEIGHTS)
+        except (ValueError, KeyError, OSError) as error:
+            raise _unusable(archive, where, error) from error
+
+
+def read_model(archive: Path, where: str) -> keras.Model:
+    """Reads a model of Keras' layers, KerasHub's, and others that this process has registered.
+
+    Args:
+        archive: a ``.keras`` file.
+        where: as in `read_weights`.
+
+    Raises:
+        ConfigError: for anything else in it: layers that nobody has registered are named.
+    """
+    with _unpacked(archive, where) as folder:
+        objects = list(_objects(read_json(folder / _CONFIG, where)))
+        unknown = {str(each.get("class_name")): None for each in objects if not _known(each)}
+        if unknown:
+            names = ", ".join(unknown)
+            raise ConfigError(
+                f"{where} must be of layers of Keras, or of others that this process has "
+                f"registered. Received: {names} in {archive}. In Python, import the module that "
+                "registers them (keras.saving.register_keras_serializable), or open a "
+                "keras.saving.custom_object_scope, and call finetune.load(RUN_DIR) then."
+            )
+        try:
+            model: Any = keras.saving.load_model(archive, compile=False, safe_mode=True)
+            return model
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            raise _unusable(archive, where, error) from error
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yields whatever Keras would make an object of; what a model was compiled with is not read."""
+    if isinstance(value, dict):
+        if "class_name" in value or "registered_name" in value:
+            yield value
+        for key, each in value.items():
+            if key != "compile_config":
+                yield from _objects(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _objects(each)
+
+
+def _known(value: dict[str, Any]) -> bool:
+    name, module = value.get("class_name"), str(value.get("module"))
+    config = value.get("config")
+    if isinstance(config, dict) and any(isinstance(config.get(each), str) for each in ASSETS):
+        return False  # the name of a file elsewhere
+    if name == "function":
+        return module in ("builtins", "keras.activations") or _registered(config)
+    if name in _PLAIN:
+        return True
+    if _registered(value.get("registered_name")):
+        return name not in _CODE
+    found = getattr(sys.modules.get(module), str(name), None)
+    return (
+        module.partition(".")[0] == "keras"
+        and name not in _CODE
+        and isinstance(found, type)
+        and issubclass(found, _PARTS)
+    )
+
+
+def _registered(name: Any) -> bool:
+    return isinstance(name, str) and keras.saving.get_registered_object(name) is not None
+
+
+@contextmanager
+def _unpacked(archive: Path, where: str) -> Iterator[Path]:
+    """Gives a folder with config and weights of an archive, once their sizes are what they say."""
+    with tempfile.TemporaryDirectory(prefix="finetune-model-") as made:
+        folder = Path(made)
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                for name in (_CONFIG, _WEIGHTS):
+                    entry = opened.getinfo(name)
+                    if entry.file_size > max(_FLOOR, _EXPANSION * entry.compress_size):
+                        raise ValueError(f"{name} declares {entry.file_size} bytes")
+                    with opened.open(entry) as source, (folder / name).open("wb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+        except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+            raise _unusable(archive, where, error) from error
+        check_h5(folder / _WEIGHTS, where)
+        yield folder
+
+
+def _unusable(archive: Path, where: str, error: BaseException) -> ConfigError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return ConfigError(
+        f"{where} must be a model that Keras has saved whole. Received: {archive} ({said}). Save "
+        "it again, or copy it again from where it was made."
+    )

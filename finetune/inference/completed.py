@@ -1,0 +1,46 @@
+"""Whether a directory holds a completed run whose model is as the run wrote it."""
+
+import os
+from pathlib import Path
+
+from finetune.errors import ConfigError
+from finetune.record import RunRecord
+from finetune.record_files import changed_files, read_json
+from finetune.saved_config import where_to_look
+
+OWN = "own"  # source of the backbone of a run of FineTuner
+MODEL = "model"  # folder of a run directory
+
+
+def read_completed(run_directory: Path) -> RunRecord:
+    """Returns the record of a run that has come to its end, once its model has been checked.
+
+    Args:
+        run_directory: of the run.
+
+    Raises:
+        ConfigError: for a directory of no run or of several, a run that has not come to its end,
+            or a model that is not as the run wrote it, file by file.
+    """
+    if not os.path.isfile(run_directory / "run.json"):  # pathlib's raises where it may not look
+        raise ConfigError(
+            f"RUN_DIR must be the directory of a run, which holds run.json. Received: "
+            f"{run_directory}. {where_to_look(run_directory)}"
+        )
+    record = read_json(run_directory / "run.json")
+    resumed = f"python -m finetune resume {run_directory}"
+    if record.backbone.source == OWN:
+        resumed = "fit(…, resume=True) of its FineTuner"
+    if record.status != "completed":
+        raise ConfigError(
+            f"RUN_DIR must hold a run that is completed. Received: {run_directory}, whose run is "
+            f"{record.status}. Go on with it: {resumed}."
+        )
+    changed = [each for each in changed_files(run_directory, record) if each.startswith(MODEL)]
+    if changed or not record.model_sha256:
+        raise ConfigError(
+            f"RUN_DIR must hold the model as the run wrote it. Received: {run_directory}, where "
+            f"{', '.join(changed) or 'run.json'} is damaged, changed or gone. Write the model anew "
+            f"from the last checkpoint: {resumed}."
+        )
+    return record
