@@ -35,7 +35,7 @@ def read_splits(
     splits = {}
     for name, data in given.items():
         if data is not None:
-            splits[name] = _split(name, data, model, classes)
+            splits[name] = read_split(name, data, model, classes)
         elif name != "test":
             raise ConfigError(
                 f"{name} must be a tuple (inputs, labels) or a tf.data.Dataset of such pairs. "
@@ -51,7 +51,8 @@ def read_splits(
     return splits
 
 
-def _split(name: str, data: Data, model: keras.Model, classes: Sequence[str]) -> Split:
+def read_split(name: str, data: Data, model: keras.Model, classes: Sequence[str]) -> Split:
+    """Reads one split; arguments and errors as those of `read_splits`."""
     if isinstance(data, tf.data.Dataset):
         data = _gathered(name, data)
     if not isinstance(data, tuple) or len(data) != 2:
@@ -60,7 +61,7 @@ def _split(name: str, data: Data, model: keras.Model, classes: Sequence[str]) ->
             f"{name} must be a tuple (inputs, labels) or a tf.data.Dataset of such pairs. "
             f"Received: {what}. Pass {name}=(x, y)."
         )
-    inputs = _inputs(name, data[0], model)
+    inputs = fitting_inputs(name, data[0], model)
     labels = _labels(name, np.asarray(data[1]), classes)
     lengths = {len(each) for each in keras.tree.flatten(inputs)}
     if lengths != {len(labels)} or not len(labels):
@@ -97,10 +98,24 @@ def _gathered(name: str, data: tf.data.Dataset) -> tuple[Any, Any]:
     return whole
 
 
-def _inputs(name: str, given: Any, model: Any) -> Any:
-    """Returns inputs in the structure of the model's, as arrays of fitting shapes."""
+def wanted_inputs(model: Any) -> Any:
+    """Returns the structure of a model's inputs, Keras tensors in it."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
-    wanted: Any = graph._inputs_struct  # type: ignore[union-attr]
+    return graph._inputs_struct  # type: ignore[union-attr]
+
+
+def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
+    """Returns inputs in the structure of the model's, as arrays of fitting shapes.
+
+    Args:
+        name: what messages call them.
+        given: see `Data`.
+        model: functional or sequential.
+
+    Raises:
+        ConfigError: for another structure, shape or kind.
+    """
+    wanted = wanted_inputs(model)
     if isinstance(wanted, Mapping):
         if not isinstance(given, Mapping) or set(given) != set(wanted):
             received = ", ".join(given) if isinstance(given, Mapping) else type(given).__name__

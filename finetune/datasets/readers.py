@@ -104,12 +104,20 @@ class ImageReader:
                 self._encoded[split] = _constant(split.examples)
         pixels = _pixels_of(self._encoded[split], split.ways)
 
-        def decode(row: tf.Tensor) -> tf.Tensor:
-            image = self._resize(pixels(row))
-            image = tf.cast(self._scale(image) if scaled else image, tf.float32)
+        def resized(row: tf.Tensor) -> tf.Tensor:
+            image = tf.cast(self._resize(pixels(row)), tf.float32)
             return tf.ensure_shape(image, self._shape)
 
-        return decode
+        return (lambda row: self.prepared(pixels(row))) if scaled else resized
+
+    def prepared(self, image: tf.Tensor) -> tf.Tensor:
+        """Returns an image as the model takes it, resized and scaled: `image_size` float32.
+
+        Args:
+            image: (height, width, 3), 0..255.
+        """
+        scaled = tf.cast(self._scale(self._resize(image)), tf.float32)
+        return tf.ensure_shape(scaled, self._shape)
 
     def _decoded_once(self, split: Split, scaled: bool) -> tf.Tensor:
         """Returns all images, (n, height, width, 3) float32, decoding them at first use."""
@@ -223,8 +231,7 @@ class TextReader:
                 log.info(
                     "%.1f %% of the texts are cut, or just %d tokens", 100 * share, mask.shape[1]
                 )
-            longest = -(-int(mask.sum(1).max()) // 8) * 8  # the kernels' vectors are that wide
-            tokens = {key: value[:, :longest] for key, value in tokens.items()}
+        tokens = shortened(tokens)
         first = 0
         for split in self._splits:
             rows = slice(first, first + split.num_examples)
@@ -232,6 +239,19 @@ class TextReader:
             first += split.num_examples
         length, seconds = tokens["token_ids"].shape[1], time.perf_counter() - began
         log.info("%d texts tokenized to %d tokens each, %.1f s", len(texts), length, seconds)
+
+
+def shortened(tokens: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leaves out tokens beyond the longest text, where a mask says that nothing looks at them.
+
+    Args:
+        tokens: as a preprocessor makes them: (n, tokens) each.
+    """
+    mask = tokens.get("padding_mask")
+    if mask is None:
+        return tokens
+    longest = -(-int(mask.sum(1).max()) // 8) * 8  # the kernels' vectors are that wide
+    return {key: value[:, :longest] for key, value in tokens.items()}
 
 
 class ArrayReader:
