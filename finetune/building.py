@@ -1,6 +1,5 @@
 """From a checked config to everything a run trains with; jobs of a sweep share what they can."""
 
-import functools
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -64,7 +63,7 @@ class Built:
         origin: of the backbone.
         inventory: of the task model.
         programs: what is compiled for the model, and what it is for.
-        save: writes the trained model to a directory.
+        save: writes the trained model, with the text of its card, to a directory.
     """
 
     device: Device
@@ -73,7 +72,7 @@ class Built:
     origin: Origin
     inventory: Inventory
     programs: Programs
-    save: Callable[[Path], None]
+    save: Callable[[Path, str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,12 +178,8 @@ def _build(config: Config, reused: bool) -> Built:
         ),
         inventory=inventory,
         programs=Programs(inventory, objective, reused),
-        save=functools.partial(
-            saving.save_task,
-            task,
-            labels=labels,
-            preprocessor=loaded.preprocessor,
-            backbone=loaded.backbone,
+        save=lambda directory, card: saving.save_task(
+            task, directory, labels, loaded.preprocessor, loaded.backbone, card
         ),
     )
 

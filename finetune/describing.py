@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from finetune.backbones.catalog import NAMED_BACKBONES
+from finetune.backbones.handles import HUGGING_FACE
+from finetune.backbones.saving import preset_task
 from finetune.building import Run
 from finetune.config import Config
 from finetune.datasets.bad_samples import as_record
+from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.dataset import Dataset
 from finetune.freezing.inventory import HEAD
 from finetune.record import BackboneRecord, DatasetRecord, RunRecord
+from finetune.reporting.model_card import CardFacts
 from finetune.resuming import versions
 
 
@@ -49,6 +54,25 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
             ignored=dict(dataset.ignored),
             multi_label=dataset.multi_label,
         ),
+    )
+
+
+def card_facts(run: Run, config: Config) -> CardFacts:
+    """Returns what the model card says beside the record: licences only where they are known."""
+    preset = config.backbone.preset or ""
+    entry = NAMED_BACKBONES.get(preset) if config.backbone.load_weights else None
+    base = None if entry is None else entry.hub
+    if preset.startswith(HUGGING_FACE):
+        base = preset.removeprefix(HUGGING_FACE)
+    data = BUNDLED_DATASETS.get(config.dataset.name)
+    return CardFacts(
+        kind=run.built.dataset.kind,
+        task=preset_task(run.built.inventory.model),
+        multi_label=run.built.dataset.multi_label,
+        from_logits=run.built.programs.objective.from_logits,
+        weights_licence=None if entry is None else entry.licence,
+        data_licence=None if data is None else data.licence,
+        base_model=base,
     )
 
 

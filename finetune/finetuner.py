@@ -189,7 +189,7 @@ class FineTuner:
             origin=Origin(self.model.name, "own", weights_sha256(self.model)),
             inventory=inventory,
             programs=Programs(inventory, objective),
-            save=lambda directory: saving.save_task(self.model, directory, labels),
+            save=lambda directory, card: saving.save_task(self.model, directory, labels, card=card),
         )
         return plan_run(built, self._config)
 

@@ -16,7 +16,7 @@ from finetune.building import Run, Workbench
 from finetune.config import Config
 from finetune.datasets.previews import illustrated
 from finetune.datasets.readers import require_decodable
-from finetune.describing import describe, identity, split_list
+from finetune.describing import card_facts, describe, identity, split_list
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
@@ -174,7 +174,7 @@ def execute(
         record=record,
         listener=listeners,
         assess=functools.partial(_assess, run, directory),
-        finish=lambda: _finish(run, directory / "model", record),
+        finish=lambda: _finish(run, config, directory / "model", record),
         keeping=Keeping(
             earlier.checkpoints,
             config.runtime.checkpoint_minutes,
@@ -188,8 +188,10 @@ def execute(
     return record
 
 
-def _finish(run: Run, directory: Path, record: RunRecord) -> None:
-    run.built.save(directory)
+def _finish(run: Run, config: Config, directory: Path, record: RunRecord) -> None:
+    from finetune.reporting.model_card import model_card
+
+    run.built.save(directory, model_card(record, card_facts(run, config)))
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     record.model_sha256 = {str(p.relative_to(directory)): file_digest(p) for p in files}
 

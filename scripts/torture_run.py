@@ -84,6 +84,7 @@ def state_of(directory: Path) -> dict[str, object]:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     record = json.loads((directory / "run.json").read_text())
     model = {p.name: _arrays(p) for p in sorted((directory / "model").glob("*.h5"))}
+    model["README.md"] = {"text": (directory / "model" / "README.md").read_bytes()}
     return {"checkpoint": files, "metrics": rows, "record": _timeless(record), "model": model}
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from huggingface_hub import ModelCard
 
 import finetune
 from finetune.backbones.own import own_stages
@@ -91,6 +92,9 @@ def test_a_functional_model_with_a_custom_layer(tmp_path):
     )
     accuracy = np.mean(np.argmax(again.predict(given, verbose=0), 1) == labels)
     assert record.test["accuracy"] == pytest.approx(accuracy)
+    card = ModelCard.load(tmp_path / "run/model/README.md")
+    assert (card.data.library_name, card.data.license) == ("keras", "other")
+    assert "# finetune.FineTuner(model" in card.text
 
 
 def test_a_sequential_model_finds_its_stages(tmp_path, capsys):

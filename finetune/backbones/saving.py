@@ -12,7 +12,7 @@ import keras_hub
 
 from finetune.durable import fresh_directory
 
-LABELS_FILE, MODEL_FILE = "labels.json", "model.keras"
+LABELS_FILE, MODEL_FILE, CARD_FILE = "labels.json", "model.keras", "README.md"
 
 
 def save_task(
@@ -21,8 +21,9 @@ def save_task(
     labels: Mapping[str, Any],
     preprocessor: Any = None,
     backbone: keras.Model | None = None,
+    card: str | None = None,
 ) -> None:
-    """Writes a task model with its label names, whole or not at all.
+    """Writes a task model with its label names and its card, whole or not at all.
 
     A KerasHub classifier becomes a preset: ``from_preset(directory)`` of its class. Any other model
     becomes ``model.keras``; its preprocessor, and the config by which KerasHub knows whose it is,
@@ -38,12 +39,23 @@ def save_task(
         labels: written to ``labels.json``: ``classes`` in the order of the outputs.
         preprocessor: KerasHub's, which makes the inputs of `task`; None where it takes numbers.
         backbone: the KerasHub backbone in `task`, where there is one.
+        card: written to ``README.md``, where a hub looks for it; None: there is none.
     """
     with fresh_directory(directory) as written:
         with _as_new(task):
             _write(task, written, preprocessor, backbone)
-        text = json.dumps(labels, indent=2, ensure_ascii=False)
-        (written / LABELS_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        names = json.dumps(labels, indent=2, ensure_ascii=False) + "\n"
+        for name, text in ((LABELS_FILE, names), (CARD_FILE, card)):
+            if text is not None:
+                (written / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def preset_task(task: keras.Model) -> str | None:
+    """Returns the class of `keras_hub.models` that loads what `save_task` writes; None: Keras."""
+    for name in ("ImageClassifier", "TextClassifier"):
+        if isinstance(task, getattr(keras_hub.models, name)):
+            return name
+    return None
 
 
 def _write(task: Any, directory: Path, preprocessor: Any, backbone: Any) -> None:

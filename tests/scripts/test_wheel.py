@@ -72,6 +72,13 @@ def test_wheel_holds_every_file_of_the_presets(wheel):
     assert missing == []
 
 
+def test_wheel_holds_every_template(wheel):
+    templates = data_files(ROOT / "finetune/reporting/templates")
+    assert "model_card.md" in templates
+    held = zipfile.ZipFile(wheel).namelist()
+    assert [n for n in templates if f"finetune/reporting/templates/{n}" not in held] == []
+
+
 def test_wheel_holds_nothing_else(wheel):
     held = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in held} == {"finetune", "finetune-0.1.0.dist-info"}

@@ -1,0 +1,223 @@
+"""The model card: what `model/README.md` says of a trained model, ready for a hub.
+
+Nothing in it depends on time or place: a run that was resumed writes the same bytes.
+"""
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from finetune.config import PATHS
+from finetune.printable import printable
+from finetune.record import PhaseRecord, RunRecord
+from finetune.reporting.loading_code import loading_code
+from finetune.reporting.markdown import render
+
+UNKNOWN = "to be filled in: not known to the program"
+# As https://huggingface.co/docs/hub/repositories-licenses calls those of the catalog.
+HUB_LICENCES = {"Apache-2.0": "apache-2.0"}
+MOST_CLASSES = 100  # shown; labels.json has all
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+_PIPELINES = {"image": "image-classification", "text": "text-classification"}
+# Type and name, as Hugging Face's model-index has them; others are called as in the record.
+_METRICS = {
+    "accuracy": ("accuracy", "Accuracy"),
+    "macro_f1": ("f1", "Macro F1"),
+    "micro_f1": ("f1", "Micro F1"),
+    "top_5_accuracy": ("accuracy", "Top-5 accuracy"),
+}
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a model card says that is not in the record.
+
+    Args:
+        kind: of the examples: ``image``, ``text`` or ``array``.
+        task: class of `keras_hub.models` that loads the directory; None: ``model.keras``.
+        multi_label: whether an example may have several labels.
+        from_logits: whether the outputs are logits, and no probabilities yet.
+        weights_licence: of the pretrained weights; None: not known.
+        data_licence: of the dataset; None: not known.
+        base_model: what Hugging Face calls the pretrained weights, ``owner/name``; None: not known.
+    """
+
+    kind: str
+    task: str | None
+    multi_label: bool
+    from_logits: bool = True
+    weights_licence: str | None = None
+    data_licence: str | None = None
+    base_model: str | None = None
+
+
+def model_card(record: RunRecord, facts: CardFacts) -> str:
+    """Returns the card of a trained model: YAML front matter for a hub, then Markdown."""
+    config = _without_places(record.config)
+    return render(
+        "model_card.md",
+        record=record,
+        facts=facts,
+        unknown=UNKNOWN,
+        front=Markup(yaml.safe_dump(_front_matter(record, facts), **_YAML)),
+        title=_title(record),
+        summary=_summary(record, facts),
+        contents=_contents(facts),
+        loading=loading_code(facts.kind, facts.task, facts.multi_label, facts.from_logits),
+        test=_finite(record.test),
+        per_class=record.test_per_class if len(record.test_per_class) <= MOST_CLASSES else [],
+        classes=_listed(record.dataset.classes),
+        remarks=list(_remarks(record)),
+        phases=[_phase(each) for each in record.phases],
+        command=_command(record),
+        versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        config=yaml.safe_dump(config, **_YAML),
+    )
+
+
+_YAML: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": math.inf}
+
+
+def _front_matter(record: RunRecord, facts: CardFacts) -> dict[str, Any]:
+    """Returns what a hub reads; see https://huggingface.co/docs/hub/model-cards."""
+    pipeline = _PIPELINES.get(facts.kind)
+    dataset = printable(record.dataset.name)
+    licence = HUB_LICENCES.get(facts.weights_licence or "")
+    metrics = _finite(record.test)
+    front: dict[str, Any] = {"license": licence or "other"}
+    if licence is None:
+        front["license_name"] = "to-be-filled-in"
+    front["library_name"] = "keras" if facts.kind == "array" else "keras-hub"
+    if pipeline is not None:
+        front["pipeline_tag"] = pipeline
+    if facts.base_model is not None:
+        front["base_model"] = facts.base_model
+    front["tags"] = ["keras", "finetune", "transfer-learning"]
+    if facts.multi_label:
+        front["tags"].append("multi-label")
+    if _HUB_NAME.fullmatch(dataset):
+        front["datasets"] = [dataset]
+    if metrics:
+        front["metrics"] = list(dict.fromkeys(_METRICS[n][0] for n in metrics if n in _METRICS))
+        result = {
+            "task": {"type": pipeline or "other"},
+            "dataset": {"type": dataset, "name": dataset, "split": "test"},
+            "metrics": [
+                dict(zip(("type", "name"), _METRICS.get(name, (name, name)), strict=True))
+                | {"value": value}
+                for name, value in metrics.items()
+            ],
+        }
+        front["model-index"] = [{"name": _title(record), "results": [result]}]
+    return front
+
+
+def _title(record: RunRecord) -> str:
+    return printable(f"{record.backbone.name} on {record.dataset.name}")
+
+
+def _summary(record: RunRecord, facts: CardFacts) -> str:
+    examples = {"image": "images", "text": "texts"}.get(facts.kind, "examples")
+    several = ", of which an example may have several" if facts.multi_label else ""
+    phases = "1 phase" if len(record.phases) == 1 else f"{len(record.phases)} phases"
+    total = record.phases[-1].weight_counts["total"] if record.phases else None
+    size = (
+        "" if total is None else f" {total['weights']} weights, {total['parameters']:,} parameters."
+    )
+    if record.backbone.source == "own":
+        begin = f"{record.backbone.name}, a Keras model"
+    elif record.config.get("backbone", {}).get("load_weights", True):
+        begin = f"{record.backbone.name} (pretrained, {record.backbone.source}) under a new head"
+    else:
+        begin = f"The architecture of {record.backbone.name} from random weights, under a head"
+    return (
+        f"{begin}, for {record.dataset.num_classes} classes of {examples}{several}; fine-tuned in "
+        f"{phases} by finetune {record.versions['finetune']}.{size}"
+    )
+
+
+def _contents(facts: CardFacts) -> str:
+    if facts.task is not None:
+        more = ", with tensorflow-text for the tokenizer" if facts.kind == "text" else ""
+        return f"This directory is a KerasHub preset: KerasHub is all that it needs{more}."
+    if facts.kind == "array":
+        return "model.keras is the whole model; layers of your own must be known to Keras."
+    return "model.keras is the whole model; its preprocessing is beside it. KerasHub reads both."
+
+
+def _phase(phase: PhaseRecord) -> dict[str, str]:
+    """Returns the cells of a phase in both tables."""
+    proof, validation = phase.frozen_proof, _finite(phase.metrics.get("validation", {}))
+    cells = {
+        "name": phase.name,
+        "policy": f"{phase.policy}, BatchNorm {phase.batch_norm}",
+        "epochs": f"{phase.epochs_run} of {phase.epochs_planned}",
+        "rates": ", ".join(f"{stage} {rate:g}" for stage, rate in phase.learning_rates.items()),
+        "held": "–" if proof is None else str(proof.weights_checked),
+        "changed": "–" if proof is None else str(proof.weights_changed),
+        "sha256": "–" if proof is None else proof.sha256_after,
+    }
+    for state in ("trainable", "frozen", "untrainable"):
+        cells[state] = _count(phase.weight_counts[state])
+    for key in ("loss", "accuracy"):
+        cells[key] = f"{validation[key]:.4f}" if key in validation else "–"
+    return cells
+
+
+def _count(count: Mapping[str, int]) -> str:
+    return f"{count['weights']:,} / {count['parameters']:,}"
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {key: value for key, value in metrics.items() if math.isfinite(value)}
+
+
+def _listed(classes: list[str]) -> str:
+    more = f", … (labels.json has all {len(classes)})" if len(classes) > MOST_CLASSES else ""
+    return ", ".join(classes[:MOST_CLASSES]) + more
+
+
+def _remarks(record: RunRecord) -> Iterator[str]:
+    """Yields what of the data is not as it should be."""
+    if record.dataset.skipped:
+        counts = record.dataset.skipped["counts"].items()
+        yield f"Left out, because bad: {', '.join(f'{split} {n}' for split, n in counts)}."
+    if record.dataset.repeated:
+        counts = record.dataset.repeated.items()
+        yield f"The same samples in two splits: {', '.join(f'{n} in {both}' for both, n in counts)}."
+
+
+def _command(record: RunRecord) -> str:
+    """Returns what was typed; of paths the last part."""
+    shown = []
+    for each in record.overrides:
+        key, equals, value = each.partition("=")
+        place = key.lstrip("+") in PATHS and equals
+        shown.append(f"{key}={PurePath(value.strip(_QUOTES)).name}" if place else each)
+    if record.backbone.source == "own":
+        return f"# finetune.FineTuner(model, …, overrides={shown}).fit(…)"
+    return shlex.join(["python", "-m", "finetune", *shown])
+
+
+_QUOTES = "'\""
+
+
+def _without_places(config: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Returns a config with the last part of each path."""
+    shown: dict[str, Any] = {}
+    for key, value in config.items():
+        path = f"{where}{key}"
+        if isinstance(value, Mapping):
+            shown[key] = _without_places(value, f"{path}.")
+        elif path in PATHS and value is not None:
+            shown[key] = PurePath(value).name
+        else:
+            shown[key] = value
+    return shown

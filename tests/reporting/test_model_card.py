@@ -1,0 +1,187 @@
+"""The model card is what a hub reads, says nothing that it does not know, and obeys no data."""
+
+import dataclasses
+import math
+import re
+from html import unescape
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+
+from finetune.backbones.catalog import NAMED_BACKBONES
+from finetune.config import Config
+from finetune.printable import printable
+from finetune.record import FrozenProof
+from finetune.reporting.loading_code import loading_code
+from finetune.reporting.markdown import escape, fenced
+from finetune.reporting.model_card import HUB_LICENCES, CardFacts, model_card
+from tests.test_record import COUNTS, make_record
+
+PARSER = MarkdownIt("commonmark", {"html": True}).enable("table")
+FACTS = CardFacts("image", "ImageClassifier", False, True, "Apache-2.0", "CC BY 4.0", "own/er")
+
+
+def record_of(**dataset):
+    """Returns the record of a completed run."""
+    record = make_record()
+    record.config = {"seed": 0, "dataset": {"path": "/home/someone/pets", "batch_size": 8}}
+    record.overrides = ["dataset.path=/home/someone/pets", "+seed=1"]
+    record.versions = {"finetune": "0.1.0", "keras": "3.15.1"}
+    record.dataset = dataclasses.replace(
+        record.dataset, name="pets", splits={"train": 3, "test": 4}, **dataset
+    )
+    record.phases[0].frozen_proof = FrozenProof(7, 0, "abc", "abc")
+    record.test_per_class = [
+        {"name": name, "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 2}
+        for name in record.dataset.classes
+    ]
+    return record
+
+
+def tables_of(text, heading):
+    """Returns the tables below a heading, as Markdown is parsed: rows of cells."""
+    part = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    html = PARSER.render(part)
+    return [
+        [
+            [unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+            for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)
+        ]
+        for table in re.findall(r"<table>(.*?)</table>", html, re.S)
+    ]
+
+
+def test_a_hub_reads_its_front_matter():
+    card = ModelCard(model_card(record_of(), FACTS))
+    data = card.data.to_dict()
+    assert data["license"] == "apache-2.0" and "license_name" not in data
+    assert data["library_name"] == "keras-hub"
+    assert data["pipeline_tag"] == "image-classification"
+    assert data["base_model"] == "own/er"
+    assert data["datasets"] == ["pets"]
+    assert data["metrics"] == ["accuracy"]
+    found = {each.metric_type: each for each in card.data.eval_results}
+    assert found["accuracy"].metric_value == 0.25 and found["loss"].metric_value == 1.0
+    assert found["accuracy"].dataset_name == "pets" and found["accuracy"].dataset_split == "test"
+    assert card.text.strip().startswith("# b on pets")
+
+
+def test_what_is_not_known_is_marked_and_not_guessed():
+    facts = CardFacts("array", None, True)
+    record = record_of()
+    record.test, record.test_per_class = {}, []
+    card = ModelCard(model_card(record, facts))
+    data = card.data.to_dict()
+    assert (data["license"], data["license_name"]) == ("other", "to-be-filled-in")
+    assert data["library_name"] == "keras"
+    assert not {"pipeline_tag", "base_model", "model-index", "metrics"} & data.keys()
+    assert "multi-label" in data["tags"]
+    assert card.text.count("to be filled in") == 5
+    assert "not measured on a test split" in card.text
+
+
+def test_a_metric_that_is_no_number_is_left_out():
+    record = record_of()
+    record.test = {"loss": math.nan, "accuracy": 0.25}
+    card = ModelCard(model_card(record, FACTS))
+    assert [each.metric_type for each in card.data.eval_results] == ["accuracy"]
+    assert "nan" not in card.content
+
+
+def test_it_says_what_trained_what_stood_still_and_how_good_it_is():
+    text = model_card(record_of(), FACTS)
+    (_, phase), (_, proof) = tables_of(text, "Training")
+    assert phase == [
+        "head", "depth(0), BatchNorm inference", "0 of 2", "head 0.1", "1 / 2", "1 / 2", "1 / 2",
+    ]  # fmt: skip
+    assert proof == ["head", "7", "0", "abc", "–", "–"]
+    assert ["a", "0.5000", "1.0000", "0.6667", "2"] in tables_of(text, "Metrics")[1]
+    assert "python -m finetune dataset.path=pets +seed=1" in text
+    assert COUNTS["total"]["parameters"] == 2 and "1 weights, 2 parameters" in text
+
+
+def test_nothing_in_it_depends_on_time_place_or_a_resume():
+    record, other = record_of(), record_of()
+    other.seconds, other.resumed, other.peak_memory_bytes = {"total": 9.0}, [{"phase": 0}], 7
+    other.phases[0].seconds = 8.0
+    other.phases[0].features = {"cached": True, "seconds": 3.0}
+    other.config = {"seed": 0, "dataset": {"path": "/mnt/pets", "batch_size": 8}}
+    other.overrides = ["dataset.path='/mnt/pets'", "+seed=1"]
+    other.device = {"names": ["gpu"], "precision": "float32"}
+    assert model_card(other, FACTS) == model_card(record, FACTS)
+    assert "someone" not in model_card(record, FACTS)
+
+
+HOSTILE = [
+    "a|b", "x\n---\nlicense: mit\n", "<script>alert(1)</script>", "**bold** [l](http://x) `c`",
+    "\x1b[31m", "': {", "- # !!python/object", "$$x$$", "\udcff", "```", "_it_", "naïve – 猫",
+]  # fmt: skip
+
+
+def test_names_are_shown_and_not_obeyed():
+    record = record_of(num_classes=len(HOSTILE), classes=HOSTILE)
+    record.dataset.name = "x: |\n---\n# 'y'"
+    record.backbone.name = "```\n--- {{ 7 * 7 }}"
+    record.phases[0].name = HOSTILE[0]
+    record.config = {"backbone": {"name": "```\n---"}}
+    text = model_card(record, FACTS)
+    card = ModelCard(text)
+    assert card.data.to_dict()["license"] == "apache-2.0"
+    assert card.data.eval_results[0].dataset_name == "x: |\\n---\\n# 'y'"
+    assert card.data.model_name == "```\\n--- {{ 7 * 7 }} on x: |\\n---\\n# 'y'"
+    assert "datasets" not in card.data.to_dict()  # no name that a hub could have
+    shown = [row[0] for row in tables_of(text, "Metrics")[1][1:]]
+    assert shown == [printable(name).strip() for name in HOSTILE]
+    assert {len(row) for table in tables_of(text, "Training") for row in table} == {7, 6}
+    html = PARSER.render(card.text)
+    plain = PARSER.render(ModelCard(model_card(record_of(), FACTS)).text)
+    for each in ("<strong>", "<em>", "<a ", "<h1>", "<h2>", "<pre>", "<code", "<table>", "<li>"):
+        assert html.count(each) == plain.count(each), each
+    assert "<script" not in html and "\x1b" not in html
+    assert "$$" not in card.text  # a formula on a hub
+    text.encode()
+
+
+def test_many_classes_are_counted_and_not_all_named():
+    names = [f"class {number}" for number in range(500)]
+    text = model_card(record_of(num_classes=500, classes=names), FACTS)
+    assert "class 99, … (labels.json has all 500)" in text
+    assert "class 100" not in text
+
+
+def test_samples_in_two_splits_are_named():
+    record = record_of(repeated={"train and test": 2}, skipped={"counts": {"train": 3}})
+    text = model_card(record, FACTS)
+    assert "The same samples in two splits: 2 in train and test." in text
+    assert "Left out, because bad: train 3." in text
+
+
+def test_every_licence_of_the_catalog_has_a_name_on_the_hub():
+    assert NAMED_BACKBONES
+    assert {each.licence for each in NAMED_BACKBONES.values()} <= HUB_LICENCES.keys()
+
+
+def test_the_whole_config_is_in_it():
+    record = record_of()
+    record.config = dataclasses.asdict(Config())
+    record.config["backbone"] = {"path": "/home/someone/model"}
+    text = model_card(record, FACTS)
+    block = text.split("```yaml\n")[1].split("\n```")[0]
+    assert yaml.safe_load(block) == record.config | {"backbone": {"path": "model"}}
+
+
+@pytest.mark.parametrize("task", ["ImageClassifier", None])
+@pytest.mark.parametrize("kind", ["image", "text", "array"])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_code_that_loads_it_is_python(task, kind, multi_label):
+    code = loading_code(kind, task, multi_label, directory='a "b"\\c')
+    compile(code, "card", "exec")
+    assert ("sigmoid" if multi_label else "softmax") in code
+    assert "softmax" not in loading_code(kind, task, False, from_logits=False)
+
+
+def test_a_fence_is_longer_than_any_in_it():
+    assert fenced("a\n````\nb", "sh") == "`````sh\na\n````\nb\n`````"
+    assert escape("_a_b_") == "\\_a_b\\_"
