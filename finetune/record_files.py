@@ -16,6 +16,7 @@ from finetune.errors import ConfigError
 from finetune.record import MetricRow, PhaseRecord, RunRecord
 from finetune.typed_json import build
 
+CARD_FILE = "README.md"  # in model/
 EPOCH_SECONDS = 0.5
 
 
@@ -55,8 +56,12 @@ def read_json(path: Path) -> RunRecord:
 
 
 def changed_files(directory: Path, record: RunRecord) -> list[str]:
-    """Returns the files of a completed run that are not what it wrote, or are gone."""
-    expected = {f"model/{name}": digest for name, digest in record.model_sha256.items()}
+    """Returns the files of a completed run that are not what it wrote, or are gone.
+
+    The model card is none of them: it asks its readers to fill in what the run did not know.
+    """
+    sealed = {name: digest for name, digest in record.model_sha256.items() if name != CARD_FILE}
+    expected = {f"model/{name}": digest for name, digest in sealed.items()}
     expected["metrics.csv"] = record.metrics_sha256
     found = {}
     for name in expected:

@@ -11,7 +11,7 @@ from finetune.record import (
     PhaseRecord,
     RunRecord,
 )
-from finetune.record_files import RecordListener, to_json
+from finetune.record_files import RecordListener, changed_files, file_digest, to_json
 
 COUNTS = {
     state: {"weights": 1, "parameters": 2}
@@ -65,3 +65,17 @@ def test_the_listener_keeps_both_files(tmp_path):
     )
     assert line == f"0,head,0,0,train,0.1,{1 / 3!r},0.5,0.2"
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "completed"
+
+
+def test_a_model_card_that_was_filled_in_is_no_damage(tmp_path):
+    record = make_record()
+    (tmp_path / "model").mkdir()
+    for name in ("README.md", "config.json"):
+        (tmp_path / "model" / name).write_text(name)
+        record.model_sha256[name] = file_digest(tmp_path / "model" / name)
+    (tmp_path / "metrics.csv").write_text("")
+    record.metrics_sha256 = file_digest(tmp_path / "metrics.csv")
+    (tmp_path / "model/README.md").write_text("license: mit")
+    assert changed_files(tmp_path, record) == []
+    (tmp_path / "model/config.json").write_text("{}")
+    assert changed_files(tmp_path, record) == ["model/config.json"]

@@ -11,8 +11,9 @@ import keras
 import keras_hub
 
 from finetune.durable import fresh_directory
+from finetune.record_files import CARD_FILE
 
-LABELS_FILE, MODEL_FILE, CARD_FILE = "labels.json", "model.keras", "README.md"
+LABELS_FILE, MODEL_FILE = "labels.json", "model.keras"
 
 
 def save_task(
