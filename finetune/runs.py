@@ -63,9 +63,7 @@ def train(
     """
     run, spent = _build_timed(config, console, workbench or Workbench(), started)
     with _damage_named(run):
-        return execute(
-            run, config, directory, overrides, started, console, spent, closing=closing
-        )
+        return execute(run, config, directory, overrides, started, console, spent, closing=closing)
 
 
 def resume(

@@ -57,7 +57,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _text(name: str) -> str:
-    return files(__package__).joinpath(TEMPLATES, name).read_text(encoding="utf-8")
+    return files("finetune.reporting").joinpath(TEMPLATES, name).read_text(encoding="utf-8")
 
 
 def _policy(script: str) -> str:
