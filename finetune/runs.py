@@ -30,7 +30,7 @@ from finetune.reporting.console import (
     show_plan,
 )
 from finetune.resuming import Earlier, differences, require_allowed
-from finetune.saved_config import save
+from finetune.saved_config import read_overrides, save
 from finetune.training.bookkeeping import phase_record
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.evaluation import Report, report
@@ -89,7 +89,8 @@ def resume(
     """
     run, spent = _build_timed(config, console, Workbench(), started)
     earlier = require_same(run, config, directory, earlier, allow_changed)
-    overrides = () if earlier.record is None else earlier.record.overrides
+    record = earlier.record
+    overrides = read_overrides(directory) if record is None else record.overrides
     with _damage_named(run):
         return execute(run, config, directory, overrides, started, console, spent, earlier)
 

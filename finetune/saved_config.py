@@ -18,6 +18,7 @@ from finetune.reading import read
 from finetune.strict_yaml import MAX_BYTES, load_strictly
 
 SAVED = Path(".hydra") / "config.yaml"
+OVERRIDES = Path(".hydra") / "overrides.yaml"
 INTERPOLATION = "${"
 
 
@@ -34,9 +35,7 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
     file = Path(run_directory) / SAVED
     if not file.is_file():
         raise ConfigError(_no_run(Path(run_directory)))
-    with file.open("rb") as opened:
-        content = opened.read(MAX_BYTES + 1)
-    saved = load_strictly(content, str(file), aliases=False)
+    saved = _load(file)
     if not isinstance(saved, dict) or not saved:
         raise ConfigError(
             f"{file} must hold the config of a run, a mapping. Received: {type(saved).__name__}. "
@@ -62,6 +61,30 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
         return read(node)
     except ConfigError as error:
         raise ConfigError([f"{file}: {problem}" for problem in error.problems]) from error
+
+
+def read_overrides(run_directory: Path) -> list[str]:
+    """Returns what was typed to start a run; nothing where it was killed before that was saved.
+
+    Raises:
+        ConfigError: for a file that holds anything else.
+    """
+    file = run_directory / OVERRIDES
+    saved = _load(file) if file.is_file() else None
+    if saved is None:
+        return []
+    if not isinstance(saved, list) or not all(isinstance(each, str) for each in saved):
+        raise ConfigError(
+            f"{file} must hold a list of overrides. Received: {type(saved).__name__}. Use the file "
+            "as Hydra wrote it."
+        )
+    return saved
+
+
+def _load(file: Path) -> Any:
+    with file.open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)
+    return load_strictly(content, str(file), aliases=False)
 
 
 def _no_run(directory: Path) -> str:

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf, open_dict
 from finetune.composition import compose_config, config_dir
 from finetune.errors import ConfigError
 from finetune.reading import read
-from finetune.saved_config import SAVED, read_saved, save_resolved
+from finetune.saved_config import SAVED, read_overrides, read_saved, save_resolved
 
 EXPERIMENTS = sorted(path.stem for path in config_dir().glob("experiment/*.yaml"))
 
@@ -133,3 +133,17 @@ def test_a_valid_file_changed_in_one_place_is_refused(tmp_path):
     (tmp_path / SAVED).write_text(OmegaConf.to_yaml(content))
     with pytest.raises(ConfigError, match="Did you mean epochs?"):
         read_saved(tmp_path)
+
+
+def test_what_was_typed_is_read_as_data(tmp_path):
+    assert read_overrides(tmp_path) == []
+    (tmp_path / ".hydra").mkdir()
+    file = tmp_path / ".hydra/overrides.yaml"
+    file.write_text("")
+    assert read_overrides(tmp_path) == []
+    file.write_text("- experiment=resnet_freeze\n- seed=1\n")
+    assert read_overrides(tmp_path) == ["experiment=resnet_freeze", "seed=1"]
+    for wrong in ("a: 1", "- [1]", "!!python/object:os.system {}"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match="overrides"):
+            read_overrides(tmp_path)

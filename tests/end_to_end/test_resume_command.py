@@ -74,7 +74,7 @@ def test_a_run_goes_on_and_is_then_completed(run, capsys):
     assert record["resumed"] == [{"phase": 0, "epoch": 1, "step": 1}]
     assert [phase["epochs_run"] for phase in record["phases"]] == [2, 1]
     assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
-    assert "goes on in phase 1, after 1 epochs and 1 steps" in capsys.readouterr().out
+    assert "goes on in phase 1, after 1 epoch and 1 step" in capsys.readouterr().out
     assert resumed(run) == 0
     assert "is completed" in capsys.readouterr().out
     # A flipped digit in the record of a completed run: it is found, and written anew.
@@ -196,8 +196,10 @@ def test_a_batch_size_that_is_allowed_to_change_begins_the_epoch_anew(run):
 
 def test_a_run_that_never_came_to_a_checkpoint_begins(run):
     shutil.rmtree(run / "checkpoints")
+    typed = record_of(run)["overrides"]
     (run / "run.json").unlink()
     assert resumed(run) == 0
+    assert typed and record_of(run)["overrides"] == typed
     assert record_of(run)["resumed"] == []
     assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
 
