@@ -7,7 +7,7 @@ import re
 import jinja2
 import pytest
 
-from finetune.reporting.templating import _environment, compact, duration, render
+from finetune.reporting.templating import _environment, render
 
 PAGE = """\
 {% extends "base.html" %}{% import "macros.html" as m %}
@@ -51,21 +51,3 @@ def test_a_name_that_is_not_given_is_refused():
 def test_an_unknown_template_is_refused():
     with pytest.raises((jinja2.TemplateNotFound, FileNotFoundError), match="nothing.html"):
         render("nothing.html")
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (999, "999"), (1000, "1 k"), (9949, "9.9 k"), (9951, "10 k"), (999_499, "999 k"),
-     (999_500, "1 M"), (1_227_594, "1.2 M"), (7_241_732_096, "7.2 G")],
-)  # fmt: skip
-def test_counts_are_compact(number, text):
-    assert compact(number) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (0.25, "0.25 s"), (14.24, "14.2 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"),
-     (3599.9, "1 h 0 min"), (59.97, "1 min 0 s")],
-)  # fmt: skip
-def test_durations_are_in_units_that_people_use(seconds, text):
-    assert duration(seconds) == text

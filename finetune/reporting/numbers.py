@@ -1,0 +1,42 @@
+"""Numbers as pages and pictures show them."""
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Returns 1,234 for an integer, digits after the point for others; – for not a number."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "–" if value != value else f"{value:.{digits}f}"
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """Returns 99.25 % for 0.9925; – for not a number."""
+    return "–" if value != value else f"{100 * value:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Returns 0.42 s, 14.2 s, 3 min 20 s or 2 h 5 min."""
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def compact(count: int) -> str:
+    """Returns 1.2 M for 1,227,594: three digits at most, and a letter.
+
+    >>> [compact(each) for each in (0, 128, 2570, 73984, 999_950, 1_227_594, 22_700_000)]
+    ['0', '128', '2.6 k', '74 k', '1 M', '1.2 M', '23 M']
+    """
+    value, letters = float(count), iter(("", " k", " M", " G", " T"))
+    letter = next(letters)
+    while value >= 999.5:
+        value, letter = value / 1000, next(letters)
+    digits = 1 if letter and value < 9.95 else 0
+    return f"{value:.{digits}f}".removesuffix(".0") + letter
+
+
+def size(value: int) -> str:
+    """Returns bytes in units of 1000, as `ls --si` and rich do."""
+    return f"{value} B" if value < 1000 else f"{compact(value)}B"

@@ -1,0 +1,270 @@
+"""Loss, metric and learning rates over the epochs of the whole run, with its phases as bands."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from finetune.record import RunRecord
+from finetune.reporting.palette import light
+from finetune.reporting.plots.canvas import SMALL, WIDTH, axes_at, inches, label, new_figure, widest
+
+LINES = {"train": ("accent", "training"), "validation": ("second", "validation")}
+LOG_FROM = 30.0  # highest over lowest loss from which on a logarithmic scale tells more
+HEIGHTS = (1.35, 1.15, 0.75)  # inches of the three parts
+GAP = 0.14
+
+
+@dataclass(frozen=True)
+class Band:
+    """One phase on the axis of epochs.
+
+    Args:
+        name: of the phase.
+        start: epochs before it, in the run.
+        end: epochs up to its last one.
+        unfreezes: whether stages train in it that did not train in the phase before.
+        rates: (rate, stages), highest first; the stages from the head downwards.
+    """
+
+    name: str
+    start: int
+    end: int
+    unfreezes: bool
+    rates: tuple[tuple[float, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the picture shows; points are (epochs so far, loss, accuracy) by split."""
+
+    points: tuple[tuple[str, tuple[tuple[int, float, float], ...]], ...]
+    bands: tuple[Band, ...]
+    best: tuple[int, float] | None
+    kept: tuple[tuple[int, float], ...]
+
+
+def curves(record: RunRecord) -> Curves | None:
+    """Returns what of a record the picture shows; None before the first epoch.
+
+    `best` is the epoch of the run with the lowest validation loss, `kept` are those whose weights
+    a phase ended with (restore_best).
+    """
+    if not record.history:
+        return None
+    points = {
+        split: tuple(
+            (row.global_epoch + 1, row.loss, row.accuracy)
+            for row in record.history
+            if row.split == split
+        )
+        for split in LINES
+    }
+    losses = {epoch: loss for epoch, loss, _ in points["validation"] if math.isfinite(loss)}
+    best = min(losses.items(), key=lambda each: each[1], default=None)
+    kept = [each.best_epoch + 1 for each in record.phases if each.best_epoch is not None]
+    shown = tuple((epoch, losses[epoch]) for epoch in kept if epoch in losses)
+    return Curves(tuple(points.items()), tuple(_bands(record)), best, shown)
+
+
+def _bands(record: RunRecord) -> Iterator[Band]:
+    before: set[str] | None = None
+    for phase in record.phases:
+        epochs = [row.global_epoch for row in record.history if row.phase == phase.index]
+        trains = {each["name"] for each in phase.stages if each["trainable"]["parameters"]}
+        if epochs:
+            grouped: dict[float, list[str]] = {}
+            for stage, rate in reversed(phase.learning_rates.items()):
+                grouped.setdefault(rate, []).append(stage)
+            rates = tuple(sorted(((r, tuple(s)) for r, s in grouped.items()), reverse=True))
+            fresh = before is not None and bool(trains - before)
+            yield Band(phase.name, min(epochs), max(epochs) + 1, fresh, rates)
+        before = trains
+
+
+def words(shown: Curves) -> str:
+    """Says what the picture shows."""
+    parts = []
+    for split, points in shown.points:
+        if points:
+            _, loss, accuracy = points[-1]
+            parts.append(f"last {LINES[split][1]} loss {loss:.4g}, accuracy {accuracy:.4g}")
+    if shown.best is not None:
+        parts.append(f"lowest validation loss {shown.best[1]:.4g} after epoch {shown.best[0]}")
+    phases = ", ".join(f"{label(b.name)} to epoch {b.end}" for b in shown.bands)
+    return f"Curves over {shown.bands[-1].end} epochs ({phases}): {'; '.join(parts)}."
+
+
+def draw(shown: Curves) -> Figure:
+    """Draws loss, accuracy and rates above each other, over one axis of epochs."""
+    total = shown.bands[-1].end
+    lowest = [label(_names(stages), 16) for _, stages in shown.bands[-1].rates]
+    several = len(lowest) > 1
+    left, right = 0.82, 0.12 + (widest(lowest, SMALL) if several else 0.08)
+    span = WIDTH - left - right
+    names = [label(band.name, 14) for band in shown.bands]
+    steep = any(
+        inches(name, SMALL) > span * (band.end - band.start) / total
+        for name, band in zip(names, shown.bands, strict=True)
+    )
+    head = 0.58 + (0.62 * widest(names, SMALL) if steep else 0.1)
+    height = sum(HEIGHTS) + 2 * GAP + head + 0.45
+    figure = new_figure(WIDTH, height)
+    axes, top = [], head
+    for part in HEIGHTS:
+        bottom = height - top - part
+        axes.append(axes_at(figure, left, bottom, right, top, xlim=(0, total)))
+        top += part + GAP
+    for each in axes:
+        _bands_behind(each, shown.bands)
+    _lines(axes[0], shown, 1)
+    _lines(axes[1], shown, 2)
+    _scale_loss(axes[0], shown)
+    _marks(axes[0], shown)
+    for each, name in zip(axes, ("loss", "accuracy", "rate"), strict=True):
+        each.set_ylabel(name)
+        each.yaxis.set_label_coords(-0.66 / span, 0.5)
+        each.tick_params(which="minor", length=0)
+    axes[1].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
+    axes[1].yaxis.set_major_locator(MaxNLocator(4))
+    _rates(axes[2], shown.bands, lowest if several else [])
+    axes[2].set_xlabel("epochs")
+    for each in axes:
+        each.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    for each in axes[:2]:
+        each.tick_params(labelbottom=False)
+    _phase_names(axes[0], shown.bands, names, steep, span / total)
+    figure.legend(
+        handles=_legend(shown), loc="upper left", ncols=3, bbox_to_anchor=(0, 1),
+        handlelength=1.4, columnspacing=1.0, borderaxespad=0.2, labelspacing=0.25,
+    )  # fmt: skip
+    return figure
+
+
+def _names(stages: Sequence[str]) -> str:
+    return stages[0] if len(stages) == 1 else f"{stages[0]} … {stages[-1]}"
+
+
+def _bands_behind(axes: Axes, bands: Sequence[Band]) -> None:
+    axes.grid(axis="y", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for number, band in enumerate(bands):
+        if number % 2:
+            axes.axvspan(band.start, band.end, facecolor=light("band"), zorder=0, linewidth=0)
+        if band.unfreezes:
+            axes.axvline(band.start, color=light("trainable"), linewidth=1.2, zorder=1.5)
+
+
+def _phase_names(
+    axes: Axes, bands: Sequence[Band], names: Sequence[str], steep: bool, inches_an_epoch: float
+) -> None:
+    """Writes the names above the bands, aslant where one is too long; those too near are left out."""
+    last = -math.inf
+    for name, band in zip(names, bands, strict=True):
+        middle = (band.start + band.end) / 2
+        if (middle - last) * inches_an_epoch < 0.14:
+            continue
+        last = middle
+        turned = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if steep else {}
+        axes.annotate(
+            name, (middle, 1), (0, 3), xycoords=axes.get_xaxis_transform(), fontsize=SMALL,
+            textcoords="offset points", color=light("muted"), **{"ha": "center", **turned},
+        )  # fmt: skip
+
+
+def _lines(axes: Axes, shown: Curves, value: int) -> None:
+    finite = False
+    for split, points in shown.points:
+        epochs, values = [p[0] for p in points], [p[value] for p in points]
+        finite = finite or any(map(math.isfinite, values))
+        role, _ = LINES[split]
+        size = 3.0 if len(points) <= 40 else 0.0
+        dash = "--" if split == "validation" else "-"
+        axes.plot(
+            epochs, values, dash, color=light(role), clip_on=False,
+            marker="o" if size else None, markersize=size,
+        )  # fmt: skip
+    if not finite:
+        axes.set_yticks([])
+        axes.text(
+            0.5, 0.5, "not finite", transform=axes.transAxes, ha="center", va="center",
+            color=light("muted"),
+        )  # fmt: skip
+
+
+def _scale_loss(axes: Axes, shown: Curves) -> None:
+    losses = [p[1] for _, points in shown.points for p in points if math.isfinite(p[1])]
+    if losses and min(losses) > 0 and max(losses) / min(losses) > LOG_FROM:
+        axes.set_yscale("log")
+        _plain_numbers(axes)
+
+
+def _plain_numbers(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(FuncFormatter(_power))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float, _: object) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e4 else f"{value:.0e}".replace("e-0", "e-")
+
+
+def _marks(axes: Axes, shown: Curves) -> None:
+    given = {"linestyle": "none", "clip_on": False, "zorder": 5}
+    for epoch, loss in shown.kept:
+        axes.plot(
+            epoch, loss, marker="D", markersize=6.5, markerfacecolor="none",
+            markeredgecolor=light("ink"), **given,
+        )  # fmt: skip
+    if shown.best is not None:
+        axes.plot(
+            *shown.best, marker="*", markersize=10, color=light("mark"),
+            markeredgecolor=light("surface"), markeredgewidth=0.6, **given,
+        )  # fmt: skip
+
+
+def _rates(axes: Axes, bands: Sequence[Band], lowest: Sequence[str]) -> None:
+    """Draws each rate of each phase; the highest is that of the head."""
+    rates = [rate for band in bands for rate, _ in band.rates]
+    for band in bands:
+        for number, (rate, _) in enumerate(band.rates):
+            axes.plot(
+                (band.start, band.end), (rate, rate), color=light("ink" if number == 0 else "muted"),
+                linewidth=1.8 if number == 0 else 1.1, solid_capstyle="butt",
+            )  # fmt: skip
+    positive = [rate for rate in rates if rate > 0]
+    if positive and len(positive) == len(rates):
+        axes.set_yscale("log")
+        axes.set_ylim(min(positive) / 2, max(positive) * 2)
+        _plain_numbers(axes)
+    at = -math.inf
+    low, high = (math.log(max(each, 1e-30)) for each in axes.get_ylim())
+    for (rate, _), name in reversed(list(zip(bands[-1].rates, lowest, strict=False))):
+        place = (math.log(max(rate, 1e-30)) - low) / (high - low) * HEIGHTS[2]
+        if place - at < 0.11:
+            continue
+        at = place
+        axes.annotate(
+            name, (1, rate), (3, 0), xycoords=axes.get_yaxis_transform(), va="center",
+            textcoords="offset points", fontsize=SMALL, color=light("muted"),
+        )  # fmt: skip
+
+
+def _legend(shown: Curves) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=light(role), label=name, linestyle="--" if "val" in name else "-")
+        for role, name in LINES.values()
+    ]
+    mark: Callable[..., Line2D] = lambda **given: Line2D([], [], linestyle="none", **given)  # noqa: E731
+    if any(band.unfreezes for band in shown.bands):
+        handles.append(Line2D([], [], color=light("trainable"), label="unfreezes", linewidth=1.2))
+    if shown.best is not None:
+        best = "lowest validation loss"
+        handles.append(mark(marker="*", markersize=9, color=light("mark"), label=best))
+    if shown.kept:
+        rim = light("ink")
+        handles.append(mark(marker="D", mfc="none", mec=rim, markersize=6, label="weights kept"))
+    return handles

@@ -1,0 +1,161 @@
+"""The freeze map: what trains, stage by stage and phase by phase, and where features are cut."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from finetune.record import FeatureDecision, PhaseRecord, RunRecord
+from finetune.reporting.numbers import compact
+from finetune.reporting.palette import STATES, light
+from finetune.reporting.plots.canvas import SMALL, label
+from finetune.reporting.plots.stage_grid import CELL, stage_grid
+
+NAMES = {"trainable": "trains", "frozen": "frozen", "untrainable": "untrainable"}
+SLIVER = 0.06  # of a cell: the least that a state is shown with
+ROW = 0.34  # inches
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where features of a phase are taken: so many stages above the input."""
+
+    height: float
+    stored: bool
+
+
+@dataclass(frozen=True)
+class FreezeMap:
+    """What the picture shows.
+
+    Args:
+        stages: names from the input to the head.
+        phases: names in order.
+        parameters: [phase][stage] by state, in the order of `STATES`.
+        cuts: one for each phase; None where there is none.
+    """
+
+    stages: tuple[str, ...]
+    phases: tuple[str, ...]
+    parameters: tuple[tuple[tuple[int, ...], ...], ...]
+    cuts: tuple[Cut | None, ...]
+
+
+def freeze_map(record: RunRecord) -> FreezeMap | None:
+    """Returns what of a record the picture shows; None before the first phase."""
+    if not record.phases:
+        return None
+    stages = tuple(each["name"] for each in record.phases[0].stages)
+    decided = {each.phase: each for each in record.features}
+    return FreezeMap(
+        stages,
+        tuple(each.name for each in record.phases),
+        tuple(_parameters(each) for each in record.phases),
+        tuple(_cut(stages, decided.get(each.name)) for each in record.phases),
+    )
+
+
+def _parameters(phase: PhaseRecord) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(each[s]["parameters"] for s in STATES) for each in phase.stages)
+
+
+def _cut(stages: tuple[str, ...], decision: FeatureDecision | None) -> Cut | None:
+    below = {} if decision is None else decision.below
+    reached = [(i, below[name]) for i, name in enumerate(stages) if below.get(name, 0.0) > 0.0]
+    if decision is None or not reached:
+        return None
+    index, share = reached[-1]
+    return Cut(index + share, decision.stored)
+
+
+def words(shown: FreezeMap) -> str:
+    """Says what the picture shows."""
+    parts = []
+    for phase, cells in zip(shown.phases, shown.parameters, strict=True):
+        trains = [name for name, cell in zip(shown.stages, cells, strict=True) if cell[0]]
+        parts.append(f"in phase {label(phase)} {', '.join(map(label, trains)) or 'nothing'} trains")
+    return f"Freeze map of {len(shown.stages)} stages: {'; '.join(parts)}."
+
+
+def draw(shown: FreezeMap) -> Figure:
+    """Draws stages from the input, at the bottom, to the head; phases from left to right."""
+    figure, axes = stage_grid(shown.stages, shown.phases, ROW, 0.52)
+    for x, (cells, cut) in enumerate(zip(shown.parameters, shown.cuts, strict=True)):
+        for y, cell in enumerate(cells):
+            _cell(axes, x, y, cell, 0.5 if cut is None else _clear_of(cut.height - y))
+        if cut is not None:
+            _line(axes, x, cut)
+    figure.legend(
+        handles=_legend(shown), loc="upper left", ncols=3, bbox_to_anchor=(0, 1),
+        handlelength=1.4, columnspacing=1.0, borderaxespad=0.2, labelspacing=0.25,
+    )  # fmt: skip
+    return figure
+
+
+def _cell(axes: Axes, x: int, y: int, cell: tuple[int, ...], middle: float) -> None:
+    """Draws one stage in one phase, each state as wide as its share; its text at height `middle`."""
+    total, (left, bottom, width, height) = sum(cell), CELL
+    if total == 0:
+        corner = (x + left, y + bottom)
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=light("line")))
+        return
+    shares = [max(number / total, SLIVER) if number else 0.0 for number in cell]
+    at = x + left
+    for state, share in zip(STATES, shares, strict=True):
+        if share == 0.0:
+            continue
+        wide = width * share / sum(shares)
+        box = Rectangle((at, y + bottom), wide, height, **_fill(state))
+        axes.add_patch(box)
+        at += wide
+    trains, frozen, _ = cell
+    text = f"{compact(trains)}\nof {compact(total)}" if trains and frozen else compact(total)
+    if trains and not frozen:
+        text = compact(trains)
+    axes.text(
+        x + 0.5, y + middle, text, ha="center", va="center", fontsize=SMALL,
+        color=light("on-colour"), linespacing=1.0,
+        weight="bold" if trains else "normal",
+    )  # fmt: skip
+
+
+def _clear_of(cut: float) -> float:
+    """Returns where a text stands in a cell of height 1, clear of a cut at such a height."""
+    if not 0.2 < cut < 0.8:
+        return 0.5
+    return cut / 2 if cut >= 0.5 else (1 + cut) / 2
+
+
+def _fill(state: str) -> dict[str, Any]:
+    hatch = "////" if state == "untrainable" else None
+    return {"facecolor": light(state), "edgecolor": light("muted"), "linewidth": 0, "hatch": hatch}
+
+
+def _line(axes: Axes, x: int, cut: Cut) -> None:
+    """Draws a cut with a rim, so that it stands out from cells of every colour."""
+    ends, heights = (x + 0.01, x + 0.99), (cut.height, cut.height)
+    given: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt", "zorder": 4}
+    axes.plot(ends, heights, color=light("surface"), linewidth=4.6, **given)
+    axes.plot(
+        ends, heights, color=light("ink"), linewidth=2.2, **given, linestyle=_dash(cut.stored)
+    )
+
+
+def _dash(stored: bool) -> Any:
+    return "-" if stored else (0, (2.0, 1.2))
+
+
+def _legend(shown: FreezeMap) -> list[Patch | Line2D]:
+    sums = [sum(cell[i] for cells in shown.parameters for cell in cells) for i in range(3)]
+    handles: list[Patch | Line2D] = [
+        Patch(label=NAMES[state], **_fill(state))
+        for state, total in zip(STATES, sums, strict=True) if total
+    ]  # fmt: skip
+    for stored, text in ((True, "cut, features stored"), (False, "cut, not stored")):
+        if any(each is not None and each.stored is stored for each in shown.cuts):
+            given: dict[str, Any] = {"color": light("ink"), "linewidth": 2.2, "label": text}
+            handles.append(Line2D([], [], linestyle=_dash(stored), **given))
+    return handles

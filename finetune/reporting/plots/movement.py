@@ -1,0 +1,108 @@
+"""How far the weights of each stage moved in each phase: exactly 0 where they were held still."""
+
+import math
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from finetune.record import RunRecord
+from finetune.reporting.palette import light
+from finetune.reporting.plots.canvas import SMALL, label
+from finetune.reporting.plots.stage_grid import CELL, stage_grid
+
+ROW = 0.32  # inches
+LEAST = 1e-6  # relative change that is written out
+PALEST, DARK = 0.18, 0.62  # opacity of the smallest change; from which on text is dark
+
+
+@dataclass(frozen=True)
+class Movement:
+    """What the picture shows: [phase][stage] relative change, None where none was noted."""
+
+    stages: tuple[str, ...]
+    phases: tuple[str, ...]
+    changes: tuple[tuple[float | None, ...], ...]
+
+
+def movement(record: RunRecord) -> Movement | None:
+    """Returns what of a record the picture shows; None before the first phase has ended."""
+    ended = [each for each in record.phases if each.weight_change]
+    if not ended:
+        return None
+    stages = tuple(each["name"] for each in ended[0].stages)
+    changes = tuple(tuple(each.weight_change.get(name) for name in stages) for each in ended)
+    return Movement(stages, tuple(each.name for each in ended), changes)
+
+
+def words(shown: Movement) -> str:
+    """Says what the picture shows."""
+    parts = []
+    for phase, changes in zip(shown.phases, shown.changes, strict=True):
+        still = [label(s) for s, c in zip(shown.stages, changes, strict=True) if c == 0.0]
+        parts.append(
+            f"in phase {label(phase)} {', '.join(still) or 'no stage'} did not move at all"
+        )
+    return f"Relative change of weights: {'; '.join(parts)}."
+
+
+def draw(shown: Movement) -> Figure:
+    """Draws stages from the input, at the bottom, to the head; phases from left to right."""
+    figure, axes = stage_grid(shown.stages, shown.phases, ROW, 0.34)
+    found = [_log(change) for row in shown.changes for change in row]
+    logs = [each for each in found if each is not None]
+    for x, row in enumerate(shown.changes):
+        for y, change in enumerate(row):
+            colour, opacity = _fill(change, logs)
+            box = Rectangle((x + CELL[0], y + CELL[1]), *CELL[2:], linewidth=0)
+            box.set(facecolor=colour, alpha=opacity)
+            axes.add_patch(box)
+            dark = opacity >= DARK and colour != light("band")
+            axes.text(
+                x + 0.5, y + 0.5, _text(change), ha="center", va="center", fontsize=SMALL,
+                color=light("on-colour" if dark else "ink"),
+                weight="bold" if change == 0.0 else "normal",
+            )  # fmt: skip
+    handles = [
+        Patch(facecolor=light("trainable"), label="moved, the darker the farther"),
+        Patch(facecolor=light("frozen"), label="0: not one bit"),
+    ]
+    figure.legend(
+        handles=handles, loc="upper left", ncols=2, bbox_to_anchor=(0, 1), borderaxespad=0.2,
+        handlelength=1.4, columnspacing=1.0,
+    )  # fmt: skip
+    return figure
+
+
+def _log(change: float | None) -> float | None:
+    """Returns the power of ten of a change that has one."""
+    if change is None or not math.isfinite(change) or change <= 0.0:
+        return None
+    return math.log10(change)
+
+
+def _fill(change: float | None, logs: list[float]) -> tuple[str, float]:
+    """Returns colour and opacity of a change, on a logarithmic scale."""
+    if change == 0.0:
+        return light("frozen"), 1.0
+    log = _log(change)
+    if log is None:
+        return light("band"), 1.0
+    span = max(logs) - min(logs)
+    share = 1.0 if span == 0.0 else (log - min(logs)) / span
+    return light("trainable"), PALEST + (1 - PALEST) * share
+
+
+def _text(change: float | None) -> str:
+    """Returns 12%, 0.31%, 0.004%; 0 only for what is exactly 0."""
+    if change is None:
+        return "–"
+    if change == 0.0:
+        return "0"
+    if not math.isfinite(change):
+        return "new"  # from all zeros: no ratio
+    if change < LEAST:
+        return f"<{100 * LEAST:.0e}%".replace("e-0", "e-")
+    significant = 2 if change >= 1e-4 else 1  # a cell holds seven characters
+    digits = max(0, significant - 1 - math.floor(math.log10(100 * change)))
+    return f"{100 * change:.{digits}f}%"

@@ -1,0 +1,112 @@
+"""Where the seconds of a run went, and what stored features were expected to save."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from finetune.record import RunRecord
+from finetune.reporting.numbers import duration
+from finetune.reporting.palette import light
+from finetune.reporting.plots.canvas import (
+    SMALL,
+    WIDTH,
+    axes_at,
+    bare,
+    label,
+    new_figure,
+    widest,
+)
+
+PARTS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
+ROW = 0.24  # inches
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the picture shows, in seconds.
+
+    Args:
+        total: of the run so far.
+        parts: (name, seconds) that add up to the total.
+        phases: (name, seconds, forecast of what stored features save).
+    """
+
+    total: float
+    parts: tuple[tuple[str, float], ...]
+    phases: tuple[tuple[str, float, float], ...]
+
+
+def timing(record: RunRecord) -> Timing | None:
+    """Returns what of a record the picture shows; None before any time was noted."""
+    total = record.seconds.get("total", 0.0)
+    if total <= 0.0:
+        return None
+    parts = [(name, record.seconds[name]) for name in PARTS if record.seconds.get(name, 0.0) > 0]
+    rest = total - sum(seconds for _, seconds in parts)
+    if rest > 0.0:
+        parts.append(("the rest", rest))
+    saved = {each.phase: each.saves_seconds for each in record.features if each.stored}
+    phases = tuple((each.name, each.seconds, saved.get(each.name, 0.0)) for each in record.phases)
+    return Timing(total, tuple(parts), phases)
+
+
+def words(shown: Timing) -> str:
+    """Says what the picture shows."""
+    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in shown.parts)
+    saved = sum(each for *_, each in shown.phases)
+    more = f" Forecast of what stored features save: {duration(saved)}." if saved > 0 else ""
+    return f"{duration(shown.total)} in all: {parts}.{more}"
+
+
+def draw(shown: Timing) -> Figure:
+    """Draws a bar for each part of the run, and below one for each phase."""
+    phases = [label(name) for name, *_ in shown.phases]
+    left = widest([*phases, "evaluation"]) + 0.16
+    rows = len(shown.parts) + len(phases)
+    height = ROW * rows + 0.34 + (0.36 if phases else 0.0)
+    figure = new_figure(WIDTH, height)
+    top = 0.28
+    part_axes = axes_at(figure, left, height - top - ROW * len(shown.parts), 0.1, top)
+    part_axes.set_title(
+        f"by part, of {duration(shown.total)}", loc="left", pad=4, color=light("muted")
+    )
+    names, seconds = zip(*shown.parts, strict=True)
+    _bars(part_axes, names, seconds, [0.0] * len(names))
+    if phases:
+        axes = axes_at(figure, left, 0.06, 0.1, height - 0.06 - ROW * len(phases))
+        spared = [each for *_, each in shown.phases]
+        title = "by phase" + (", and what stored features save (forecast)" if any(spared) else "")
+        axes.set_title(title, loc="left", pad=4, color=light("muted"), x=0)
+        _bars(axes, phases, [each for _, each, _ in shown.phases], spared)
+    return figure
+
+
+def _bars(
+    axes: Axes, names: Sequence[str], seconds: Sequence[float], spared: Sequence[float]
+) -> None:
+    """Draws bars from the top; what was spared is hatched, beyond what was spent."""
+    longest = max((a + b for a, b in zip(seconds, spared, strict=True)), default=0.0) or 1.0
+    for y, (spent, saved) in enumerate(zip(seconds, spared, strict=True)):
+        axes.barh(y, spent, height=0.66, color=light("accent"))
+        text = duration(spent)
+        if saved > 0:
+            axes.barh(
+                y, saved, height=0.66, left=spent, facecolor="none", edgecolor=light("good"),
+                hatch="////", linewidth=0.8,
+            )  # fmt: skip
+            text += f", saves {duration(saved)}"
+        axes.annotate(
+            text,
+            (spent + saved, y),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+        )
+    saves = any(each > 0 for each in spared)
+    axes.set(xlim=(0, longest * (1.62 if saves else 1.22)), ylim=(len(names) - 0.5, -0.5))
+    axes.set_xticks([])
+    axes.set_yticks(range(len(names)), names)
+    bare(axes)
