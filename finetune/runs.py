@@ -138,6 +138,7 @@ def execute(
         earlier: what an earlier process has come to; None: nothing.
         closing: whether to say at the end where everything is, and what to try next.
     """
+    from finetune.reporting.report import ReportListener
     from finetune.reporting.tensorboard import TensorBoardListener
 
     record = describe(run, config, overrides)
@@ -148,10 +149,12 @@ def execute(
     others = {"schedule.yaml": yaml.safe_dump(as_config(run.phases), sort_keys=False)}
     if run.built.dataset.splits["train"].sources is not None:
         others["splits.csv"] = split_list(run.built.dataset)
+    recorder = RecordListener(directory, others)
     listeners = Listeners(
         [
-            RecordListener(directory, others),
+            recorder,
             TensorBoardListener(directory / "tensorboard"),
+            ReportListener(directory, recorder.run_ended),
             ConsoleListener(
                 console,
                 directory,

@@ -21,7 +21,7 @@ from finetune.printable import printable
 from finetune.reporting.palette import as_variables, light
 
 WIDTH = 4.6  # inches of a picture that a page of 400 pixels shows whole
-DPI = 200  # of PNG files
+DPI = 160  # of PNG files
 FONT, SMALL = 9.0, 7.5  # points: 12 and 10 pixels where the picture is shown as it is
 LONGEST = 18  # characters of a name
 _CHARACTER = 0.6  # of the font size, of DejaVu Sans on average
@@ -119,7 +119,9 @@ def png(figure: Figure) -> bytes:
     written = io.BytesIO()
     with drawing():
         figure.set_dpi(DPI)
-        FigureCanvasAgg(figure).print_png(written, metadata={"Software": None})
+        FigureCanvasAgg(figure).print_png(
+            written, metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+        )
     return written.getvalue()
 
 

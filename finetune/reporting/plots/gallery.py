@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from finetune.record import RunRecord
@@ -119,9 +120,14 @@ class Drawing:
 
     @property
     def inline(self) -> str:
-        """SVG as part of a page: safe markup, in which all text is escaped."""
+        """SVG as part of a page, in which all text is escaped."""
         width = self.figure.get_size_inches()[0] * 96
         return inline(self.file, self.name, self.words, 0.85 * width if self.wide else 0.0)
+
+    @property
+    def markup(self) -> Markup:
+        """The same, for a template."""
+        return Markup(self.inline)
 
     def png(self) -> bytes:
         """Returns the picture as a PNG file."""

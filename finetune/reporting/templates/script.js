@@ -31,3 +31,18 @@ for (const label of document.querySelectorAll("label.filter")) {
     }
   });
 }
+// What scrolls is reached by keyboard; what does not is no stop on the way.
+const stops = [...document.querySelectorAll(".scroll, pre")];
+const mark = () => {
+  for (const each of stops) {
+    const scrolls = each.scrollWidth > each.clientWidth || each.scrollHeight > each.clientHeight;
+    if (scrolls) each.tabIndex = 0;
+    else each.removeAttribute("tabindex");
+  }
+};
+addEventListener("resize", mark);
+mark();
+// Paper shows all.
+addEventListener("beforeprint", () => {
+  for (const each of document.querySelectorAll("details")) each.open = true;
+});

@@ -1,0 +1,157 @@
+"""The page says what the record says, whatever the run came to, and lets nothing in or out."""
+
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetune.record import FrozenProof
+from finetune.reporting import summary
+from finetune.reporting.page import MOST_THUMBNAIL_BYTES, report_page, thumbnail
+from finetune.reporting.plots import PICTURES, Gallery
+from tests.reporting.runs import make_run
+from tests.reporting.test_hostile_names import NAMES
+
+PNG = b"\x89PNG\r\n\x1a\n rest"
+
+
+def page(record, directory=Path("outputs/run")):
+    return report_page(record, directory, Gallery().drawings(record))
+
+
+def words(text):
+    """The text of a page, on one line, without its style and script."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_a_completed_run_at_a_glance():
+    found = {each.name: each for each in summary.facts(make_run())}
+    assert found["Test accuracy"].value == "90.00 %"
+    assert found["Test accuracy"].details[0] == "of 50 examples, loss 0.3000"
+    assert found["Against"].value == "50.00 %"  # 30 of 30 + 20 + 10
+    assert "linear probe (head): validation 85.00 %, at the end 90.00 %" in found["Against"].details
+    assert found["Took"].value == "20.0 s"
+    assert found["Proof of what was held"].value == "holds"
+    assert "3 to 4 weights held still in 2 phases" in found["Proof of what was held"].details[0]
+    assert found["Stages never trained"].value == "1 of 2"
+    assert found["Stages never trained"].details[0] == "stem"
+    assert summary.notices(make_run()) == []
+
+
+def test_the_page_holds_all_parts():
+    text = page(make_run())
+    shown = words(text)
+    for each in ("resnet_mini on pets", "completed", "3 classes, 2 phases", "dog cat 5 25.0 %",
+                 "cat 90.00 % 80.00 % 85.00 % 30", "pets", "ef" * 32, "train 90 examples",
+                 "ImageClassifier.from_preset(directory)", '"outputs/run/model"',
+                 "python -m finetune experiment=pets 'dataset.path=/data/my pets'",
+                 "label_separator: null", "keras 3.15.1", "float32", "a text of some words",
+                 "dog with 75.0 %; it is cat", "expected calibration error 4.00 %"):  # fmt: skip
+        assert each in shown, each
+    assert [f'id="picture-{name}"' in text for name in PICTURES] == [True] * len(PICTURES)
+    for each in ("Summary", "Pictures", "Test split", "Phases", "Data", "Config"):
+        assert f">{each}</h2>" in text
+    for target in re.findall(r'<a href="#([^"]+)"', text):
+        assert f'id="{target}"' in text
+    assert len(set(re.findall(r' id="([^"]+)"', text))) == len(re.findall(r' id="([^"]+)"', text))
+    assert text.count("<table") == text.count("<caption>") and '<th scope="row">' in text
+    assert (
+        text.count("<svg ") == len(PICTURES) == len(re.findall(r'role="img" aria-label="\w', text))
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "words_of_it"),
+    [("running", "was not at its end"), ("failed", "This run failed after 2 whole phases and 4"),
+     ("interrupted", "This run was interrupted after 2")],
+)  # fmt: skip
+def test_a_run_that_is_not_at_its_end_says_so(status, words_of_it):
+    record = replace(make_run(status), test={}, test_per_class=[], model_sha256={})
+    record.test_details = replace(record.test_details, confusion=[], reliability=[], mistakes=[])
+    shown = words(page(record))
+    assert words_of_it in shown
+    assert "python -m finetune resume outputs/run" in shown
+    assert "There is no saved model yet" in shown
+    assert "Validation accuracy 90.00 % after 4 epochs" in shown
+    assert "Test split" not in shown
+
+
+def test_a_run_that_has_just_begun_has_a_page():
+    record = replace(make_run("running"), phases=[], features=[], test={}, seconds={}, history=[],
+                     test_per_class=[], model_sha256={})  # fmt: skip
+    record.test_details = replace(record.test_details, confusion=[], reliability=[], mistakes=[])
+    shown = words(page(record))
+    assert "Nothing has been measured yet" in shown and "0 phases had ended" in shown
+
+
+def test_a_run_without_a_test_split_says_what_that_means():
+    record = replace(make_run(), test={}, test_per_class=[])
+    assert "There is no test split" in words(page(record))
+    assert summary.most_frequent_share(record) is None
+    names = [each.name for each in summary.facts(record)]
+    assert names[:2] == ["Validation accuracy", "Against"]
+
+
+def test_a_broken_proof_comes_first():
+    record = make_run("failed")
+    record.phases[1].frozen_proof = FrozenProof(3, 1, "a", "b")
+    assert summary.notices(record)[0].startswith("The proof does not hold")
+    assert "BROKEN" in words(page(record))
+
+
+def test_of_several_labels_no_class_is_the_answer_to_all():
+    record = make_run()
+    record.dataset.multi_label = True
+    assert summary.most_frequent_share(record) is None
+    assert summary.facts(record)[0].name == "Test decisions right"
+    assert "keras.ops.sigmoid" in words(page(record))
+
+
+@pytest.mark.parametrize(
+    ("source", "files", "expected"),
+    [("preset", ("task.json", "tokenizer.json"), "keras_hub.models.TextClassifier.from_preset"),
+     ("preset", ("model.keras", "image_converter.json"), "keras_hub.layers.ImageConverter"),
+     ("preset", ("model.keras", "tokenizer.json"), "TextClassifierPreprocessor.from_preset"),
+     ("own", ("model.keras",), "keras.saving.load_model('outputs/run/model/model.keras')")],
+)  # fmt: skip
+def test_the_model_is_loaded_as_it_was_saved(source, files, expected):
+    record = make_run()
+    record.backbone.source = source
+    record.model_sha256 = dict.fromkeys(files, "0")
+    shown = words(page(record))
+    assert expected in shown
+    assert ("of its FineTuner again" in shown) == (source == "own")
+
+
+def test_names_are_text_and_no_markup():
+    record = make_run(classes=list(NAMES))
+    record.phases[0].name = record.backbone.name = "<img src=x onerror=alert(1)>"
+    record.overrides = ["dataset.path=</code><script>alert(1)</script>"]
+    record.config = {"dataset": {"path": "</span><b>"}, "$": "\udcff"}
+    text = page(record)
+    assert text.count("<script>") == 1 and "<img" not in text and "<b>" not in text
+    text.encode()
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
+def test_thumbnails_are_part_of_the_page(tmp_path):
+    (tmp_path / "plots/mistakes").mkdir(parents=True)
+    (tmp_path / "plots/mistakes/1.png").write_bytes(PNG)
+    text = page(make_run(), tmp_path)
+    assert 'src="data:image/png;base64,iVBORw0KGgogcmVzdA==" alt="a/1.png"' in text
+
+
+def test_only_small_pngs_below_the_directory_are_thumbnails(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "outside.png").write_bytes(PNG)
+    (run / "link.png").symlink_to(tmp_path / "outside.png")
+    (run / "large.png").write_bytes(PNG + bytes(MOST_THUMBNAIL_BYTES))
+    (run / "text.png").write_bytes(b"secret")
+    (run / "good.png").write_bytes(PNG)
+    for name in ("../outside.png", "link.png", "large.png", "text.png", "gone.png", "/etc/passwd"):
+        assert thumbnail(run, name) is None, name
+    assert thumbnail(run, "good.png") == PNG
