@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from finetune.durable import write_atomically
 from finetune.errors import ConfigError
@@ -53,6 +53,61 @@ def read_json(path: Path) -> RunRecord:
             f"{path} must be as a run wrote it. Received: {error}. Write it anew from the run's "
             f"checkpoint: python -m finetune resume {path.parent}."
         ) from error
+
+
+def read_csv(path: Path) -> list[MetricRow]:
+    """Reads a metrics.csv, every value of its type; what is lacking is not guessed.
+
+    Raises:
+        ConfigError: naming the first line that a run would not have written.
+        FileNotFoundError: for no file.
+    """
+    names = list(MetricRow.__dataclass_fields__)
+    kinds = get_type_hints(MetricRow)
+    number = 1
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            if next(lines, None) != names:
+                raise ValueError(f"columns other than {','.join(names)}")
+            rows = []
+            for values in lines:
+                number = lines.line_num
+                pairs = zip(names, values, strict=True)
+                rows.append(MetricRow(**{name: kinds[name](value) for name, value in pairs}))
+        return rows
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(
+            f"{path} must be as a run wrote it. Received: {error}, in line {number}. Write it anew "
+            f"from the run's checkpoint: python -m finetune resume {path.parent}."
+        ) from error
+
+
+def read_record(directory: Path) -> RunRecord:
+    """Reads run.json and metrics.csv of a run, however far it has come.
+
+    While a run goes on, metrics.csv may be an epoch ahead.
+
+    Raises:
+        ConfigError: for one that is damaged, or a metrics.csv that is gone.
+        FileNotFoundError: for a directory without run.json.
+    """
+    record = read_json(directory / "run.json")
+    path = directory / "metrics.csv"
+    try:
+        record.history = read_csv(path)
+        as_written = file_digest(path) == record.metrics_sha256
+    except FileNotFoundError:
+        as_written = not record.metrics_sha256
+    if not as_written and (record.status == "completed" or not record.history):
+        raise ConfigError(
+            f"{path} must be as the run wrote it. Received: "
+            f"{'other rows' if record.history else 'no file'}. Write it anew from the run's "
+            f"checkpoint: python -m finetune resume {directory}."
+        )
+    return record
 
 
 def changed_files(directory: Path, record: RunRecord) -> list[str]:
