@@ -14,6 +14,7 @@ from rich.console import Console
 from finetune import __version__
 from finetune.commands.failures import block
 from finetune.commands.planning import check, inspect
+from finetune.commands.reporting import report
 from finetune.commands.resuming import resume
 from finetune.commands.training import train
 from finetune.durable import storage_error
@@ -34,8 +35,10 @@ verbs
             -m, --multirun   one job for each combination of a=1,2 b=x,y
   check     compose, validate, build, and run one real step of each phase; trains nothing
   inspect   show stages, freeze plan and weight counts of every phase; trains nothing
+            --picture FILE   also draw the freeze map: .png or .svg
   resume    RUN_DIR: go on where a run stopped, exactly
             --allow-changed [OVERRIDES…]   also with another config, dataset, backbone or library
+  report    RUN_DIR: write report.html and plots/ anew, of a run however far it has come
   catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
             features --clear   empty the store of features
 
@@ -118,5 +121,6 @@ VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "check": check,
     "inspect": inspect,
     "resume": resume,
+    "report": report,
     "catalog": _catalog,
 }
