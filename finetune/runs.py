@@ -242,14 +242,18 @@ def try_out(run: Run, config: Config, console: Console) -> None:
     show_check(console, record)
 
 
-def inspect(config: Config, console: Console) -> None:
-    """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
+def inspect(config: Config, console: Console) -> RunRecord:
+    """Shows stages, plan and weight counts of every phase; trains and writes nothing.
+
+    Returns:
+        What it has shown: a record with phases that are counted and have not run.
+    """
     run = _build_aloud(config, console, Workbench())
     with _damage_named(run):
-        show(run, config, console)
+        return show(run, config, console)
 
 
-def show(run: Run, config: Config, console: Console) -> None:
+def show(run: Run, config: Config, console: Console) -> RunRecord:
     """Shows what has been built, as `inspect` does."""
     counts: list[WeightCounts] = []
     try:
@@ -265,6 +269,7 @@ def show(run: Run, config: Config, console: Console) -> None:
         for index, (phase, each, plan) in enumerate(zip(run.phases, counts, run.plans, strict=True))
     ]
     show_plan(console, record)
+    return record
 
 
 def _build_timed(

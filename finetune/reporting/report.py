@@ -42,6 +42,23 @@ def write_report(record: RunRecord, directory: Path) -> list[Path]:
     return [_write_page(record, directory, gallery), *pictures]
 
 
+def write_picture(record: RunRecord, name: str, path: Path) -> None:
+    """Writes one picture.
+
+    Args:
+        record: which has something for it.
+        name: of the picture, a key of `finetune.reporting.plots.PICTURES`.
+        path: of the file, ``.png`` or ``.svg``.
+
+    Raises:
+        StorageError: for a place that cannot be written.
+    """
+    from finetune.reporting.plots import Gallery
+
+    (drawing,) = Gallery().drawings(record, [name])
+    write_atomically(path, drawing.png() if path.suffix == ".png" else drawing.file)
+
+
 def _write_page(record: RunRecord, directory: Path, gallery: "Gallery") -> Path:
     from finetune.reporting.page import FILE, report_page
 
