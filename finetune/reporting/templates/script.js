@@ -22,12 +22,11 @@ for (const label of document.querySelectorAll("label.filter")) {
   label.hidden = false;
   label.querySelector("input").addEventListener("input", (event) => {
     const wanted = event.target.value.trim().toLowerCase();
-    let under = Infinity;
+    let under = 0; // the indent of the last line that is shown, from below
     for (const line of lines.toReversed()) {
       const found = line.textContent.toLowerCase().includes(wanted);
       line.hidden = !found && indent(line) >= under;
-      if (found) under = indent(line);
-      else if (!line.hidden) under = indent(line);
+      if (!line.hidden) under = indent(line);
     }
   });
 }
