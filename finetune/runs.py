@@ -136,7 +136,8 @@ def execute(
         console: where to show the run.
         spent: seconds since `started` by what they went into, see `RunRecord.seconds`.
         earlier: what an earlier process has come to; None: nothing.
-        closing: whether to say at the end where everything is, and what to try next.
+        closing: whether to say at the end where everything is, and what to try next; and whether
+            to write pictures as files, beside those in the page. A job of a sweep does neither.
     """
     from finetune.reporting.report import ReportListener
     from finetune.reporting.tensorboard import TensorBoardListener
@@ -154,7 +155,7 @@ def execute(
         [
             recorder,
             TensorBoardListener(directory / "tensorboard"),
-            ReportListener(directory, recorder.run_ended),
+            ReportListener(directory, recorder.run_ended, pictures=closing),
             ConsoleListener(
                 console,
                 directory,

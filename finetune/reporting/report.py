@@ -88,10 +88,15 @@ class ReportListener:
     Args:
         directory: the run directory.
         keep: writes the record down once more, with what the last page took.
+        pictures: whether to write the files in ``plots/`` too, which take as long as the page; a
+            job of a sweep leaves them to `report`.
     """
 
-    def __init__(self, directory: Path, keep: Callable[[RunRecord], object]) -> None:
+    def __init__(
+        self, directory: Path, keep: Callable[[RunRecord], object], pictures: bool = True
+    ) -> None:
         self._directory = directory
+        self._wanted = pictures
         self._keep = keep
         self._gallery: Gallery | None = None
         self._cost, self._ended = FIRST_COST, time.monotonic()
@@ -123,7 +128,10 @@ class ReportListener:
     def run_ended(self, record: RunRecord) -> None:
         """Writes the pictures, then the page, which knows what they took, then the record."""
         before = record.seconds.get("reporting", 0.0)
-        self._spend(record, self._pictures)
+        if self._wanted:
+            self._spend(record, self._pictures)
+        else:
+            self._spend(record, self._draw)
         self._count(record, before)
         before = record.seconds["reporting"]
         self._spend(record, self._page)
@@ -148,6 +156,9 @@ class ReportListener:
 
     def _page(self, record: RunRecord) -> None:
         _write_page(record, self._directory, self._drawn())
+
+    def _draw(self, record: RunRecord) -> None:
+        self._drawn().drawings(record)
 
     def _pictures(self, record: RunRecord) -> None:
         _write_pictures(record, self._directory, self._drawn())

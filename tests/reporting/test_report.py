@@ -58,6 +58,12 @@ def test_a_page_at_a_phases_end_comes_without_files_of_pictures(tmp_path, listen
     assert "was not at its end" in (tmp_path / "report.html").read_text()
 
 
+def test_a_job_of_a_sweep_writes_its_page_alone(tmp_path, kept):
+    ReportListener(tmp_path, kept.append, pictures=False).run_ended(make_run())
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+    assert len(kept) == 1
+
+
 def test_what_fails_is_logged_and_ends_nothing(tmp_path, listener, kept, caplog):
     record = make_run()
     (tmp_path / "plots").write_text("in the way")

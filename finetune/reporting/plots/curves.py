@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from finetune.record import RunRecord
 from finetune.reporting.palette import light
@@ -128,7 +128,6 @@ def draw(shown: Curves) -> Figure:
     for each, name in zip(axes, ("loss", "accuracy", "rate"), strict=True):
         each.set_ylabel(name)
         each.yaxis.set_label_coords(-0.66 / span, 0.5)
-        each.tick_params(which="minor", length=0)
     axes[1].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
     axes[1].yaxis.set_major_locator(MaxNLocator(4))
     _rates(axes[2], shown.bands, lowest if several else [])
@@ -205,7 +204,7 @@ def _scale_loss(axes: Axes, shown: Curves) -> None:
 
 def _plain_numbers(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(_power))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())  # each tick takes time
 
 
 def _power(value: float, _: object) -> str:
