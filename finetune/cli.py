@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from finetune import __version__
+from finetune.commands.comparing import compare_runs
 from finetune.commands.failures import block
 from finetune.commands.planning import check, inspect
 from finetune.commands.reporting import report
@@ -39,6 +40,8 @@ verbs
   resume    RUN_DIR: go on where a run stopped, exactly
             --allow-changed [OVERRIDES…]   also with another config, dataset, backbone or library
   report    RUN_DIR: write report.html and plots/ anew, of a run however far it has come
+  compare   RUN_DIR…: runs side by side; a SWEEP_DIR stands for all runs below it
+            --format table|json|csv|html   --output FILE   --sort KEY, e.g. test.accuracy
   catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
             features --clear   empty the store of features
 
@@ -122,5 +125,6 @@ VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "inspect": inspect,
     "resume": resume,
     "report": report,
+    "compare": compare_runs,
     "catalog": _catalog,
 }

@@ -1,0 +1,185 @@
+"""`compare`: runs side by side, from what they wrote down; no TensorFlow."""
+
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from finetune.commands.failures import block
+from finetune.durable import write_atomically
+from finetune.errors import ConfigError, unknown_name
+from finetune.printable import printable
+from finetune.record_files import read_json, read_record
+from finetune.reporting.closing import near
+from finetune.reporting.comparison import Comparison, Run, compare
+from finetune.reporting.comparison_texts import tables, to_csv, to_json
+from finetune.reporting.console import UNFOLDED, make_console
+
+FORMATS = ("table", "json", "csv", "html")
+OPTIONS = ("--format", "--output", "--sort")
+RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    directories: tuple[Path, ...]
+    format: str = "table"
+    output: Path | None = None
+    sort: str | None = None
+
+
+def compare_runs(arguments: list[str], console: Console) -> int:
+    """Compares the runs in the directories that are given, and all runs below them."""
+    request = _request(arguments)
+    runs, problems = read_runs(request.directories)
+    for each in problems:
+        print(block(ConfigError(each)), file=sys.stderr)
+    if not runs:
+        raise ConfigError(
+            f"RUN_DIR must be a directory with a run that can be read. Received: "
+            f"{', '.join(map(str, request.directories))}. Give one with a {RECORD} in it, or below."
+        )
+    compared = compare(runs, request.sort)
+    if request.output is None:
+        _show(compared, request.format, problems)
+        return 0
+    text = _text(compared, request.format, problems)
+    write_atomically(request.output, text)
+    written = f"{len(runs)} runs compared in {printable(near(request.output))}"
+    console.print(written, markup=False, soft_wrap=True)
+    return 0
+
+
+def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Reads runs; a directory without one of its own stands for all that are below it.
+
+    Args:
+        directories: as they are given.
+
+    Returns:
+        The runs in their order, those below a directory in natural order, and what could not be
+        read, one line each.
+
+    Raises:
+        ConfigError: for what is no directory.
+    """
+    missing = [str(each) for each in directories if not each.is_dir()]
+    if missing:
+        raise ConfigError(
+            f"RUN_DIR must be the directory of a run, or one with runs below it. Received: "
+            f"{', '.join(missing)}. Give what was printed as its record, without {RECORD}."
+        )
+    runs: list[Run] = []
+    problems: list[str] = []
+    for given in directories:
+        found = list(_runs_below(given))
+        if not found:
+            problems.append(
+                f"{given} must hold a run, or runs below it. Received: no {RECORD}. "
+                "Give the directory of a run, or of a sweep."
+            )
+        for each in found:
+            try:
+                runs.append(_read(each, problems))
+            except ConfigError as error:
+                problems += error.problems
+    return runs, problems
+
+
+def _runs_below(directory: Path) -> Iterator[Path]:
+    if (directory / RECORD).is_file():
+        yield directory
+        return
+    found = [each.parent for each in directory.rglob(RECORD)]
+    shown = [each for each in found if not _hidden(each.relative_to(directory))]
+    yield from sorted(shown, key=_natural)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Returns what sorts 9 before 10."""
+    pieces = re.findall(r"\d+|\D+", str(path))
+    return [(0, int(each), "") if each.isdecimal() else (1, 0, each) for each in pieces]
+
+
+def _read(directory: Path, problems: list[str]) -> Run:
+    """Reads one run; where its metrics are damaged its record is enough, and a line says so."""
+    try:
+        return Run(directory, read_record(directory))
+    except ConfigError as error:
+        record = read_json(directory / RECORD)  # raises the same where it is not the metrics
+        problems += error.problems
+        return Run(directory, record)
+
+
+def _show(compared: Comparison, format: str, problems: Sequence[str]) -> None:
+    """Writes to stdout, also where the command is quiet: it is what was asked for."""
+    if format != "table":
+        sys.stdout.write(_text(compared, format, problems))
+        return
+    console = make_console()
+    for each in tables(compared):
+        console.print(each)
+
+
+def _text(compared: Comparison, format: str, problems: Sequence[str]) -> str:
+    if format == "json":
+        return to_json(compared, problems)
+    if format == "csv":
+        return to_csv(compared)
+    if format == "html":
+        raise NotImplementedError
+    written = io.StringIO()
+    console = Console(file=written, width=UNFOLDED, force_terminal=False, highlight=False)
+    for each in tables(compared):
+        console.print(each)
+    return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
+
+
+def _request(arguments: Sequence[str]) -> Request:
+    options: dict[str, str] = {}
+    directories: list[Path] = []
+    pending = iter(arguments)
+    for each in pending:
+        name, equals, value = each.partition("=")
+        if not each.startswith("-"):
+            directories.append(Path(each))
+            continue
+        if name not in OPTIONS:
+            raise ConfigError(unknown_name("compare", "an option of it", name, OPTIONS))
+        given = value if equals else next(pending, "")
+        if not given:
+            raise ConfigError(
+                f"{name} must be followed by its value. Received: nothing. Write {name} VALUE."
+            )
+        options[name] = given
+    if not directories:
+        raise ConfigError(
+            "compare must be given directories of runs, or one of a sweep. Received: nothing. "
+            "Write python -m finetune compare RUN_DIR RUN_DIR."
+        )
+    return Request(tuple(directories), *_output(options), options.get("--sort"))
+
+
+def _output(options: dict[str, str]) -> tuple[str, Path | None]:
+    """Returns the format, by the suffix of the file where none is given, and the file."""
+    output = Path(options["--output"]) if "--output" in options else None
+    suffix = "" if output is None else output.suffix[1:].lower()
+    if output is not None and not output.absolute().parent.is_dir():
+        raise ConfigError(
+            f"--output must be a file in a directory that is there. Received: {output}. Make "
+            f"{output.parent} first."
+        )
+    format = options.get("--format", suffix if suffix in FORMATS else "table")
+    if format not in FORMATS:
+        raise ConfigError(unknown_name("--format", "a format", format, FORMATS))
+    return format, output

@@ -1,0 +1,294 @@
+"""Runs side by side, from their records alone: what differs, what came out, which is best. Pure."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from omegaconf import MISSING
+
+from finetune.config import Config, PhaseConfig
+from finetune.errors import ConfigError, unknown_name
+from finetune.record import RunRecord
+
+Value = str | int | float | bool | None
+PHASES = "schedule.phases."
+LOWER_IS_BETTER = ("loss", "expected_calibration_error")
+PARTS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where it is, and what it wrote down."""
+
+    directory: Path
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class Column:
+    """One value of every run.
+
+    Args:
+        key: its name: ``test.accuracy``, or a key of the config.
+        values: one a run, in their order; None where a run has none.
+        kind: how it is written: text, count, number, percent, seconds or bytes.
+        better: high or low; None where neither is.
+    """
+
+    key: str
+    values: tuple[Value, ...]
+    kind: str = "text"
+    better: str | None = None
+
+    @property
+    def best(self) -> frozenset[int]:
+        """The runs that are best; none where all are alike, or there is nothing to be best of."""
+        known = {i: float(v) for i, v in enumerate(self.values) if _is_number(v)}
+        if self.better is None or len(set(known.values())) < 2:
+            return frozenset()
+        top = (max if self.better == "high" else min)(known.values())
+        return frozenset(index for index, value in known.items() if value == top)
+
+    @property
+    def differs(self) -> bool:
+        """Whether two runs have different values."""
+        return any(not _same(each, self.values[0]) for each in self.values[1:])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs side by side.
+
+    Args:
+        folder: that all of them are in.
+        runs: in the order of every column's values.
+        names: their directories, from `folder` on.
+        results: status, epochs, parameters, metrics, seconds, memory.
+        config: keys of the config whose values differ.
+        identity: data, weights, device and versions that differ.
+        warnings: why their metrics may not be comparable.
+    """
+
+    folder: Path
+    runs: tuple[Run, ...]
+    names: tuple[str, ...]
+    results: tuple[Column, ...]
+    config: tuple[Column, ...]
+    identity: tuple[Column, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """All columns, by key."""
+        return {each.key: each for each in (*self.results, *self.config, *self.identity)}
+
+
+def compare(runs: Sequence[Run], sort: str | None = None) -> Comparison:
+    """Compares runs.
+
+    Args:
+        runs: at least one.
+        sort: key of a column to sort by, the best run first, or the lowest value where none is
+            better; runs without a value come last. None: as they are given.
+
+    Raises:
+        ConfigError: for a key that is not there.
+    """
+    compared = _compare(runs)
+    if sort is None:
+        return compared
+    if sort not in compared.columns:
+        shown = unknown_name("--sort", "a column", sort, compared.columns)
+        raise ConfigError(shown)
+    return _compare([runs[index] for index in _order(compared.columns[sort])])
+
+
+def _compare(runs: Sequence[Run]) -> Comparison:
+    paths = [each.directory.absolute() for each in runs]
+    folder = Path(os.path.commonpath([each.parent for each in paths]))
+    names = tuple(str(each.relative_to(folder)) for each in paths)
+    records = [each.record for each in runs]
+    return Comparison(
+        folder=folder,
+        runs=tuple(runs),
+        names=names,
+        results=tuple(_results(records)),
+        config=tuple(_differing(map(_flat_config, records))),
+        identity=tuple(_differing(map(_identity, records))),
+        warnings=tuple(_warnings(records, names)),
+    )
+
+
+def _order(column: Column) -> list[int]:
+    def place(index: int) -> tuple[int, float, str]:
+        value = column.values[index]
+        if value is None or value != value:
+            return 2, 0.0, ""
+        if not _is_number(value):
+            return 1, 0.0, str(value)
+        return 0, -value if column.better == "high" else value, ""
+
+    return sorted(range(len(column.values)), key=place)
+
+
+def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
+    def column(key: str, of: Any, kind: str, better: str | None = None) -> Column:
+        return Column(key, tuple(map(of, records)), kind, better)
+
+    yield column("status", lambda r: r.status, "text")
+    yield column("epochs", lambda r: sum(p.epochs_run for p in r.phases), "count")
+    yield column("trainable", _most_trainable, "count")
+    metrics: dict[str, list[Mapping[str, float]]] = {
+        "validation": [_validation(each) for each in records],
+        "test": [each.test for each in records],
+    }
+    for split, found in metrics.items():
+        for name in dict.fromkeys(name for each in found for name in each):
+            values = tuple(each.get(name) for each in found)
+            lower = name in LOWER_IS_BETTER
+            kind = "number" if name == "loss" else "percent"
+            yield Column(f"{split}.{name}", values, kind, "low" if lower else "high")
+    yield column("seconds.total", lambda r: r.seconds.get("total"), "seconds", "low")
+    for part in PARTS:
+        made = column(f"seconds.{part}", lambda r, part=part: r.seconds.get(part), "seconds")
+        if any(made.values):
+            yield made
+    yield column("peak_memory_bytes", lambda r: r.peak_memory_bytes or None, "bytes", "low")
+
+
+def _validation(record: RunRecord) -> Mapping[str, float]:
+    """Returns the metrics of the last phase that has come to some."""
+    found = [p.metrics["validation"] for p in record.phases if "validation" in p.metrics]
+    return found[-1] if found else {}
+
+
+def _most_trainable(record: RunRecord) -> int | None:
+    return max((p.weight_counts["trainable"]["parameters"] for p in record.phases), default=None)
+
+
+def _flat_config(record: RunRecord) -> dict[str, Value]:
+    """Returns a config by dotted keys; what an older program did not know has its default."""
+    config = dict(record.config)
+    known = _filled(config, asdict(Config()))
+    schedule = known.get("schedule")
+    phases = schedule.get("phases") if isinstance(schedule, Mapping) else None
+    flat: dict[str, Value] = {
+        key: value for key, value in flatten(known) if not key.startswith(PHASES)
+    }
+    for name, phase in (phases if isinstance(phases, Mapping) else {}).items():
+        flat.update(flatten(_filled(phase, asdict(PhaseConfig())), f"{PHASES}{name}"))
+    return flat
+
+
+def _filled(given: Any, defaults: Mapping[str, Any]) -> Any:
+    if not isinstance(given, Mapping):
+        return given
+    filled = {}
+    for key, value in {**defaults, **given}.items():
+        default = defaults.get(key)
+        if isinstance(default, Mapping):
+            filled[key] = _filled(given.get(key, {}), default)
+        elif value != MISSING:
+            filled[key] = value
+    return filled
+
+
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Value]]:
+    """Yields the leaves of nested mappings by dotted key; a list is one leaf, written as text.
+
+    >>> dict(flatten({"a": {"b": 1, "c": [2, None]}}))
+    {'a.b': 1, 'a.c': '[2, null]'}
+    """
+    if isinstance(value, Mapping) and value:
+        for key, each in value.items():
+            yield from flatten(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, str | int | float):
+        yield path, value
+    else:
+        yield path, _written(value)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return "null" if value is None else str(value)
+
+
+def _differing(flat: Iterator[Mapping[str, Value]]) -> Iterator[Column]:
+    """Yields what differs; a phase that not all runs have is one column, in a few words."""
+    every = list(flat)
+    phases = [_phases(each) for each in every]
+    partial = {name for found in phases for name in found if any(name not in f for f in phases)}
+    for index, each in enumerate(every):
+        kept = {k: v for k, v in each.items() if _phase_of(k) not in partial}
+        words = {f"{PHASES}{name}": phases[index][name] for name in partial & phases[index].keys()}
+        every[index] = kept | dict(sorted(words.items()))
+    for key in dict.fromkeys(key for each in every for key in each):
+        column = Column(key, tuple(each.get(key) for each in every))
+        if column.differs:
+            yield column
+
+
+def _phase_of(key: str) -> str:
+    return key.removeprefix(PHASES).partition(".")[0] if key.startswith(PHASES) else ""
+
+
+def _phases(flat: Mapping[str, Value]) -> dict[str, str]:
+    """Returns each phase of a config as the keys that are not at their default."""
+    defaults = dict(flatten(asdict(PhaseConfig())))
+    found: dict[str, list[str]] = {}
+    for key, value in flat.items():
+        if key.startswith(PHASES):
+            name, _, rest = key.removeprefix(PHASES).partition(".")
+            words = found.setdefault(name, [])
+            if not _same(value, defaults.get(rest)):
+                words.append(f"{rest}={value}")
+    return {name: " ".join(words) or "as by default" for name, words in found.items()}
+
+
+def _identity(record: RunRecord) -> dict[str, Value]:
+    """Returns what a run was computed of and on; digests by their first 8 digits."""
+    return {
+        "backbone": record.backbone.name,
+        "backbone.source": record.backbone.source,
+        "backbone.weights_sha256": record.backbone.weights_sha256[:8],
+        "backbone.preprocessing_sha256": record.backbone.preprocessing_sha256[:8],
+        "dataset": record.dataset.name,
+        "dataset.fingerprint": record.dataset.fingerprint[:8],
+        "dataset.num_classes": record.dataset.num_classes,
+        **{f"dataset.splits.{k}": v for k, v in record.dataset.splits.items()},
+        **dict(flatten(record.device, "device")),
+        **dict(flatten(record.versions, "versions")),
+    }
+
+
+def _warnings(records: Sequence[RunRecord], names: Sequence[str]) -> Iterator[str]:
+    asked = {
+        "data": [each.dataset.fingerprint for each in records],
+        "pretrained weights": [each.backbone.weights_sha256 for each in records],
+        "preprocessing": [each.backbone.preprocessing_sha256 for each in records],
+    }
+    for what, digests in asked.items():
+        groups: dict[str, list[str]] = {}
+        for name, digest in zip(names, digests, strict=True):
+            groups.setdefault(digest, []).append(name)
+        if len(groups) > 1:
+            shown = "; ".join(f"{d[:8] or '–'} in {_some(n)}" for d, n in groups.items())
+            yield f"not the same {what}, so metrics may not be comparable: {shown}"
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    left = len(names) - most
+    return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
+
+
+def _is_number(value: Value) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _same(one: Value, other: Value) -> bool:
+    """Tells whether two values are alike; 1 and 1.0 are, 1 and true are not."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)

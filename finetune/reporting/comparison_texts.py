@@ -1,0 +1,141 @@
+"""A comparison as tables of a terminal, as JSON and as CSV."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.filesize import decimal
+from rich.text import Text
+
+from finetune.printable import printable
+from finetune.reporting import listing
+from finetune.reporting.closing import near
+from finetune.reporting.comparison import Column, Comparison, Value
+from finetune.reporting.listing import Listing, plain
+
+BEST = "*"
+_SECONDS = "seconds."
+_MANY = 6  # runs from which on those are the rows, also of what differs
+
+
+def shown(value: Value, kind: str) -> str:
+    """Returns a value as people read it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, str) or kind == "text":
+        return printable(str(value).lower() if isinstance(value, bool) else value)
+    if kind == "percent":
+        return f"{value:.2%}"
+    if kind == "bytes":
+        return decimal(int(value))
+    return {"count": f"{value:,}", "seconds": f"{value:.1f}"}.get(kind, f"{value:.4f}")
+
+
+def tables(compared: Comparison) -> Iterator[RenderableType]:
+    """Yields what a terminal shows: warnings, results, and what differs."""
+    number = len(compared.runs)
+    yield plain(f"{number} run{'s' * (number > 1)} in {near(compared.folder)}", "bold")
+    for warning in compared.warnings:
+        yield plain(f"warning: {warning}", "yellow")
+    results = [each for each in compared.results if not each.key.startswith(_SECONDS)]
+    spent = [each for each in compared.results if each.key.startswith(_SECONDS)]
+    yield from _titled(f"results ({BEST} best)", _by_run(compared, results))
+    yield from _titled("seconds", _by_run(compared, spent, len(_SECONDS)))
+    for title, columns in (("config", compared.config), ("computed of", compared.identity)):
+        if columns:
+            by_key = number < _MANY or len(columns) > number
+            made = _by_key(compared, columns) if by_key else _by_run(compared, columns)
+            yield from _titled(f"{title}: what differs", made)
+    if number > 1 and not compared.config:
+        yield Text("\nconfig: nothing differs")
+
+
+def _titled(title: str, made: Listing) -> Iterator[RenderableType]:
+    yield Text(f"\n{title}", "bold")
+    yield made
+
+
+def _by_run(compared: Comparison, columns: Sequence[Column], cut: int = 0) -> Listing:
+    cells = [_cells(each) for each in columns]
+    headers = [
+        (listing.text if each.kind == "text" else listing.number)(_header(each.key[cut:]))
+        for each in columns
+    ]
+    rows = [[name, *(each[i] for each in cells)] for i, name in enumerate(compared.names)]
+    return Listing([listing.text("run"), *headers], rows)
+
+
+def _by_key(compared: Comparison, columns: Sequence[Column]) -> Listing:
+    headers = [listing.text("key"), *map(listing.text, compared.names)]
+    return Listing(headers, [[each.key, *_cells(each)] for each in columns])
+
+
+def _header(key: str) -> str:
+    """Returns a key that can be folded between its words."""
+    return key.replace("expected_", "").replace("_", " ").replace(".", " ")
+
+
+def _cells(column: Column) -> list[Text]:
+    best = column.best
+    return [
+        plain(f"{BEST} {shown(value, column.kind)}", "bold green")
+        if index in best
+        else plain(shown(value, column.kind))
+        for index, value in enumerate(column.values)
+    ]
+
+
+def to_json(compared: Comparison, unreadable: Sequence[str]) -> str:
+    """Returns the comparison as strict JSON; numbers that are not finite are null."""
+    runs = []
+    for index, run in enumerate(compared.runs):
+        phases = [
+            {
+                "name": each.name,
+                "policy": each.policy,
+                "epochs_run": each.epochs_run,
+                "trainable": each.weight_counts["trainable"]["parameters"],
+            }
+            for each in run.record.phases
+        ]
+        values = {
+            part: {each.key: _strict(each.values[index]) for each in columns}
+            for part, columns in _parts(compared).items()
+        }
+        runs.append({"directory": str(run.directory), **values, "phases": phases})
+    best = {each.key: sorted(each.best) for each in compared.results if each.best}
+    values = {
+        "runs": runs,
+        "best": best,
+        "warnings": list(compared.warnings),
+        "unreadable": list(unreadable),
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(compared: Comparison) -> str:
+    """Returns one line a run; what a run has not is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [each for part in _parts(compared).values() for each in part]
+    writer.writerow(["directory", *(each.key for each in columns)])
+    for index, run in enumerate(compared.runs):
+        values = (_strict(each.values[index]) for each in columns)
+        writer.writerow([run.directory, *("" if each is None else each for each in values)])
+    return text.getvalue()
+
+
+def _parts(compared: Comparison) -> dict[str, tuple[Column, ...]]:
+    return {
+        "results": compared.results,
+        "config": compared.config,
+        "identity": compared.identity,
+    }
+
+
+def _strict(value: Value) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,128 @@
+"""`compare` as it is typed: which runs it finds, what it writes where, and wrong ways."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune.cli import main
+from finetune.commands.comparing import read_runs
+from finetune.record import MetricRow
+from finetune.record_files import RecordListener
+from tests.test_record import make_record
+
+
+def write_run(directory, accuracy=0.5, seed=0):
+    record = make_record()
+    record.config, record.status = {"seed": seed}, "completed"
+    record.test = {"loss": 1.0, "accuracy": accuracy}
+    record.history = [
+        MetricRow(0, "head", 0, 0, split, 0.1, 1 / 3, accuracy, 0.5)
+        for split in ("train", "validation")
+    ]
+    RecordListener(directory).run_ended(record)
+    return record
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in (0, 1, 2, 10):
+        write_run(tmp_path / "sweep" / str(number), number / 10, number)
+    return tmp_path / "sweep"
+
+
+def test_a_sweep_stands_for_its_runs_in_natural_order(sweep):
+    (sweep / ".hidden").mkdir()
+    write_run(sweep / ".hidden" / "7")
+    runs, problems = read_runs([sweep / "10", sweep])
+    assert [each.directory.name for each in runs] == ["10", "0", "1", "2", "10"]
+    assert problems == []
+    assert runs[0].record.history == write_run(sweep.parent / "again", 1.0, 10).history
+
+
+def test_runs_below_a_folder_of_folders_are_found(sweep):
+    write_run(sweep.parent / "b" / "1")
+    runs, _ = read_runs([sweep.parent])
+    names = [str(each.directory.relative_to(sweep.parent)) for each in runs]
+    assert names == ["b/1", "sweep/0", "sweep/1", "sweep/2", "sweep/10"]
+
+
+def test_a_table_is_shown_also_where_the_command_is_quiet(sweep, capsys):
+    assert main(["compare", "sweep", "--quiet", "--sort", "seed"]) == 0
+    shown = capsys.readouterr()
+    assert "4 runs in sweep" in shown.out and "* 100.00%" in shown.out
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("options", [["--format", "json"], ["--format=json"]])
+def test_json_goes_to_stdout(sweep, capsys, options):
+    assert main(["compare", *options, "sweep/0", "sweep/1"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+
+
+def test_a_file_has_the_format_of_its_name(sweep, capsys):
+    for name in ("a.json", "a.csv", "a.txt"):
+        assert main(["compare", "sweep", "--output", name]) == 0
+        assert f"4 runs compared in {name}" in capsys.readouterr().out
+    folder = sweep.parent
+    assert len(json.loads((folder / "a.json").read_text())["runs"]) == 4
+    assert len((folder / "a.csv").read_text().splitlines()) == 5
+    assert "\x1b" not in (folder / "a.txt").read_text()
+
+
+def test_damaged_and_missing_runs_are_one_line_each(sweep, capsys):
+    record = sweep / "1" / "run.json"
+    record.write_text(record.read_text().replace("0.1", "0.9", 1))
+    metrics = sweep / "2" / "metrics.csv"
+    metrics.write_text(metrics.read_text()[:-20])
+    (sweep.parent / "empty").mkdir()
+    assert main(["compare", "sweep", "empty"]) == 0
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
+    for line, words in zip(
+        lines, ("sweep/1/run.json must be", "sweep/2/metrics.csv must be", "empty must hold a run"),
+        strict=True,
+    ):  # fmt: skip
+        assert words in line
+    assert "3 runs in sweep" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "compare must be given directories of runs"),
+        (["nowhere"], "RUN_DIR must be the directory of a run.*Received: nowhere"),
+        (["sweep/0/run.json"], "RUN_DIR must be the directory of a run"),
+        (["empty"], "RUN_DIR must be a directory with a run that can be read"),
+        (["sweep", "--format", "jsn"], "Valid: table, json, csv, html. Did you mean json"),
+        (["sweep", "--format"], "--format must be followed by its value"),
+        (["sweep", "--sort", "sed"], "Did you mean seed"),
+        (["sweep", "--fast"], "compare must be an option of it. Received: --fast"),
+        (["sweep", "--output", "no/a.csv"], "--output must be a file in a directory that is there"),
+    ],
+)
+def test_wrong_ways_are_refused(sweep, capsys, arguments, message):
+    (sweep.parent / "empty").mkdir()
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert re.search(message, error)
+
+
+def test_no_tensorflow_is_imported(sweep):
+    script = (
+        "import sys; from finetune.cli import main\n"
+        f"assert main(['compare', {str(sweep)!r}]) == 0\n"
+        "heavy = {'tensorflow', 'keras', 'matplotlib', 'jinja2', 'hydra'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert done.returncode == 0, done.stderr
