@@ -121,6 +121,24 @@ def _read(directory: Path, problems: list[str]) -> Run:
         return Run(directory, record)
 
 
+def write_comparison(directory: Path) -> tuple[Path, list[str]]:
+    """Writes ``report.html`` of a directory with runs below it, such as a sweep.
+
+    Returns:
+        The file, and what could not be read, one line each.
+
+    Raises:
+        ConfigError: where no run can be read.
+        StorageError: for a place that cannot be written.
+    """
+    runs, problems = read_runs([directory])
+    if not runs:
+        raise ConfigError(problems)
+    page = directory / "report.html"
+    write_atomically(page, _text(compare(runs), "html", problems))
+    return page, problems
+
+
 def _show(compared: Comparison, format: str, problems: Sequence[str]) -> None:
     """Writes to stdout, also where the command is quiet: it is what was asked for."""
     if format != "table":
@@ -137,7 +155,9 @@ def _text(compared: Comparison, format: str, problems: Sequence[str]) -> str:
     if format == "csv":
         return to_csv(compared)
     if format == "html":
-        raise NotImplementedError
+        from finetune.reporting.comparison_page import comparison_page
+
+        return comparison_page(compared, problems)
     written = io.StringIO()
     console = Console(file=written, width=UNFOLDED, force_terminal=False, highlight=False)
     for each in tables(compared):

@@ -18,7 +18,7 @@ from finetune.reporting.comparison import Column, Comparison, Value
 from finetune.reporting.listing import Listing, plain
 
 BEST = "*"
-_SECONDS = "seconds."
+SECONDS = "seconds."
 _MANY = 6  # runs from which on those are the rows, also of what differs
 
 
@@ -41,10 +41,10 @@ def tables(compared: Comparison) -> Iterator[RenderableType]:
     yield plain(f"{number} run{'s' * (number > 1)} in {near(compared.folder)}", "bold")
     for warning in compared.warnings:
         yield plain(f"warning: {warning}", "yellow")
-    results = [each for each in compared.results if not each.key.startswith(_SECONDS)]
-    spent = [each for each in compared.results if each.key.startswith(_SECONDS)]
+    results = [each for each in compared.results if not each.key.startswith(SECONDS)]
+    spent = [each for each in compared.results if each.key.startswith(SECONDS)]
     yield from _titled(f"results ({BEST} best)", _by_run(compared, results))
-    yield from _titled("seconds", _by_run(compared, spent, len(_SECONDS)))
+    yield from _titled("seconds", _by_run(compared, spent, len(SECONDS)))
     for title, columns in (("config", compared.config), ("computed of", compared.identity)):
         if columns:
             by_key = number < _MANY or len(columns) > number
@@ -62,7 +62,7 @@ def _titled(title: str, made: Listing) -> Iterator[RenderableType]:
 def _by_run(compared: Comparison, columns: Sequence[Column], cut: int = 0) -> Listing:
     cells = [_cells(each) for each in columns]
     headers = [
-        (listing.text if each.kind == "text" else listing.number)(_header(each.key[cut:]))
+        (listing.text if each.kind == "text" else listing.number)(header(each.key[cut:]))
         for each in columns
     ]
     rows = [[name, *(each[i] for each in cells)] for i, name in enumerate(compared.names)]
@@ -74,7 +74,7 @@ def _by_key(compared: Comparison, columns: Sequence[Column]) -> Listing:
     return Listing(headers, [[each.key, *_cells(each)] for each in columns])
 
 
-def _header(key: str) -> str:
+def header(key: str) -> str:
     """Returns a key that can be folded between its words."""
     return key.replace("expected_", "").replace("_", " ").replace(".", " ")
 

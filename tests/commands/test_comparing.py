@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from finetune.cli import main
-from finetune.commands.comparing import read_runs
+from finetune.commands.comparing import read_runs, write_comparison
+from finetune.errors import ConfigError
 from finetune.record import MetricRow
 from finetune.record_files import RecordListener
 from tests.test_record import make_record
@@ -65,13 +66,14 @@ def test_json_goes_to_stdout(sweep, capsys, options):
 
 
 def test_a_file_has_the_format_of_its_name(sweep, capsys):
-    for name in ("a.json", "a.csv", "a.txt"):
+    for name in ("a.json", "a.csv", "a.txt", "a.html"):
         assert main(["compare", "sweep", "--output", name]) == 0
         assert f"4 runs compared in {name}" in capsys.readouterr().out
     folder = sweep.parent
     assert len(json.loads((folder / "a.json").read_text())["runs"]) == 4
     assert len((folder / "a.csv").read_text().splitlines()) == 5
     assert "\x1b" not in (folder / "a.txt").read_text()
+    assert (folder / "a.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_damaged_and_missing_runs_are_one_line_each(sweep, capsys):
@@ -126,3 +128,14 @@ def test_no_tensorflow_is_imported(sweep):
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_gets_a_page_of_its_own(sweep):
+    (sweep / "2" / "run.json").write_text("{}")
+    (sweep.parent / "none").mkdir()
+    page, problems = write_comparison(sweep)
+    assert page == sweep / "report.html"
+    assert "3 runs in sweep" in page.read_text() and "Left out: " in page.read_text()
+    assert len(problems) == 1
+    with pytest.raises(ConfigError, match="must hold a run"):
+        write_comparison(sweep.parent / "none")

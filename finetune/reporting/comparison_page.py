@@ -1,0 +1,90 @@
+"""A comparison as one HTML file, with the validation curves of its runs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from finetune.reporting.closing import near
+from finetune.reporting.comparison import Column, Comparison
+from finetune.reporting.comparison_texts import SECONDS, header, shown
+from finetune.reporting.plots import overlay
+from finetune.reporting.plots.canvas import drawing, inline, svg
+from finetune.reporting.templating import render
+
+_NAME = "validation"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The curves, as the macro of pictures takes them."""
+
+    markup: Markup
+    name: str = _NAME
+    title: str = "Validation"
+    caption: str = (
+        "Loss and accuracy of the validation split over the epochs of each run; the runs with the "
+        "lowest loss have a name."
+    )
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column as a page shows and sorts it."""
+
+    header: str
+    kind: str
+    texts: tuple[str, ...]
+    sorted: tuple[str, ...]
+    best: frozenset[int]
+
+
+def comparison_page(compared: Comparison, unreadable: Sequence[str] = ()) -> str:
+    """Returns the page.
+
+    Args:
+        compared: the runs.
+        unreadable: what could not be read, one line each.
+    """
+    results = [each for each in compared.results if not each.key.startswith(SECONDS)]
+    seconds = [each for each in compared.results if each.key.startswith(SECONDS)]
+    return render(
+        "compare.html",
+        folder=str(near(compared.folder)),
+        names=compared.names,
+        warnings=compared.warnings,
+        unreadable=unreadable,
+        picture=_picture(compared),
+        results=[_shown(each) for each in results],
+        seconds=[_shown(each, len(SECONDS)) for each in seconds],
+        config=[_shown(each, raw=True) for each in compared.config],
+        identity=[_shown(each, raw=True) for each in compared.identity],
+    )
+
+
+def _picture(compared: Comparison) -> Picture | None:
+    content = overlay.overlay(compared.names, [each.record for each in compared.runs])
+    if content is None:
+        return None
+    with drawing():
+        drawn = svg(overlay.draw(content))
+    return Picture(Markup(inline(drawn, _NAME, overlay.words(content))))  # text in it is escaped
+
+
+def _shown(column: Column, cut: int = 0, raw: bool = False) -> Shown:
+    """Returns a column; a value that is not there sorts below all others."""
+    missing = (
+        "-1e308"
+        if value is None or (isinstance(value, float) and math.isnan(value))
+        else str(value)
+        for value in column.values
+    )
+    return Shown(
+        header=column.key if raw else header(column.key[cut:]),
+        kind=column.kind,
+        texts=tuple(shown(value, column.kind) for value in column.values),
+        sorted=tuple(missing),
+        best=column.best,
+    )

@@ -1,0 +1,139 @@
+"""Validation loss and metric of several runs over each other; the best of them stand out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from finetune.record import RunRecord
+from finetune.reporting.palette import light
+from finetune.reporting.plots.canvas import SMALL, WIDTH, axes_at, label, new_figure
+
+# Four colours, then the same ones dashed: no two lines differ in colour alone more than these do.
+_ROLES = ("accent", "second", "good", "mark")
+Style = tuple[str, Literal["-", "--"]]
+STYLES: tuple[Style, ...] = (
+    *((role, "-") for role in _ROLES),
+    *((role, "--") for role in _ROLES),
+)
+HEIGHTS = (1.5, 1.5)  # inches of loss and accuracy
+LEFT, RIGHT, TOP, GAP = 0.82, 0.12, 0.08, 0.14
+LOG_FROM = 30.0  # highest over lowest loss from which on a logarithmic scale tells more
+
+
+@dataclass(frozen=True)
+class Line:
+    """The validation of one run: (epochs so far, loss, accuracy)."""
+
+    name: str
+    points: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """What the picture shows.
+
+    Args:
+        named: the runs with the lowest validation loss, best first, at most as many as `STYLES`.
+        others: the rest, drawn thin and without a name.
+    """
+
+    named: tuple[Line, ...]
+    others: tuple[Line, ...]
+
+
+def overlay(names: Sequence[str], records: Sequence[RunRecord]) -> Overlay | None:
+    """Returns what of several records the picture shows; None before the first epoch of any."""
+    lines = [
+        Line(
+            name,
+            tuple(
+                (row.global_epoch + 1, row.loss, row.accuracy)
+                for row in record.history
+                if row.split == "validation"
+            ),
+        )
+        for name, record in zip(names, records, strict=True)
+    ]
+    lines = sorted((each for each in lines if each.points), key=_lowest)
+    if not lines:
+        return None
+    return Overlay(tuple(lines[: len(STYLES)]), tuple(lines[len(STYLES) :]))
+
+
+def _lowest(line: Line) -> float:
+    return min((loss for _, loss, _ in line.points if math.isfinite(loss)), default=math.inf)
+
+
+def words(shown: Overlay) -> str:
+    """Says what the picture shows."""
+    parts = [f"{label(each.name)} {_lowest(each):.4g}" for each in shown.named]
+    more = f", and {len(shown.others)} more" if shown.others else ""
+    return f"Validation over epochs; lowest loss by run: {', '.join(parts)}{more}."
+
+
+def draw(shown: Overlay) -> Figure:
+    """Draws loss and accuracy above each other, over one axis of epochs."""
+    legend = 0.155 * math.ceil((len(shown.named) + bool(shown.others)) / 2) + 0.1
+    height = TOP + sum(HEIGHTS) + GAP + 0.45 + legend
+    figure = new_figure(WIDTH, height)
+    last = max(each.points[-1][0] for each in (*shown.named, *shown.others))
+    top = TOP
+    for value, (name, part) in enumerate(zip(("loss", "accuracy"), HEIGHTS, strict=True), 1):
+        axes = axes_at(figure, LEFT, height - top - part, RIGHT, top, xlim=(0, last * 1.02))
+        _draw_lines(axes, shown, value)
+        axes.set_ylabel(name)
+        axes.yaxis.set_label_coords(-0.66 / (WIDTH - LEFT - RIGHT), 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        if value == 1:
+            axes.tick_params(labelbottom=False)
+            _scale(axes, shown)
+        else:
+            axes.set_xlabel("epochs")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
+        top += part + GAP
+    figure.legend(
+        handles=_handles(shown), loc="lower left", ncols=2, bbox_to_anchor=(0, 0), fontsize=SMALL + 0.5,
+        handlelength=2.2, columnspacing=1.2, borderaxespad=0.2, labelspacing=0.25,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_lines(axes: Axes, shown: Overlay, value: int) -> None:
+    axes.grid(axis="y", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for each in shown.others:
+        points = [(p[0], p[value]) for p in each.points]
+        axes.plot(*zip(*points, strict=True), color=light("untrainable"), linewidth=0.7, zorder=1)
+    for (role, dash), each in reversed(list(zip(STYLES, shown.named, strict=False))):
+        points = [(p[0], p[value]) for p in each.points]
+        marker = "o" if len(points) <= 40 else ""
+        axes.plot(
+            *zip(*points, strict=True), dash, color=light(role), marker=marker, markersize=2.5,
+            clip_on=False,
+        )  # fmt: skip
+
+
+def _scale(axes: Axes, shown: Overlay) -> None:
+    losses = [p[1] for each in (*shown.named, *shown.others) for p in each.points]
+    finite = [each for each in losses if math.isfinite(each)]
+    if finite and min(finite) > 0 and max(finite) / min(finite) > LOG_FROM:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.tick_params(which="minor", length=0, labelleft=False)
+
+
+def _handles(shown: Overlay) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=light(role), linestyle=dash, label=label(each.name, 24))
+        for (role, dash), each in zip(STYLES, shown.named, strict=False)
+    ]
+    if shown.others:
+        more = f"{len(shown.others)} more"
+        handles.append(Line2D([], [], color=light("untrainable"), linewidth=0.7, label=more))
+    return handles

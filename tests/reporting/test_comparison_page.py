@@ -1,0 +1,84 @@
+"""A comparison as a page: all of it in one file, whatever the names of runs are."""
+
+import html
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetune.reporting.comparison import Run, compare
+from finetune.reporting.comparison_page import comparison_page
+from finetune.reporting.plots import overlay
+from finetune.reporting.plots.canvas import drawing, svg
+from tests.reporting.runs import make_run
+from tests.reporting.test_hostile_names import NAMES
+
+
+def run(name, worse=0.0):
+    record = make_run()
+    record.test["accuracy"] -= worse
+    record.config["seed"] = worse
+    record.history = [replace(row, loss=row.loss + worse) for row in record.history]
+    return Run(Path("/runs") / name, record)
+
+
+def words(text):
+    """The text of a page, on one line, without its style and script."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_the_page_has_results_curves_and_what_differs():
+    other = run("b", 0.25)
+    other.record.dataset.fingerprint = "99" * 32
+    text = comparison_page(compare([run("a"), other]), ["c must be a run"])
+    shown = words(text)
+    for each in ("2 runs in /runs", "not the same data", "Left out: c must be a run", "90.00% ★",
+                 "65.00%", "seed", "dataset.fingerprint", "99999999"):  # fmt: skip
+        assert each in shown, each
+    assert '<section aria-labelledby="curves">' in text and "<svg" in text
+    assert text.count("<table") == 4 == text.count('class="sortable"')
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
+
+
+def test_one_run_and_runs_before_their_first_epoch_are_shown():
+    alone = run("a")
+    assert "One run alone." in words(comparison_page(compare([alone])))
+    alone.record.history = []
+    text = comparison_page(compare([alone, alone]))
+    assert "Nothing differs." in words(text) and "<svg" not in text
+
+
+@pytest.mark.parametrize("name", [each for each in NAMES if "\0" not in each], ids=ascii)
+def test_names_are_text(name):
+    text = comparison_page(compare([run(f"x{name}"), run("b", 0.1)]))
+    text.encode()
+    assert "<script>alert" not in text and "\x1b" not in text
+    assert html.escape(NAMES[name]).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
+
+
+def test_the_best_have_a_name_and_the_others_are_counted():
+    names = [f"run{n}" for n in range(12)]
+    records = [run(name, n / 10).record for n, name in enumerate(names)]
+    shown = overlay.overlay(names[::-1], records[::-1])
+    assert [each.name for each in shown.named] == names[:8]
+    assert len(shown.others) == 4
+    assert "run0 0.15" in overlay.words(shown) and "and 4 more" in overlay.words(shown)
+    with drawing():
+        drawn = svg(overlay.draw(shown))
+    assert "run7" in drawn and "run8" not in drawn and "4 more" in drawn
+
+
+def test_losses_that_are_not_finite_are_drawn_as_gaps_and_come_last():
+    broken = run("a")
+    broken.record.history = [replace(row, loss=math.nan) for row in broken.record.history]
+    shown = overlay.overlay(["a", "b"], [broken.record, run("b").record])
+    assert [each.name for each in shown.named] == ["b", "a"]
+    with drawing():
+        svg(overlay.draw(shown))
+
+
+def test_no_two_named_lines_look_alike():
+    assert len(set(overlay.STYLES)) == len(overlay.STYLES) == 8
