@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from finetune import __version__
-from finetune.commands.comparing import compare_runs
 from finetune.commands.failures import block
 from finetune.commands.planning import check, inspect
 from finetune.commands.reporting import report
@@ -40,6 +39,7 @@ verbs
   resume    RUN_DIR: go on where a run stopped, exactly
             --allow-changed [OVERRIDES…]   also with another config, dataset, backbone or library
   report    RUN_DIR: write report.html and plots/ anew, of a run however far it has come
+            SWEEP_DIR: write report.html of all runs below it, side by side
   compare   RUN_DIR…: runs side by side; a SWEEP_DIR stands for all runs below it
             --format table|json|csv|html   --output FILE   --sort KEY, e.g. test.accuracy
   catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
@@ -112,6 +112,12 @@ def _dispatch(arguments: list[str]) -> int:
     return VERBS[verb](rest, make_console(quiet=bool(quiet)))
 
 
+def _compare(arguments: list[str], console: Console) -> int:
+    from finetune.commands.comparing import compare_runs
+
+    return compare_runs(arguments, console)
+
+
 def _catalog(arguments: list[str], console: Console) -> int:
     from finetune.catalog import show
 
@@ -125,6 +131,6 @@ VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "inspect": inspect,
     "resume": resume,
     "report": report,
-    "compare": compare_runs,
+    "compare": _compare,
     "catalog": _catalog,
 }

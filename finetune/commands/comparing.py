@@ -78,7 +78,7 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
     runs: list[Run] = []
     problems: list[str] = []
     for given in directories:
-        found = list(_runs_below(given))
+        found = list(runs_below(given))
         if not found:
             problems.append(
                 f"{given} must hold a run, or runs below it. Received: no {RECORD}. "
@@ -92,7 +92,8 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return runs, problems
 
 
-def _runs_below(directory: Path) -> Iterator[Path]:
+def runs_below(directory: Path) -> Iterator[Path]:
+    """Yields the directories of runs: itself, or those below it in natural order."""
     if (directory / RECORD).is_file():
         yield directory
         return

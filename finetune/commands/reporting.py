@@ -1,37 +1,59 @@
 """`report`: writes the page and the pictures of a run anew, from what the run has left."""
 
 import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from finetune.commands.failures import block
 from finetune.errors import ConfigError
 from finetune.printable import printable
 
 
 def report(arguments: list[str], console: Console) -> int:
-    """Writes report.html and plots/ of a run that is completed, or how far it has come."""
+    """Writes report.html and plots/ of a run, however far it has come; of a sweep one page."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise ConfigError(
-            "report must be given one run directory. Received: "
+            "report must be given one directory, of a run or a sweep. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write python -m finetune report RUN_DIR."
         )
-    from finetune.record_files import read_record
-    from finetune.reporting.report import write_report
+    from finetune.commands.comparing import runs_below
     from finetune.saved_config import where_to_look
 
     directory = Path(arguments[0])
-    if not os.path.isfile(directory / "run.json"):  # pathlib's raises where it may not look
+    if os.path.isfile(directory / "run.json"):  # pathlib's raises where it may not look
+        lines = _of_run(directory, console)
+    elif os.path.isdir(directory) and next(runs_below(directory), None) is not None:
+        lines = _of_sweep(directory, console)
+    else:
         raise ConfigError(
-            "RUN_DIR must be the directory of a run, which holds run.json. Received: "
-            f"{directory}. {where_to_look(directory)}"
+            "RUN_DIR must be the directory of a run, which holds run.json, or one with runs below "
+            f"it. Received: {directory}. {where_to_look(directory)}"
         )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, emoji=False)
+    return 0
+
+
+def _of_run(directory: Path, console: Console) -> list[str]:
+    from finetune.record_files import read_record
+    from finetune.reporting.report import write_report
+
     record = read_record(directory)
     with console.status("drawing"):
         page, *pictures = write_report(record, directory)
     lines = [f"report    {printable(page)}"]
     if pictures:
         lines.append(f"pictures  {printable(pictures[0].parent)}: {len(pictures)} files")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True, emoji=False)
-    return 0
+    return lines
+
+
+def _of_sweep(directory: Path, console: Console) -> list[str]:
+    from finetune.commands.comparing import write_comparison
+
+    with console.status("drawing"):
+        page, problems = write_comparison(directory)
+    for each in problems:
+        print(block(ConfigError(each)), file=sys.stderr)
+    return [f"report    {printable(page)}"]

@@ -56,11 +56,14 @@ def test_it_imports_no_tensorflow(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_directory_of_a_sweep_names_its_jobs(tmp_path):
-    leave(tmp_path / "0", make_run())
-    leave(tmp_path / "1", make_run())
-    with pytest.raises(ConfigError, match=r"RUN_DIR must be .* Give one of its jobs: .*/0, .*/1\."):
-        report([str(tmp_path)], Console())
+def test_a_sweep_has_one_page_of_all_its_jobs(tmp_path, capsys):
+    for number in range(3):
+        leave(tmp_path / str(number), make_run())
+    (tmp_path / "1" / "run.json").write_text("{}")
+    assert shown([str(tmp_path)]).splitlines() == [f"report    {tmp_path}/report.html"]
+    assert "2 runs in" in (tmp_path / "report.html").read_text()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "1/run.json must be as a run wrote it" in line
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "file"])
@@ -72,7 +75,9 @@ def test_a_directory_of_no_run_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--all"]])
 def test_it_is_given_one_directory(arguments):
-    with pytest.raises(ConfigError, match="report must be given one run directory. Received: "):
+    with pytest.raises(
+        ConfigError, match="report must be given one directory, of a run or a sweep. Received: "
+    ):
         report(arguments, Console())
 
 
