@@ -16,6 +16,7 @@ from finetune.reporting.pace import Pace, RowPace
 
 _REFRESHES = 8  # a second
 _NAME = 20  # characters of a phase's name
+_FREE = 3  # columns: a terminal writes ^C behind the bar, which must not begin a new line
 _LEAST = 60  # columns: below, the rate is left out
 
 
@@ -91,6 +92,7 @@ class RunBar:
         rates = [_rate(rate)] if self._console.width >= _LEAST else []
         cells = [f"{done:,}/{total:,}", *rates, f"{_duration(left)} left"]
         table = Table.grid(Column(no_wrap=True), Column(ratio=1), padding=(0, 1), expand=True)
+        table.width = self._console.width - _FREE
         for _ in cells:
             table.add_column(no_wrap=True, justify="right")
         bar = ProgressBar(total=max(total, 1), completed=done)

@@ -155,7 +155,9 @@ def test_the_bar_is_one_line(monkeypatch, width):
         bar.step(each, 28_999, 29_000)
         bar.rows(1_000_000, 3_000_000)
         plain = Console(file=io.StringIO(), width=width)
-        assert len(plain.render_lines(bar.line())) == 1
+        assert len(plain.render_lines(bar.line(), pad=False)) == 1
+        (line,) = plain.render_lines(bar.line(), pad=False)
+        assert sum(segment.cell_length for segment in line) <= width - len("^C")
 
 
 def test_what_is_printed_while_the_bar_is_there_stays_whole(tmp_path, monkeypatch):
