@@ -15,6 +15,7 @@ from finetune import __version__
 from finetune.commands.failures import block
 from finetune.commands.planning import check, inspect
 from finetune.commands.reporting import report
+from finetune.commands.predicting import predict
 from finetune.commands.resuming import resume
 from finetune.commands.training import train
 from finetune.durable import storage_error
@@ -42,6 +43,11 @@ verbs
             SWEEP_DIR: write report.html of all runs below it, side by side
   compare   RUN_DIR…: runs side by side; a SWEEP_DIR stands for all runs below it
             --format table|json|csv|html   --output FILE   --sort KEY, e.g. test.accuracy
+  predict   RUN_DIR FILE…: what the trained model says of each, the most probable labels first.
+            Images and folders of images; of a text model .txt (a text a line) and tables (a text
+            a row); .npy of a FineTuner's model; - reads lines of stdin: texts, or file names
+            --top-k 3   --format table | json (an object a line) | csv
+            --batch-size 32   --device auto | cpu | gpu
   catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
             features --clear   empty the store of features
 
@@ -132,5 +138,6 @@ VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "resume": resume,
     "report": report,
     "compare": _compare,
+    "predict": predict,
     "catalog": _catalog,
 }

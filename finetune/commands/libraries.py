@@ -1,5 +1,6 @@
 """Imports what builds models, once a command knows that it needs it."""
 
+import importlib
 import logging
 import os
 from types import ModuleType
@@ -8,7 +9,12 @@ from finetune.startup import left_out, native_stderr_held
 
 
 def import_runs() -> ModuleType:
-    """Imports `finetune.runs`, and so TensorFlow, with its start-up lines held back."""
+    """Imports `finetune.runs`, and so TensorFlow."""
+    return import_quietly("finetune.runs")
+
+
+def import_quietly(module: str) -> ModuleType:
+    """Imports a module of this package, and so TensorFlow, with its start-up lines held back."""
     # Where the log cannot be written, what matters cannot either, and says so in one line.
     logging.raiseExceptions = False
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,5 +25,4 @@ def import_runs() -> ModuleType:
     # Keras imports it where it is there, for wrappers that no run uses: a second. What needs it
     # imports it later.
     with native_stderr_held(), left_out("sklearn"):
-        from finetune import runs
-    return runs
+        return importlib.import_module(module)

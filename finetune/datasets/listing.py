@@ -38,7 +38,7 @@ def list_folder(folder: Path) -> Listing:
         here = folder.joinpath(*parts)
         try:
             status = here.stat()
-            entries = list(_entries(here))
+            entries = list(entries_of(here))
         except OSError as error:
             found.bad.append((here, unreadable(error)))
             continue
@@ -65,7 +65,8 @@ def list_folder(folder: Path) -> Listing:
     return found
 
 
-def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+def entries_of(folder: Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    """Yields what is in a folder, and whether it is a folder; names with a dot do not count."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):

@@ -12,6 +12,13 @@ OWN = "own"  # source of the backbone of a run of FineTuner
 MODEL = "model"  # folder of a run directory
 
 
+def kind_of(record: RunRecord) -> str:
+    """Returns what a run was trained on: ``image``, ``text`` or ``array``."""
+    if record.backbone.source == OWN:
+        return "array"
+    return "text" if "tokenizer" in record.backbone.preprocessing else "image"
+
+
 def read_completed(run_directory: Path) -> RunRecord:
     """Returns the record of a run that has come to its end, once its model has been checked.
 

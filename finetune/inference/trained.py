@@ -79,7 +79,20 @@ def load_trained(run_directory: str | Path) -> TrainedModel:
             damaged or not as the run wrote it, or layers that are not known here.
     """
     directory = Path(os.path.abspath(run_directory))
-    record = read_completed(directory)
+    return of_record(directory, read_completed(directory))
+
+
+def of_record(run_directory: Path, record: RunRecord) -> TrainedModel:
+    """Loads the model of a completed run, once its files have been checked.
+
+    Args:
+        run_directory: of the run.
+        record: as `read_completed` returned it.
+
+    Raises:
+        ConfigError: as `load_trained`.
+    """
+    directory = Path(os.path.abspath(run_directory))
     folder = directory / MODEL
     require_inside(folder, (each for each in folder.rglob("*")), _WHERE)
     classes, several = _labels(folder)

@@ -23,7 +23,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "##s
 CLASSES = ["a", "b", "c"]
 
 
-def seal(directory, head=None, source="directory", precision="float32", **changes):
+def seal(directory, head=None, source="directory", kind="image", precision="float32", **changes):
     """Writes the record of a completed run for what is in `directory`/model."""
     files = [path for path in (directory / "model").rglob("*") if path.is_file()]
     model = {str(path.relative_to(directory / "model")): file_digest(path) for path in files}
@@ -33,7 +33,9 @@ def seal(directory, head=None, source="directory", precision="float32", **change
         seed=0,
         versions={},
         device={"kind": "cpu", "names": ["cpu"], "precision": precision, "deterministic": True},
-        backbone=BackboneRecord("small", source, "0", []),
+        backbone=BackboneRecord(
+            "small", source, "0", [], {"tokenizer": "BertTokenizer"} if kind == "text" else {}
+        ),
         dataset=DatasetRecord("toy", "0", 3, CLASSES, {}),
         **{"status": "completed", "model_sha256": model, **changes},
     )
@@ -55,7 +57,7 @@ def write_run(directory, backbone, preprocessor, kind, pooling="auto", dropout=0
     task = shaken(heads.build_task(loaded, 3, pooling=pooling, dropout=dropout, seed=0))
     labels = {"classes": CLASSES, "multi_label": False}
     saving.save_task(task, directory / "model", labels, preprocessor, backbone)
-    seal(directory, {"pooling": pooling, "dropout": dropout})
+    seal(directory, {"pooling": pooling, "dropout": dropout}, kind=kind)
     return task
 
 

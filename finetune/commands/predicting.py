@@ -1,0 +1,183 @@
+"""`predict`: what a trained model says of files."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from finetune.commands.arguments import split_options, whole_number
+from finetune.commands.libraries import import_quietly
+from finetune.config import DEVICES
+from finetune.errors import ConfigError, unknown_name
+from finetune.inference.completed import kind_of, read_completed
+from finetune.inference.examples import (
+    STDIN,
+    Example,
+    Failure,
+    Prediction,
+    examples_of,
+    require_fitting,
+)
+from finetune.inference.writing import FORMATS, TOP, make_writer
+from finetune.printable import printable
+from finetune.record import RunRecord
+
+_BATCH, _LARGEST = 32, 65_536
+_OPTIONS = ("--top-k", "--format", "--batch-size", "--device")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What `predict` is asked for.
+
+    Args:
+        directory: of the run.
+        files: files, folders, and ``-``.
+        form: of the output.
+        top_k: as typed; None: as many as suit the model.
+        batch_size: examples that are computed at once.
+        device: as in the config.
+    """
+
+    directory: Path
+    files: tuple[str, ...]
+    form: str
+    top_k: str | None
+    batch_size: int
+    device: str
+
+
+def predict(arguments: list[str], console: Console) -> int:
+    """Writes what the model of a run says of each example; 1 where some could not be read."""
+    request = _request(arguments)
+    record = read_completed(request.directory)
+    kind = kind_of(record)
+    top_k = _top_k(request.top_k, record)
+    require_fitting(kind, request.files)
+    column = record.config.get("dataset", {}).get("columns", {}).get("input")
+    examples = examples_of(kind, request.files, sys.stdin.buffer, column)
+    early, rest = _up_to_the_first(examples)
+    for each in early:
+        _report(each)
+    if rest is None:
+        if not early:
+            raise ConfigError(
+                "FILE must hold at least one example. Received: "
+                f"{' '.join(request.files)}, without any. Give what the model is to be asked about."
+            )
+        return 1
+    failed = len(early) + _answer(request, record, top_k, rest, console)
+    return 1 if failed else 0
+
+
+def _request(arguments: list[str]) -> _Request:
+    options, others = split_options("predict", arguments, _OPTIONS)
+    if not others:
+        raise ConfigError(
+            "predict must be given a run directory and what to ask about. Received: nothing. "
+            "Write python -m finetune predict RUN_DIR FILE…"
+        )
+    form, device = options.get("--format", FORMATS[0]), options.get("--device", DEVICES[0])
+    if form not in FORMATS:
+        raise ConfigError(unknown_name("--format", "a format", form, FORMATS))
+    if device not in DEVICES:
+        raise ConfigError(unknown_name("--device", "a device", device, DEVICES))
+    batch = options.get("--batch-size", str(_BATCH))
+    return _Request(
+        directory=Path(others[0]),
+        files=tuple(others[1:]),
+        form=form,
+        top_k=options.get("--top-k"),
+        batch_size=whole_number("--batch-size", batch, 1, _LARGEST, "examples computed at once"),
+        device=device,
+    )
+
+
+def _top_k(given: str | None, record: RunRecord) -> int:
+    most = record.dataset.num_classes
+    if given is not None:
+        return whole_number("--top-k", given, 1, most, "as many labels as the model knows")
+    return min(TOP, most)
+
+
+def _up_to_the_first(
+    examples: Iterator[Example | Failure],
+) -> tuple[list[Failure], Iterator[Example | Failure] | None]:
+    """Returns what comes before the first example, and all from it on: no example, no TensorFlow."""
+    early: list[Failure] = []
+    for each in examples:
+        if isinstance(each, Example):
+            return early, chain([each], examples)
+        early.append(each)
+    return early, None
+
+
+def _answer(
+    request: _Request,
+    record: RunRecord,
+    top_k: int,
+    examples: Iterable[Example | Failure],
+    console: Console,
+) -> int:
+    """Writes the predictions as they come; returns how many examples failed."""
+    import_quietly("finetune.inference.predicting")
+    from finetune.inference.predicting import Predictor
+    from finetune.inference.trained import of_record
+    from finetune.training.device import prepare
+
+    deterministic = bool(record.device.get("deterministic", True))
+    prepare(request.device, None, deterministic, record.seed)
+    trained = of_record(request.directory, record)
+    # Someone who types lines waits for the answer to each.
+    typed = STDIN in request.files and sys.stdin.isatty()
+    predictor = Predictor(trained, 1 if typed else request.batch_size, 0 if typed else None)
+    writer = make_writer(
+        request.form, trained.classes, trained.multi_label, top_k, sys.stdout.isatty()
+    )
+    failed = 0
+    with _progress(request, console) as advance:
+        _write(writer.header())
+        for answers in predictor(examples):
+            _write(writer.lines([each for each in answers if isinstance(each, Prediction)]))
+            failures = [each for each in answers if isinstance(each, Failure)]
+            for each in failures:
+                _report(each)
+            failed += len(failures)
+            advance(len(answers))
+    return failed
+
+
+@contextmanager
+def _progress(request: _Request, console: Console) -> Iterator[Callable[[int], None]]:
+    """Shows on stderr how many are done, where that is a terminal and the answers go elsewhere."""
+    hidden = console.quiet or sys.stdout.isatty() or not sys.stderr.isatty()
+    counted = not any(each == STDIN or os.path.isdir(each) for each in request.files)
+    progress = Progress(
+        TextColumn("predict"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=hidden,
+    )
+    with progress:
+        task = progress.add_task("", total=len(request.files) if counted else None)
+        yield lambda number: progress.advance(task, number)
+
+
+def _report(failure: Failure) -> None:
+    print(f"error: {printable(failure.source)}: {printable(failure.reason)}", file=sys.stderr)
+
+
+def _write(text: str) -> None:
+    """Writes to stdout at once; what it has no letter for is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()

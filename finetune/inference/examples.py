@@ -1,0 +1,210 @@
+"""From the arguments of `predict` to a stream of examples; what cannot be one is named and passed by."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from finetune.datasets.bad_samples import text_reason, unreadable
+from finetune.datasets.headers import IMAGE_SUFFIXES
+from finetune.datasets.listing import entries_of
+from finetune.datasets.table_files import TABLE_SUFFIXES, TableFile, open_table
+from finetune.errors import ConfigError
+
+STDIN = "-"
+TEXT_SUFFIXES = (".txt", *TABLE_SUFFIXES)
+ARRAY_SUFFIXES = (".npy",)
+_TAKEN = {
+    "image": "images and folders of images",
+    "text": f"files of texts ({', '.join(TEXT_SUFFIXES)})",
+    "array": "arrays (.npy)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Something that a model is asked about.
+
+    Args:
+        source: where it comes from, for people: a file, or a line or row of one.
+        content: the path of an image or of an array, pixels, a text, or numbers.
+    """
+
+    source: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that a model cannot be asked about.
+
+    Args:
+        source: as in `Example`.
+        reason: in a few words.
+    """
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of an example.
+
+    Args:
+        source: as in `Example`.
+        probabilities: (classes,) float64 in [0, 1]; of one label they sum to 1.
+        text: the example, where it is one.
+    """
+
+    source: str
+    probabilities: np.ndarray
+    text: str | None = None
+
+
+def require_fitting(kind: str, arguments: Sequence[str]) -> None:
+    """Refuses arguments that are of another kind than the model's examples, by their names.
+
+    Args:
+        kind: of the examples that the model takes: ``image``, ``text`` or ``array``.
+        arguments: files, folders, and ``-`` for the lines of stdin.
+
+    Raises:
+        ConfigError: for no argument, or naming each that is of another kind.
+    """
+    hint = {
+        "image": f"The names of many files may come on stdin: ls | … {STDIN}.",
+        "text": f"Other texts may come on stdin, one a line: … {STDIN} < FILE.",
+        "array": "Or call finetune.load(RUN_DIR).predict(inputs) in Python.",
+    }[kind]
+    if not arguments:
+        raise ConfigError(
+            f"FILE must be given: the model takes {_TAKEN[kind]}. Received: nothing. {hint}"
+        )
+    wrong = [each for each in arguments if each != STDIN and not _fits(kind, each)]
+    if wrong:
+        raise ConfigError(
+            f"FILE must be of the kind that the model takes: {_TAKEN[kind]}. Received: {each}. "
+            f"{hint}"
+            for each in wrong
+        )
+
+
+def _fits(kind: str, argument: str) -> bool:
+    if os.path.isdir(argument):
+        return kind == "image"
+    suffix = os.path.splitext(argument)[1].lower()
+    if kind == "image":  # what is in a file counts, unless its name says that it is no image
+        return suffix not in (*TEXT_SUFFIXES, *ARRAY_SUFFIXES)
+    return suffix in (TEXT_SUFFIXES if kind == "text" else ARRAY_SUFFIXES)
+
+
+def examples_of(
+    kind: str, arguments: Sequence[str], stdin: BinaryIO, column: str | None = None
+) -> Iterator[Example | Failure]:
+    """Yields the examples of each argument, in order; files are opened as they are come to.
+
+    Args:
+        kind: of the examples that the model takes.
+        arguments: that are fitting. A folder gives the images in it at any depth, by name, where
+            names that begin with a dot do not count; ``.txt`` one text a line, empty lines none; a
+            table one text a row.
+        stdin: bytes; its lines are texts, or of other models names of files.
+        column: of the texts, in a table that has it; else ``text``.
+    """
+    for each in arguments:
+        if each == STDIN:
+            texts = _lines("stdin", stdin)
+            yield from texts if kind == "text" else _named(texts)
+        elif kind == "text":
+            yield from _texts(each, column)
+        elif os.path.isdir(each):
+            yield from _images_below(Path(each))
+        else:
+            yield _file(each)
+
+
+def _file(name: str) -> Example | Failure:
+    try:
+        os.stat(name)
+    except (OSError, ValueError) as error:
+        return Failure(name, unreadable(error))
+    return Example(name, Path(name))
+
+
+def _named(lines: Iterable[Example | Failure]) -> Iterator[Example | Failure]:
+    for each in lines:
+        yield each if isinstance(each, Failure) else _file(each.content)
+
+
+def _images_below(
+    folder: Path, above: frozenset[tuple[int, int]] = frozenset(), inner: bool = False
+) -> Iterator[Example | Failure]:
+    try:
+        status = folder.stat()
+        entries = sorted(entries_of(folder), key=lambda pair: pair[0].name)
+    except OSError as error:
+        yield Failure(str(folder), unreadable(error))
+        return
+    own = (status.st_dev, status.st_ino)
+    if own in above:
+        yield Failure(str(folder), "a link to a folder that it is in")
+        return
+    empty = True
+    for entry, is_folder in entries:
+        if is_folder:
+            found = _images_below(folder / entry.name, above | {own}, inner=True)
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            found = iter([_file(str(folder / entry.name))])
+        else:
+            continue
+        for each in found:
+            empty = False
+            yield each
+    if empty and not inner:
+        yield Failure(str(folder), f"no image in it, by suffix: {', '.join(IMAGE_SUFFIXES)}")
+
+
+def _texts(name: str, column: str | None) -> Iterator[Example | Failure]:
+    path = Path(name)
+    try:
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            yield from _rows(name, open_table(path), column)
+        else:
+            with path.open("rb") as file:
+                yield from _lines(name, file)
+    except OSError as error:
+        yield Failure(name, unreadable(error))
+    except ConfigError as error:
+        yield Failure(name, " ".join(error.problems))
+
+
+def _lines(name: str, file: BinaryIO) -> Iterator[Example | Failure]:
+    """Yields the lines that are not empty, without a byte order mark."""
+    for number, line in enumerate(file, start=1):
+        source = f"{name}:{number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            yield Failure(source, "not UTF-8")
+            continue
+        if text.strip():
+            reason = text_reason(text)
+            yield Example(source, text) if reason is None else Failure(source, reason)
+
+
+def _rows(name: str, table: TableFile, column: str | None) -> Iterator[Example | Failure]:
+    chosen = next((each for each in (column, "text") if each in table.columns), None)
+    if chosen is None:
+        yield Failure(name, f"no column {column or 'text'}; it has {', '.join(table.columns)}")
+        return
+    rows = table.read([chosen])
+    values: dict[int, Any] = dict(zip(rows.numbers, rows.columns[chosen], strict=True))
+    bad = dict(rows.bad)
+    for number in sorted({*values, *bad}):
+        reason = bad[number] if number in bad else text_reason(values[number])
+        source = f"{name}:{number}"
+        yield Example(source, values[number]) if reason is None else Failure(source, reason)

@@ -1,0 +1,183 @@
+"""From examples to model inputs, as in training: images decoded in parallel, texts tokenized, arrays."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from finetune.datasets.bad_samples import unreadable
+from finetune.datasets.conversion import to_png
+from finetune.datasets.decoding import PARALLEL, decoded
+from finetune.datasets.headers import CONVERT, DAMAGED, UPRIGHT, BadImage, way_to_decode
+from finetune.datasets.readers import ImageReader, shortened
+from finetune.errors import ConfigError
+from finetune.inference.examples import Example, Failure
+from finetune.inference.trained import TrainedModel
+from finetune.own_data import fitting_inputs, wanted_inputs
+
+Prepared = tuple[Example, Any] | Failure
+"""An example with what is made of it alone."""
+
+_PILLOW = threading.Lock()  # it is told to be quiet through what all threads share
+
+
+class Inputs(Protocol):
+    """What makes the inputs of a model."""
+
+    def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
+        """Yields what is made of each example alone, in their order; no more are taken than are needed."""
+        ...
+
+    def batch(self, prepared: Sequence[Any]) -> Any:
+        """Returns what the model takes: (batch, …) of what was made of each example."""
+        ...
+
+
+def inputs_of(trained: TrainedModel, ahead: int) -> Inputs:
+    """Returns what makes the inputs of a trained model.
+
+    Args:
+        trained: the model.
+        ahead: images that are read before they are asked for.
+    """
+    if trained.image_size is not None:
+        return ImageInputs(ImageReader(trained.image_size, trained.image_converter), ahead)
+    return TextInputs(trained.preprocessor) if trained.kind == "text" else ArrayInputs(trained)
+
+
+class ImageInputs:
+    """Reads, decodes and resizes several images at once; each of two programs is traced once.
+
+    Args:
+        reader: of the model's images.
+        ahead: images that are read before they are asked for.
+    """
+
+    def __init__(self, reader: ImageReader, ahead: int) -> None:
+        def from_bytes(data: Any, way: Any) -> tf.Tensor:
+            return reader.prepared(decoded(data, way))
+
+        encoded = [tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int32)]
+        pixels = [tf.TensorSpec((None, None, 3), tf.float32)]
+        self._ahead = ahead
+        self._from_bytes: Any = tf.function(from_bytes, input_signature=encoded)
+        self._from_pixels: Any = tf.function(reader.prepared, input_signature=pixels)
+
+    def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
+        """See `Inputs`; (height, width, 3) float32."""
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            waiting: deque[Future[Prepared]] = deque()
+            try:
+                for each in examples:
+                    waiting.append(pool.submit(self._prepare, each))
+                    if len(waiting) > self._ahead:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def batch(self, prepared: Sequence[Any]) -> Any:
+        """See `Inputs`."""
+        return np.stack(prepared)
+
+    def _prepare(self, example: Example | Failure) -> Prepared:
+        if isinstance(example, Failure):
+            return example
+        try:
+            if isinstance(example.content, Path):
+                return example, self._from_bytes(*_plain(example.content)).numpy()
+            return example, self._from_pixels(_three_channels(example.content)).numpy()
+        except BadImage as error:
+            return Failure(example.source, str(error))
+        except OSError as error:
+            return Failure(example.source, unreadable(error))
+        except tf.errors.InvalidArgumentError:
+            return Failure(example.source, DAMAGED)
+
+
+def _plain(path: Path) -> tuple[bytes, int]:
+    """Returns an image as TensorFlow decodes it the way it is meant to be seen, and that way."""
+    if not path.is_file():  # reading a pipe would not end
+        raise BadImage("no regular file")
+    data = path.read_bytes()
+    way = way_to_decode(data)
+    if way != CONVERT:
+        return data, way
+    with _PILLOW:
+        (png,) = to_png([data], threads=1)
+    if isinstance(png, BadImage):
+        raise png
+    return png, UPRIGHT
+
+
+def _three_channels(image: np.ndarray) -> np.ndarray:
+    """Returns (height, width), or (height, width, 1 or 3), as (height, width, 3) float32."""
+    image = image[..., None] if image.ndim == 2 else image
+    return np.repeat(image, 3 // image.shape[-1], axis=-1).astype(np.float32)
+
+
+class TextInputs:
+    """Tokenizes the texts of a batch at once.
+
+    Args:
+        preprocessor: KerasHub's, of a text classifier.
+    """
+
+    def __init__(self, preprocessor: Any) -> None:
+        texts = [tf.TensorSpec((None,), tf.string)]
+        self._tokenize: Any = tf.function(lambda each: preprocessor(each), input_signature=texts)
+
+    def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
+        """See `Inputs`; the text."""
+        for each in examples:
+            yield each if isinstance(each, Failure) else (each, each.content)
+
+    def batch(self, prepared: Sequence[Any]) -> Any:
+        """See `Inputs`; a dictionary of (batch, tokens)."""
+        tokens = self._tokenize(tf.constant(prepared, tf.string))
+        return shortened({key: value.numpy() for key, value in tokens.items()})
+
+
+class ArrayInputs:
+    """Hands numbers on; a file holds one example or several.
+
+    Args:
+        trained: a model of the user's own.
+    """
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self._model = trained.model
+
+    def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
+        """See `Inputs`; the rows of each file."""
+        for each in examples:
+            if isinstance(each, Failure) or not isinstance(each.content, Path):
+                yield each if isinstance(each, Failure) else (each, each.content)
+            else:
+                yield from self._rows(each.source, each.content)
+
+    def batch(self, prepared: Sequence[Any]) -> Any:
+        """See `Inputs`."""
+        return tf.nest.map_structure(lambda *rows: np.stack(rows), *prepared)
+
+    def _rows(self, source: str, path: Path) -> Iterator[Prepared]:
+        first = tf.nest.flatten(wanted_inputs(self._model))[0]
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            single = array.ndim == len(first.shape) - 1
+            rows = fitting_inputs("it", array[None] if single else array, self._model)
+        except (OSError, EOFError, ValueError) as error:
+            yield Failure(source, str(error).partition("\n")[0] or DAMAGED)
+            return
+        except ConfigError as error:
+            yield Failure(source, str(error))
+            return
+        for number, row in enumerate(rows, start=1):
+            name = source if single else f"{source}:{number}"
+            yield Example(name, row), row

@@ -1,0 +1,196 @@
+"""Predictions are those of the run's own evaluation; a stream of any length is answered in order."""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from finetune.datasets.assembling import objects
+from finetune.datasets.cleaning import clean_images
+from finetune.datasets.dataset import Split
+from finetune.datasets.pipeline import Examples, single_pass
+from finetune.datasets.readers import ImageReader, TextReader
+from finetune.inference.examples import Example, Failure, Prediction, examples_of
+from finetune.inference.predicting import Predictor, forward, probabilities
+from finetune.inference.trained import load_trained
+from finetune.training.objective import ONE, SEVERAL, Objective
+from tests.datasets.test_odd_images import ODD
+from tests.inference.test_trained import image_run, own_run, text_run
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A trained model of images, its task model as it was, and its converter."""
+    directory = tmp_path_factory.mktemp("images")
+    task, converter = image_run(directory)
+    return load_trained(directory), task, converter
+
+
+def softmax(logits):
+    return keras.ops.convert_to_numpy(keras.ops.softmax(np.asarray(logits, np.float64)))
+
+
+def flat(batches):
+    return [each for batch in batches for each in batch]
+
+
+def encoded(seed, kind="PNG", size=(20, 20), **more):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype="uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **more)
+    return file.getvalue()
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(orientation, "JPEG", (18, 30), exif=exif)
+
+
+def test_files_are_seen_as_in_training(images, tmp_path):
+    trained, task, converter = images
+    contents = {name: data for name, (data, _) in ODD.items()} | {
+        f"plain{seed}.png": encoded(seed, size=(10 + seed, 30)) for seed in range(5)
+    }
+    contents |= {f"turned{way}.jpg": turned(way) for way in range(1, 9)}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    names = sorted(contents)
+    split = Split("test", objects([contents[name] for name in names]), np.zeros(len(names), int))
+    split, bad = clean_images(split, {}, check=False, budget=2**30, name="odd")
+    assert not bad
+    examples = Examples(split, ImageReader((16, 16), converter), split.labels)
+    expected = softmax(task.predict(single_pass(examples, batch_size=4, view=None), verbose=0))
+    found = flat(Predictor(trained, 7)(examples_of("image", [str(tmp_path)], io.BytesIO())))
+    assert [each.source for each in found] == [str(tmp_path / name) for name in names]
+    np.testing.assert_allclose(
+        np.stack([each.probabilities for each in found]), expected, rtol=1e-5, atol=1e-7
+    )
+    assert len(names) > 20
+
+
+def test_texts_are_tokenized_as_in_training(tmp_path):
+    task, preprocessor = text_run(tmp_path / "run")
+    texts = ["the cat sat", "cats", "The CAFE.", "sat sat sat sat sat", "the"]
+    split = Split("test", objects(texts), np.zeros(5, int))
+    examples = Examples(split, TextReader(preprocessor, {"test": split}), split.labels)
+    expected = softmax(task.predict(single_pass(examples, batch_size=5, view=None), verbose=0))
+    (tmp_path / "texts.txt").write_text(
+        "\ufeffthe cat sat\ncats\n\nThe CAFE.\r\nsat sat sat sat sat\nthe"
+    )
+    trained = load_trained(tmp_path / "run")
+    found = flat(
+        Predictor(trained, 2)(examples_of("text", [str(tmp_path / "texts.txt")], io.BytesIO()))
+    )
+    assert [each.source[len(str(tmp_path)) + 1 :] for each in found] == [
+        f"texts.txt:{n}" for n in (1, 2, 4, 5, 6)
+    ]
+    assert [each.text for each in found] == texts
+    np.testing.assert_allclose(
+        np.stack([each.probabilities for each in found]), expected, rtol=1e-5
+    )
+
+
+def test_rows_of_arrays(tmp_path):
+    model, _, x = own_run(tmp_path / "run")
+    np.save(tmp_path / "rows.npy", x[:5])
+    np.save(tmp_path / "one.npy", x[7])
+    np.save(tmp_path / "wrong.npy", x[:, :4])
+    np.save(tmp_path / "objects.npy", np.asarray([{}, None]), allow_pickle=True)
+    (tmp_path / "text.npy").write_text("1 2 3")
+    names = [str(tmp_path / f"{name}.npy") for name in ("rows", "wrong", "one", "objects", "text")]
+    found = flat(
+        Predictor(load_trained(tmp_path / "run"), 4)(examples_of("array", names, io.BytesIO()))
+    )
+    good = [each for each in found if isinstance(each, Prediction)]
+    assert [each.source for each in good] == [
+        *(f"{names[0]}:{row}" for row in range(1, 6)),
+        names[2],
+    ]
+    expected = model.predict(np.concatenate([x[:5], x[7:8]]), verbose=0)
+    np.testing.assert_allclose(np.stack([each.probabilities for each in good]), expected, rtol=1e-5)
+    reasons = {each.source: each.reason for each in found if isinstance(each, Failure)}
+    assert list(reasons) == [names[1], *names[3:]]
+    assert "must be numbers of shape ('n', 6)" in reasons[names[1]]
+    assert "Python objects" in reasons[names[3]]
+
+
+def test_a_bad_file_does_not_stop_the_others(images, tmp_path):
+    for seed in range(6):
+        (tmp_path / f"{seed}.png").write_bytes(encoded(seed))
+    (tmp_path / "1.png").write_bytes(encoded(1)[:200])
+    (tmp_path / "2.png").write_bytes(b"")
+    (tmp_path / "3.png").write_text("hello")
+    (tmp_path / "4.png").unlink()
+    names = [str(tmp_path / f"{seed}.png") for seed in range(6)]
+    found = flat(Predictor(images[0], 2)(examples_of("image", names, io.BytesIO())))
+    assert [each.source for each in found] == names
+    assert [getattr(each, "reason", None) for each in found] == [
+        None, "cut short or damaged", "empty", "no image of a known kind",
+        "no such file, or a link that leads nowhere", None,
+    ]  # fmt: skip
+
+
+def test_a_stream_is_not_read_ahead_of_what_is_worked_on(images):
+    trained, _, _ = images
+    taken = 0
+
+    def stream():
+        nonlocal taken
+        for taken in range(1, 10_001):
+            yield Example(str(taken), np.zeros((4, 4, 3), "uint8"))
+
+    answers = Predictor(trained, 8, ahead=5)(stream())
+    for number in range(1, 4):
+        assert len(next(answers)) == 8
+        assert taken <= 8 * number + 5 + 1
+    answers.close()  # what waits is dropped
+    assert taken <= 30
+
+
+def test_failures_alone_do_not_pile_up(images):
+    def stream():
+        yield Example("first", np.zeros((4, 4, 3), "uint8"))
+        for number in range(1000):
+            yield Failure(str(number), "gone")
+
+    sizes = [len(batch) for batch in Predictor(images[0], 8)(stream())]
+    assert sum(sizes) == 1001 and max(sizes) == 16
+
+
+def test_every_size_of_batch_is_one_trace(images, monkeypatch):
+    trained, _, _ = images
+    cls, traces = type(trained.model), []
+    call = cls.__call__
+
+    def counted(self, *arguments, **more):
+        traces.append(arguments)
+        return call(self, *arguments, **more)
+
+    monkeypatch.setattr(cls, "__call__", counted)
+    examples = [Example(str(n), np.full((4 + n, 5, 3), n, "uint8")) for n in range(11)]
+    assert len(flat(Predictor(trained, 4)(examples))) == 11
+    assert len(traces) == 1
+
+
+def test_probabilities_by_hand():
+    logits = np.log([[1.0, 3.0], [9.0, 1.0]])
+    np.testing.assert_allclose(probabilities(logits, Objective(ONE, 2)), [[0.25, 0.75], [0.9, 0.1]])
+    # 1 / (1 + exp(-log 3)) = 3 / 4
+    np.testing.assert_allclose(
+        probabilities(logits, Objective(SEVERAL, 2)), [[0.5, 0.75], [0.9, 0.5]]
+    )
+    given = np.asarray([[0.2, 0.8]])
+    np.testing.assert_array_equal(probabilities(given, Objective(ONE, 2, from_logits=False)), given)
+    huge = probabilities(np.asarray([[1e5, -1e5]]), Objective(SEVERAL, 2))
+    np.testing.assert_allclose(huge, [[1, 0]], atol=1e-12)
+
+
+def test_forward_gives_float32(images):
+    trained, task, _ = images
+    batch = np.zeros((2, 16, 16, 3), "float32")
+    outputs = forward(trained)(batch)
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs, task.predict(batch, verbose=0), rtol=1e-6)
