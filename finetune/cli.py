@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from finetune import __version__
+from finetune.commands.evaluating import evaluate
 from finetune.commands.failures import block
 from finetune.commands.planning import check, inspect
 from finetune.commands.reporting import report
@@ -43,6 +44,11 @@ verbs
             SWEEP_DIR: write report.html of all runs below it, side by side
   compare   RUN_DIR…: runs side by side; a SWEEP_DIR stands for all runs below it
             --format table|json|csv|html   --output FILE   --sort KEY, e.g. test.accuracy
+  evaluate  RUN_DIR: how good the trained model is on its test split; nothing is written
+            split=train | validation | test   of the run's data, or held out of others as they were
+            dataset.path=…   other files: their test split, or all where they have no splits;
+                             labels are matched by name (dataset.name, dataset.columns… too)
+            --format table | json | csv
   predict   RUN_DIR FILE…: what the trained model says of each, the most probable labels first.
             Images and folders of images; of a text model .txt (a text a line) and tables (a text
             a row); .npy of a FineTuner's model; - reads lines of stdin: texts, or file names
@@ -138,6 +144,7 @@ VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "resume": resume,
     "report": report,
     "compare": _compare,
+    "evaluate": evaluate,
     "predict": predict,
     "catalog": _catalog,
 }

@@ -21,7 +21,7 @@ TENSORFLOW_FREE = [
     "resuming", "commands", "cli", "training/__init__", "training/checkpoints", "datasets/__init__",
     "datasets/catalog", "backbones/__init__", "backbones/catalog", "features/__init__", "features/arrays",
     "features/store", "inference/__init__", "inference/completed", "inference/examples",
-    "inference/writing",
+    "inference/results", "inference/writing",
 ]  # fmt: skip
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets"}
 

@@ -1,5 +1,6 @@
-"""Splits what verbs are given."""
+"""What verbs are given, and what they give back."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,3 +84,10 @@ def whole_number(name: str, text: str, low: int, high: int, what: str) -> int:
             "range."
         )
     return number
+
+
+def write_out(text: str) -> None:
+    """Writes what a verb was asked for to stdout, at once; what it has no letter for is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()

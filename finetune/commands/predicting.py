@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetune.commands.arguments import split_options, whole_number
+from finetune.commands.arguments import split_options, whole_number, write_out
 from finetune.commands.libraries import import_quietly
 from finetune.config import DEVICES
 from finetune.errors import ConfigError, unknown_name
@@ -142,9 +142,9 @@ def _answer(
     )
     failed = 0
     with _progress(request, console) as advance:
-        _write(writer.header())
+        write_out(writer.header())
         for answers in predictor(examples):
-            _write(writer.lines([each for each in answers if isinstance(each, Prediction)]))
+            write_out(writer.lines([each for each in answers if isinstance(each, Prediction)]))
             failures = [each for each in answers if isinstance(each, Failure)]
             for each in failures:
                 _report(each)
@@ -174,10 +174,3 @@ def _progress(request: _Request, console: Console) -> Iterator[Callable[[int], N
 
 def _report(failure: Failure) -> None:
     print(f"error: {printable(failure.source)}: {printable(failure.reason)}", file=sys.stderr)
-
-
-def _write(text: str) -> None:
-    """Writes to stdout at once; what it has no letter for is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()

@@ -10,6 +10,7 @@ import numpy as np
 
 from finetune.datasets.assembling import (
     PARTS,
+    Part,
     Rows,
     assemble,
     objects,
@@ -57,15 +58,11 @@ def load_arrays(
         ConfigError: for arrays that cannot be used, with what they should be.
     """
     arrays = _read(Path(path).expanduser(), path)
-    keys = _keys(arrays, path)
+    keys = _keys(arrays, path, "train")
     problems: list[str] = []
     inputs = {part: _inputs(x, arrays[x], problems) for part, (x, _) in keys.items()}
     for x, y in keys.values():
-        if arrays[x].ndim == 0 or arrays[y].ndim == 0 or len(arrays[x]) != len(arrays[y]):
-            problems.append(
-                f"dataset.path: {x} and {y} must have the same length. Received: shapes "
-                f"{arrays[x].shape} and {arrays[y].shape}. Store a label for each example."
-            )
+        problems += _unequal(arrays, x, y)
     if problems:
         raise ConfigError(problems)
     require_rows(path, {part: len(each) for part, each in inputs.items()})
@@ -78,9 +75,9 @@ def load_arrays(
             "Store all splits alike."
         )
     targets = {part: arrays[y] for part, (_, y) in keys.items()}
-    labels, classes = _labels(
-        {part: y for part, (_, y) in keys.items()}, targets, arrays.get("classes"), path
-    )
+    names = {part: y for part, (_, y) in keys.items()}
+    labels, classes = _labels(names, targets, arrays.get("classes"))
+    require_classes("dataset.path", path, classes)
     return assemble(
         "arrays",
         Path(path).expanduser().resolve().name,
@@ -92,6 +89,46 @@ def load_arrays(
         seed=seed,
         skip=skip,
     )
+
+
+def arrays_part(path: str, part: str) -> Part:
+    """Reads one split by itself: x_part and y_part, or all of x and y.
+
+    Args:
+        path: FILE.npz.
+        part: train, validation or test.
+
+    Raises:
+        ConfigError: as `load_arrays`; also where there are other splits, and not this one.
+    """
+    arrays = _read(Path(path).expanduser(), path)
+    x, y = _keys(arrays, path, part)[part]
+    problems: list[str] = []
+    inputs = _inputs(x, arrays[x], problems)
+    problems += _unequal(arrays, x, y)
+    if problems:
+        raise ConfigError(problems)
+    named = arrays.get("classes")
+    labels = _column(arrays[y])
+    if named is None and labels.dtype.kind in "uib" and labels.ndim == 1:
+        named = np.asarray([str(index) for index in range(int(labels.max(initial=0)) + 1)])
+    targets, classes = _labels({part: y}, {part: labels}, named)
+    return Part(
+        Path(path).expanduser().resolve().name,
+        None if x == "x" else part,
+        classes,
+        _rows(part, x, inputs, targets[part]),
+        "text" if inputs.dtype == object else "image",
+    )
+
+
+def _unequal(arrays: Mapping[str, np.ndarray], x: str, y: str) -> list[str]:
+    if arrays[x].ndim and arrays[y].ndim and len(arrays[x]) == len(arrays[y]):
+        return []
+    return [
+        f"dataset.path: {x} and {y} must have the same length. Received: shapes "
+        f"{arrays[x].shape} and {arrays[y].shape}. Store a label for each example."
+    ]
 
 
 def _rows(part: str, name: str, inputs: np.ndarray, labels: np.ndarray) -> Rows:
@@ -144,8 +181,8 @@ def _array(loaded: Any, name: str, given: str) -> np.ndarray:
         ) from error
 
 
-def _keys(arrays: Mapping[str, np.ndarray], given: str) -> dict[str, tuple[str, str]]:
-    """Returns the names of x and y of each split."""
+def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, tuple[str, str]]:
+    """Returns the names of x and y of each split; `lead` must be there, by its name or without."""
     valid = ["x", "y", "classes"]
     valid += [f"{kind}_{name}" for names in PARTS.values() for name in names for kind in "xy"]
     problems = [
@@ -155,7 +192,7 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str) -> dict[str, tuple[str, 
     ]
     found: dict[str, tuple[str, str]] = {}
     for part, names in PARTS.items():
-        suffixes = [f"_{name}" for name in names] + [""] * (part == "train")
+        suffixes = [f"_{name}" for name in names] + [""] * (part == lead)
         pairs = [(f"x{end}", f"y{end}") for end in suffixes]
         there = [pair for pair in pairs if any(key in arrays for key in pair)]
         if len(there) > 1:
@@ -171,8 +208,8 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str) -> dict[str, tuple[str, 
             )
         elif there:
             found[part] = there[0]
-    if not problems and "train" not in found:
-        problems.append(f"{_WHERE}. Received: {given} without x_train and y_train. {_LAYOUT}")
+    if not problems and lead not in found:
+        problems.append(f"{_WHERE}. Received: {given} without x_{lead} and y_{lead}. {_LAYOUT}")
     if problems:
         raise ConfigError(problems)
     return found
@@ -207,13 +244,12 @@ def _labels(
     names: Mapping[str, str],
     targets: Mapping[str, np.ndarray],
     given: np.ndarray | None,
-    path: str,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the labels of each split by index, and the class names."""
-    train = _column(targets["train"])
+    train = _column(next(iter(targets.values())))
     if given is None:
         if train.dtype.kind in "uib" and train.ndim == 1:
-            _require_all_classes(f"dataset.path: {names['train']}", train)
+            _require_all_classes(f"dataset.path: {next(iter(names.values()))}", train)
         classes = _own_classes(train)
     elif given.dtype.kind == "U" and given.ndim == 1 and len(set(given.tolist())) == len(given):
         classes = given.tolist()
@@ -247,7 +283,6 @@ def _labels(
             )
     if problems:
         raise ConfigError(problems)
-    require_classes("dataset.path", path, classes)
     return done, classes
 
 

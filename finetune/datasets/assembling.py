@@ -122,16 +122,60 @@ def assemble(
             log.info("%s: at most %d examples, not stratified, seed %d", part, max_samples, seed)
         rows = chosen_rows(whole[part].labels, per_class, max_samples, seed, classes)
         chosen = whole[part].take(rows)
-        examples, unread = _read(part, chosen.inputs, budget, name)
-        split = Split(part, examples, chosen.labels, sources=chosen.sources)
-        if kind == "image" and examples.dtype == object:
-            split, damaged = clean_images(split, unread, check=skip, budget=budget, name=name)
-            bad += damaged
+        split, damaged = _read_split(part, chosen, kind, budget, name, skip)
+        bad += damaged
         done[part], labels[part] = split, chosen.labels
         budget -= num_bytes(split.examples)
     settle(bad, done, skip)
     require_left(labels, done, classes, bad)
     return finish(name, [source, kind], classes, done, kind, bad, ignored or {})
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One split of a source, by itself.
+
+    Args:
+        name: of the dataset.
+        split: train, validation or test; None where the source has no splits, and this is all of it.
+        classes: label names in the order of the indices; those of this split alone.
+        rows: bad samples included.
+        kind: of the examples: ``image`` or ``text``.
+    """
+
+    name: str
+    split: str | None
+    classes: Sequence[str]
+    rows: Rows
+    kind: str
+
+
+def assemble_part(
+    part: Part, *, max_samples: int | None, seed: int, skip: bool
+) -> tuple[Split, list[BadSample]]:
+    """Reads one split by itself; as `assemble` else.
+
+    Args:
+        part: the split.
+        max_samples: keep at most this many, stratified; None keeps all.
+        seed: chooses the rows that are kept.
+        skip: whether bad samples are left out, not refused.
+
+    Returns:
+        The split without its bad samples, and those.
+    """
+    where, rows, bad = part.split or "all", part.rows, list(part.rows.bad)
+    if not len(rows.labels):
+        if bad:
+            raise none_left(where, len(bad), bad)
+        require_rows(part.name, {where: 0})
+    rows = rows.take(chosen_rows(rows.labels, None, max_samples, seed, part.classes))
+    split, damaged = _read_split(where, rows, part.kind, memory_budget(), part.name, skip)
+    bad += damaged
+    settle(bad, {where: split}, skip)
+    if not split.num_examples:
+        raise none_left(where, len(rows.labels), bad)
+    return split, bad
 
 
 def finish(
@@ -184,6 +228,17 @@ def _hold_out(parts: Mapping[str, Rows], seed: int) -> dict[str, Rows]:
         how = "stratified" if train.labels.ndim == 1 else "not stratified"
         log.info("no split %s: %d training examples, %s, seed %d", part, len(rows), how, seed)
     return done
+
+
+def _read_split(
+    part: str, rows: Rows, kind: str, budget: int, name: str, skip: bool
+) -> tuple[Split, list[BadSample]]:
+    """Returns a split of rows, read and clean, and its bad samples."""
+    examples, unread = _read(part, rows.inputs, budget, name)
+    split = Split(part, examples, rows.labels, sources=rows.sources)
+    if kind == "image" and examples.dtype == object:
+        return clean_images(split, unread, check=skip, budget=budget, name=name)
+    return split, []
 
 
 def _read(

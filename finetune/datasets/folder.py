@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.datasets.assembling import PARTS, Rows, assemble, objects
+from finetune.datasets.assembling import PARTS, Part, Rows, assemble, objects
 from finetune.datasets.bad_samples import BadSample, printable, refusal
 from finetune.datasets.dataset import Dataset, require_classes
 from finetune.datasets.headers import IMAGE_SUFFIXES
@@ -40,24 +40,14 @@ def load_folder(
     Raises:
         ConfigError: for a layout that cannot be read, with what it should be.
     """
-    root = Path(path).expanduser()
-    if not os.path.isdir(root):  # pathlib's raises where it may not look
-        what = "which is a file" if os.path.exists(root) else "which is no directory"
-        raise ConfigError(f"{_WHERE}. Received: {path}, {what}. {_layout()}")
-    folders = {
-        part: next((root / n for n in names if os.path.isdir(root / n)), None)
-        for part, names in PARTS.items()
-    }
+    root = _root(path)
+    folders = _split_folders(root)
     if any(folders.values()) and folders["train"] is None:
         raise ConfigError(f"{_WHERE}. Received: {path} without a folder train. {_layout()}")
     top = folders["train"] or root
     given = {"train": top, **{part: each for part, each in folders.items() if each is not None}}
     listed = {part: list_folder(folder) for part, folder in given.items()}
-    classes = sorted(listed["train"].folders)
-    if not classes and listed["train"].bad:
-        raise refusal(
-            [BadSample("train", printable(str(p)), why) for p, why in listed["train"].bad]
-        )
+    classes = _classes("train", listed["train"])
     require_classes("dataset.path", printable(str(top)), classes)
     problems = [each for part in given for each in _problems(given[part], listed[part], classes)]
     if problems:
@@ -77,6 +67,56 @@ def load_folder(
         skip=skip,
         ignored=ignored,
     )
+
+
+def folder_part(path: str, part: str) -> Part:
+    """Lists the images of one split by itself: ``DIR/part/CLASS/FILE``, or all of ``DIR/CLASS/FILE``.
+
+    Args:
+        path: DIR.
+        part: train, validation or test.
+
+    Raises:
+        ConfigError: as `load_folder`; also where there are other splits, and not this one.
+    """
+    root = _root(path)
+    folders = _split_folders(root)
+    top = folders[part]
+    if top is None and any(folders.values()):
+        there = ", ".join(name for name, folder in folders.items() if folder is not None)
+        raise ConfigError(
+            f"{_WHERE}. Received: {path} without a folder {part}; it has {there}. Name another "
+            f"split, or add {part}."
+        )
+    listed = list_folder(top or root)
+    where = "all" if top is None else part
+    classes = _classes(where, listed)
+    problems = list(_problems(top or root, listed, classes))
+    if problems or not classes:
+        raise ConfigError(problems or f"{_WHERE}. Received: {path}, which has none. {_layout()}")
+    rows = _rows(root, where, listed, classes)
+    return Part(root.resolve().name, None if top is None else part, classes, rows, "image")
+
+
+def _root(path: str) -> Path:
+    root = Path(path).expanduser()
+    if not os.path.isdir(root):  # pathlib's raises where it may not look
+        what = "which is a file" if os.path.exists(root) else "which is no directory"
+        raise ConfigError(f"{_WHERE}. Received: {path}, {what}. {_layout()}")
+    return root
+
+
+def _split_folders(root: Path) -> dict[str, Path | None]:
+    return {
+        part: next((root / n for n in names if os.path.isdir(root / n)), None)
+        for part, names in PARTS.items()
+    }
+
+
+def _classes(part: str, listed: Listing) -> list[str]:
+    if not listed.folders and listed.bad:
+        raise refusal([BadSample(part, printable(str(p)), why) for p, why in listed.bad])
+    return sorted(listed.folders)
 
 
 def _layout() -> str:

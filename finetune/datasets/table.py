@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.datasets.assembling import PARTS, Rows, assemble, objects, require_rows
+from finetune.datasets.assembling import PARTS, Part, Rows, assemble, objects, require_rows
 from finetune.datasets.bad_samples import none_left, refusal
 from finetune.datasets.dataset import Dataset, require_classes
 from finetune.datasets.labels import indices, multi_hot
@@ -58,7 +58,7 @@ def load_table(
     Raises:
         ConfigError: for tables that cannot be read, with the lines that are wrong.
     """
-    files = _files(Path(path).expanduser(), path)
+    files = _files(Path(path).expanduser(), path, "train")
     tables = {part: open_table(file) for part, file in files.items()}
     label = label_column or "label"
     entry = input_column or _input(tables["train"])
@@ -69,15 +69,7 @@ def load_table(
         "table",
         Path(path).expanduser().resolve().name,
         classes,
-        {
-            part: Rows(
-                objects(each.inputs),
-                targets[part],
-                objects([f"{tables[part].path.name}:{number}" for number in each.numbers]),
-                each.bad,
-            )
-            for part, each in done.items()
-        },
+        {part: _rows(tables[part], each, targets[part]) for part, each in done.items()},
         kind="image" if images else "text",
         max_samples=max_samples,
         train_per_class=train_per_class,
@@ -86,15 +78,58 @@ def load_table(
     )
 
 
+def table_part(
+    path: str,
+    part: str,
+    *,
+    input_column: str | None = None,
+    label_column: str | None = None,
+    label_separator: str | None = None,
+    skip: bool = False,
+) -> Part:
+    """Reads the rows of one split by itself: those of its table, or all of ``FILE``.
+
+    Args:
+        path: DIR or FILE.
+        part: train, validation or test.
+        input_column: as in `load_table`, and so are all others.
+        label_column: column of the labels.
+        label_separator: between the labels of a row.
+        skip: whether rows that lack something are left out, not refused.
+
+    Raises:
+        ConfigError: as `load_table`; also where there are other splits, and not this one.
+    """
+    root = Path(path).expanduser()
+    file = _files(root, path, part)[part]
+    tables = {part: open_table(file)}
+    label = label_column or "label"
+    entry = input_column or _input(tables[part])
+    _require_columns(tables, entry, label)
+    done, images, several = _sorted_rows(tables, entry, label, label_separator, path)
+    targets, classes = _targets(tables, label, done, several, path, skip, alone=True)
+    rows = _rows(tables[part], done[part], targets[part])
+    split = None if root.is_file() else part
+    return Part(root.resolve().name, split, classes, rows, "image" if images else "text")
+
+
+def _rows(table: TableFile, done: LabelledRows, targets: np.ndarray) -> Rows:
+    sources = objects([f"{table.path.name}:{number}" for number in done.numbers])
+    return Rows(objects(done.inputs), targets, sources, done.bad)
+
+
 def _sorted_rows(
     tables: Mapping[str, TableFile], entry: str, label: str, separator: str | None, given: str
 ) -> tuple[dict[str, LabelledRows], bool, bool]:
-    """Reads all rows; returns them by split, whether they hold images, and several labels each."""
+    """Reads all rows; returns them by split, whether they hold images, and several labels each.
+
+    The first of the tables decides both, and gives the classes.
+    """
     rows = {part: table.read([entry, label]) for part, table in tables.items()}
     require_rows(given, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
-    train = rows["train"].columns
-    images = holds_images(entry, train[entry])
-    several = separator is not None or any(isinstance(value, list) for value in train[label])
+    first = next(iter(rows.values())).columns
+    images = holds_images(entry, first[entry])
+    several = separator is not None or any(isinstance(value, list) for value in first[label])
     done = {
         part: labelled_rows(
             part, table, rows[part], entry, label,
@@ -112,13 +147,13 @@ def _sorted_rows(
     return done, images, several
 
 
-def _files(root: Path, given: str) -> dict[str, Path]:
+def _files(root: Path, given: str, lead: str) -> dict[str, Path]:
     if root.is_file():
         if root.suffix.lower() not in TABLE_SUFFIXES:
             raise ConfigError(f"{_WHERE}. Received: {given}. {_LAYOUT}")
-        files = {"train": root}
+        files = {lead: root}
     elif root.is_dir():
-        files = _split_files(root, given)
+        files = _split_files(root, given, lead)
     else:
         raise ConfigError(f"{_WHERE}. Received: {given}, which does not exist. {_LAYOUT}")
     size, budget = sum(file.stat().st_size for file in files.values()), memory_budget()
@@ -131,7 +166,7 @@ def _files(root: Path, given: str) -> dict[str, Path]:
     return files
 
 
-def _split_files(root: Path, given: str) -> dict[str, Path]:
+def _split_files(root: Path, given: str, lead: str) -> dict[str, Path]:
     problems = []
     files = {}
     for part, stems in PARTS.items():
@@ -146,8 +181,8 @@ def _split_files(root: Path, given: str) -> dict[str, Path]:
             )
         elif found:
             files[part] = found[0]
-    if not problems and "train" not in files:
-        problems.append(f"{_WHERE}. Received: {given} without a table train. {_LAYOUT}")
+    if not problems and lead not in files:
+        problems.append(f"{_WHERE}. Received: {given} without a table {lead}. {_LAYOUT}")
     if problems:
         raise ConfigError(problems)
     return files
@@ -187,15 +222,20 @@ def _targets(
     several: bool,
     given: str,
     skip: bool,
+    alone: bool = False,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns the labels of each split by index, and the classes of train."""
+    """Returns the labels of each split by index, and the classes of the first, train.
+
+    A split that is `alone` may have any number of classes.
+    """
     bad = [each for rows in done.values() for each in rows.bad]
     for part, rows in done.items():
         if not rows.numbers:
             raise none_left(part, len(rows.bad), bad)
     try:
-        classes = _classes(done["train"])
-        require_classes("dataset.path", given, classes)
+        classes = _classes(next(iter(done.values())))
+        if not alone:
+            require_classes("dataset.path", given, classes)
         targets = {}
         for part, rows in done.items():
             where = f"dataset.path: column {label} of {tables[part].path.name}"

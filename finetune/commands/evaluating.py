@@ -1,0 +1,146 @@
+"""`evaluate`: how good the model of a run is, on a split of its own data or on others."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from finetune.commands.arguments import split_options, write_out
+from finetune.commands.libraries import import_quietly
+from finetune.config import Config
+from finetune.errors import ConfigError, unknown_name
+from finetune.inference.completed import OWN, read_completed
+from finetune.inference.results import Evaluation, as_csv, as_json, show
+from finetune.inference.writing import FORMATS
+from finetune.printable import LogFormatter
+from finetune.record import RunRecord
+from finetune.reporting.console import make_console
+from finetune.saved_config import read_saved
+
+_SPLITS = ("train", "validation", "test")
+_KEYS = (
+    *(f"dataset.{key}" for key in ("name", "path", "version", "config", "data_dir", "batch_size")),
+    *(f"dataset.{key}" for key in ("label_separator", "max_samples", "on_bad_sample")),
+    "dataset.splits", "dataset.columns", "runtime.device",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What `evaluate` is asked for.
+
+    Args:
+        directory: of the run.
+        form: of the output.
+        split: as in `load_measured`.
+        elsewhere: whether other files are named than those of the run.
+        overrides: of the run's config.
+    """
+
+    directory: Path
+    form: str
+    split: str | None
+    elsewhere: bool
+    overrides: tuple[str, ...]
+
+
+def evaluate(arguments: list[str], console: Console) -> int:
+    """Writes the metrics of a split; writes nothing into the run directory."""
+    request = _request(arguments)
+    record = read_completed(request.directory)
+    if record.backbone.source == OWN:
+        raise ConfigError(
+            "RUN_DIR must be of the command line: a run of FineTuner has its data in Python. "
+            f"Received: {request.directory}. Call finetune.load({str(request.directory)!r})."
+            "evaluate(inputs, labels)."
+        )
+    config = read_saved(request.directory, request.overrides)
+    _warn_on_stderr()
+    with console.status("evaluating"):
+        evaluation = _measure(request, record, config)
+    if request.form == "table":
+        show(evaluation, make_console())
+    elif request.form == "json":
+        write_out(as_json(evaluation))
+    else:
+        write_out(as_csv(evaluation, sys.stdout.isatty()))
+    return 0
+
+
+def _warn_on_stderr() -> None:
+    """Shows what is wrong with the data: there is no log that it could be written to."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("warning: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def _request(arguments: list[str]) -> _Request:
+    options, others = split_options("evaluate", arguments, ("--format",))
+    if not others or "=" in others[0]:
+        raise ConfigError(
+            "evaluate must be given one run directory, then overrides, if any. Received: "
+            f"{' '.join(arguments) or 'nothing'}. Write python -m finetune evaluate RUN_DIR."
+        )
+    form = options.get("--format", FORMATS[0])
+    if form not in FORMATS:
+        raise ConfigError(unknown_name("--format", "a format", form, FORMATS))
+    splits = [each.partition("=")[2] for each in others[1:] if each.startswith("split=")]
+    overrides = [each for each in others[1:] if not each.startswith("split=")]
+    if any(each not in _SPLITS for each in splits) or len(splits) > 1:
+        raise ConfigError(unknown_name("split", "one split", " ".join(splits), _SPLITS))
+    problems = [
+        unknown_name("evaluate: an override", "of what a model is measured on", each, _KEYS)
+        for each in overrides
+        if not _allowed(each)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    split = splits[0] if splits else None
+    named = {each.partition("=")[0] for each in overrides}
+    elsewhere = "dataset.path" in named
+    if elsewhere and split is None and "dataset.max_samples" not in named:
+        overrides.insert(0, "dataset.max_samples=null")  # it was for the data of the run
+    return _Request(Path(others[0]), form, split, elsewhere, tuple(overrides))
+
+
+def _allowed(override: str) -> bool:
+    key, equals, _ = override.partition("=")
+    return bool(equals) and any(
+        key == each
+        or (each in ("dataset.splits", "dataset.columns") and key.startswith(f"{each}."))
+        for each in _KEYS
+    )
+
+
+def _measure(request: _Request, record: RunRecord, config: Config) -> Evaluation:
+    import_quietly("finetune.inference.evaluating")
+    from finetune.datasets.measured import load_measured
+    from finetune.inference.evaluating import evaluate as measure
+    from finetune.inference.trained import of_record
+    from finetune.training.device import prepare
+
+    runtime = config.runtime
+    prepare(runtime.device, None, runtime.deterministic, config.seed)
+    trained = of_record(request.directory, record)
+    data = load_measured(
+        config.dataset,
+        config.seed,
+        trained.classes,
+        trained.multi_label,
+        request.split,
+        request.elsewhere,
+    )
+    report = measure(trained, data.examples, data.kind, config.dataset.batch_size)
+    same = None if data.fingerprint is None else data.fingerprint == record.dataset.fingerprint
+    return Evaluation(
+        run=str(request.directory),
+        dataset=data.dataset,
+        split=data.split,
+        examples=data.examples.num_examples,
+        left_out=data.num_bad,
+        data_of_the_run=same,
+        metrics=report.metrics,
+        per_class=report.per_class,
+    )

@@ -1,0 +1,54 @@
+"""Measures a trained model on a split, with the metrics of its run's own test."""
+
+import numpy as np
+import tensorflow as tf
+
+from finetune.datasets.dataset import Split
+from finetune.datasets.pipeline import Examples, single_pass
+from finetune.datasets.readers import (
+    ArrayReader,
+    ImageReader,
+    Reader,
+    TextReader,
+    require_decodable,
+)
+from finetune.errors import ConfigError
+from finetune.inference.predicting import forward
+from finetune.inference.trained import TrainedModel
+from finetune.training.evaluation import Report, report
+
+
+def evaluate(trained: TrainedModel, split: Split, kind: str, batch_size: int) -> Report:
+    """Returns how good a model is on a split; see `finetune.training.evaluation.report`.
+
+    Args:
+        trained: the model.
+        split: its labels in the order of the model's outputs.
+        kind: of its examples: ``image``, ``text`` or ``array``.
+        batch_size: examples that are computed at once, at least 1.
+
+    Raises:
+        ConfigError: for examples of another kind, or images that cannot be decoded, by name.
+    """
+    if kind != trained.kind:
+        raise ConfigError(
+            f"dataset must hold {trained.kind}s: the model takes {trained.kind}s. Received: "
+            f"{kind}s. Choose a dataset of {trained.kind}s."
+        )
+    examples = Examples(split, _reader(trained, split), split.labels)
+    run = forward(trained)
+    try:
+        batches = single_pass(examples, batch_size=batch_size, view=None)
+        outputs = np.concatenate([run(each) for each in batches])
+    except tf.errors.InvalidArgumentError:
+        require_decodable([split])
+        raise
+    return report(outputs, split.labels, trained.classes, trained.objective)
+
+
+def _reader(trained: TrainedModel, split: Split) -> Reader:
+    if trained.image_size is not None:
+        return ImageReader(trained.image_size, trained.image_converter)
+    if trained.kind == "text":
+        return TextReader(trained.preprocessor, {split.name: split})
+    return ArrayReader()
