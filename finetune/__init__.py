@@ -1,15 +1,17 @@
 """Fine-tune pretrained Keras models: freeze by plan, unfreeze by phase, prove what stayed fixed.
 
-`FineTuner` trains a model of your own; everything else is the command line's.
+`FineTuner` trains a model of your own, and `load` gives back what a run has trained; everything else
+is the command line's.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from finetune.finetuner import FineTuner
+    from finetune.inference.api import load
 
 __version__ = "0.1.0"
-__all__ = ["FineTuner", "__version__"]
+__all__ = ["FineTuner", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from finetune.finetuner import FineTuner
 
         return FineTuner
+    if name == "load":
+        from finetune.inference.api import load
+
+        return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """From examples to model inputs, as in training: images decoded in parallel, texts tokenized, arrays."""
 
+import stat
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,17 +96,18 @@ class ImageInputs:
             return example, self._from_pixels(_three_channels(example.content)).numpy()
         except BadImage as error:
             return Failure(example.source, str(error))
-        except OSError as error:
-            return Failure(example.source, unreadable(error))
         except tf.errors.InvalidArgumentError:
             return Failure(example.source, DAMAGED)
 
 
 def _plain(path: Path) -> tuple[bytes, int]:
     """Returns an image as TensorFlow decodes it the way it is meant to be seen, and that way."""
-    if not path.is_file():  # reading a pipe would not end
-        raise BadImage("no regular file")
-    data = path.read_bytes()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would not end
+            raise BadImage("no regular file")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadImage(unreadable(error)) from error
     way = way_to_decode(data)
     if way != CONVERT:
         return data, way
