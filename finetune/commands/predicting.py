@@ -99,11 +99,11 @@ def _request(arguments: list[str]) -> _Request:
     )
 
 
-def _top_k(given: str | None, record: RunRecord) -> int:
+def _top_k(given: str | None, record: RunRecord) -> int | None:
     most = record.dataset.num_classes
-    if given is not None:
-        return whole_number("--top-k", given, 1, most, "as many labels as the model knows")
-    return min(TOP, most)
+    if given is None:
+        return None
+    return whole_number("--top-k", given, 1, most, "as many labels as the model knows")
 
 
 def _up_to_the_first(
@@ -121,7 +121,7 @@ def _up_to_the_first(
 def _answer(
     request: _Request,
     record: RunRecord,
-    top_k: int,
+    top_k: int | None,
     examples: Iterable[Example | Failure],
     console: Console,
 ) -> int:
@@ -137,6 +137,8 @@ def _answer(
     # Someone who types lines waits for the answer to each.
     typed = STDIN in request.files and sys.stdin.isatty()
     predictor = Predictor(trained, 1 if typed else request.batch_size, 0 if typed else None)
+    if top_k is None:  # of several labels any may be right
+        top_k = len(trained.classes) if trained.multi_label else min(TOP, len(trained.classes))
     writer = make_writer(
         request.form, trained.classes, trained.multi_label, top_k, sys.stdout.isatty()
     )

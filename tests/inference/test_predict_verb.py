@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from PIL import Image
 from finetune.cli import main
 from finetune.inference.examples import Failure, Prediction, examples_of
 from finetune.inference.writing import make_writer
-from tests.inference.test_trained import image_run, own_run, text_run
+from tests.inference.test_trained import image_run, own_run, seal, text_run
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +197,19 @@ def test_a_closed_pipe_ends_quietly(runs):
 
 
 SEVERAL = Prediction("a\x1b[31m.png", np.asarray([0.9, 0.2, 0.6]))
+
+
+def test_of_several_labels_every_class_is_shown(here, runs, capsys):
+    copy = shutil.copytree(runs / "image", runs / "several", dirs_exist_ok=True)
+    (copy / "model/labels.json").write_text(
+        json.dumps({"classes": ["a", "b", "c"], "multi_label": True})
+    )
+    seal(copy)
+    assert main(["predict", "several", "files/a.png", "--format", "csv"]) == 0
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header[:2] == ["source", "labels"] and len(row) == 2 + 2 * 3
+    values = dict(zip(row[2::2], map(float, row[3::2]), strict=True))
+    assert row[1].split("|") == [name for name, value in values.items() if value > 0.5]
 
 
 def test_several_labels_mark_those_that_are_over_a_half():

@@ -43,10 +43,10 @@ def seal(directory, head=None, source="directory", kind="image", precision="floa
 
 
 def shaken(task):
-    """Draws every weight anew, also those that start as zeros or ones."""
+    """Draws weights anew, also those that start as zeros or ones."""
     random = np.random.default_rng(1)
     for weight in task.weights:
-        if "interpolated" not in weight.path:  # KerasHub makes it of another weight
+        if "position" not in weight.path:  # of two that DINOv2 has, one is made of the other
             weight.assign(random.uniform(0.1, 1.0, weight.shape).astype("float32"))
     return task
 
