@@ -1,0 +1,98 @@
+"""Labels in the arrays of a NumPy file: indices, names, or 0 and 1 for each class."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from finetune.datasets.labels import indices, listed
+from finetune.errors import ConfigError
+
+
+def labels_of(
+    names: Mapping[str, str],
+    targets: Mapping[str, np.ndarray],
+    given: np.ndarray | None,
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the labels of each split by index, and the class names.
+
+    Args:
+        names: of the arrays, by split; the first one decides what they are.
+        targets: the arrays.
+        given: class names, (classes,) of type str; None: those of the first array.
+
+    Raises:
+        ConfigError: for labels that are no such thing, or differ from split to split.
+    """
+    train = column_of(next(iter(targets.values())))
+    if given is None:
+        if train.dtype.kind in "uib" and train.ndim == 1:
+            _require_all_classes(f"dataset.path: {next(iter(names.values()))}", train)
+        classes = _own_classes(train)
+    elif given.dtype.kind == "U" and given.ndim == 1 and len(set(given.tolist())) == len(given):
+        classes = given.tolist()
+    else:
+        raise ConfigError(
+            "dataset.path: classes must be different names, (classes,) of type str. Received: "
+            f"{given.tolist()} of {given.dtype}. Store numpy.asarray(names, dtype=str)."
+        )
+    done, problems = {}, []
+    for part, array in targets.items():
+        array = column_of(array)
+        where = f"dataset.path: {names[part]}"
+        if array.dtype.kind == "U" and array.ndim == 1 and train.dtype.kind == "U":
+            done[part] = indices(where, array.tolist(), classes)
+        elif array.dtype.kind in "uib" and array.ndim == 1 and train.ndim == 1:
+            problems += _out_of_range(where, array, len(classes))
+            done[part] = array.astype(np.int64)
+        elif array.ndim == 2 and array.shape[1] == len(classes) and train.ndim == 2:
+            if not np.isin(array, (0, 1)).all():
+                problems.append(
+                    f"{where} must be 0 or 1 for each class. Received: other values in rows "
+                    f"{listed(np.flatnonzero(~np.isin(array, (0, 1)).all(1)))}. Mend them."
+                )
+            else:
+                done[part] = array.astype(np.uint8)
+        else:
+            problems.append(
+                f"{where} must be class indices (n,) of an integer type, names (n,) of type str, "
+                f"or 0 and 1 of shape (n, {len(classes)}), alike in all splits. Received: shape "
+                f"{array.shape} of {array.dtype}. Convert it."
+            )
+    if problems:
+        raise ConfigError(problems)
+    return done, classes
+
+
+def _require_all_classes(where: str, train: np.ndarray) -> None:
+    """Refuses numbers of classes that no training example has: there would be no end of them."""
+    found = np.unique(train)
+    if len(found) and found[0] >= 0 and found[-1] != len(found) - 1:
+        raise ConfigError(
+            f"{where} must number the classes 0..{len(found) - 1}, each with a training example. "
+            f"Received: {len(found)} numbers from {found[0]} to {found[-1]}. Number them without "
+            "gaps, store names (str), or name all classes in an array classes."
+        )
+
+
+def column_of(array: np.ndarray) -> np.ndarray:
+    """Returns (n, 1) as (n,): Keras' own datasets have labels of this shape."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _own_classes(train: np.ndarray) -> list[str]:
+    if train.dtype.kind == "U":
+        return sorted(set(train.ravel().tolist()))
+    if train.ndim == 2:
+        return [str(index) for index in range(train.shape[1])]
+    whole = train.dtype.kind in "uib" and train.size > 0
+    return [str(index) for index in range(int(train.max()) + 1)] if whole else []
+
+
+def _out_of_range(where: str, array: np.ndarray, number: int) -> list[str]:
+    wrong = np.flatnonzero((array < 0) | (array >= number))
+    if not len(wrong):
+        return []
+    return [
+        f"{where} must be in 0..{number - 1}, an index of a class. Received: something else in "
+        f"rows {listed(wrong)}. Mend these labels; the first row is 0."
+    ]
