@@ -13,10 +13,11 @@ from rich.console import Console
 
 from finetune import __version__
 from finetune.commands.evaluating import evaluate
+from finetune.commands.exporting import export
 from finetune.commands.failures import block
 from finetune.commands.planning import check, inspect
-from finetune.commands.reporting import report
 from finetune.commands.predicting import predict
+from finetune.commands.reporting import report
 from finetune.commands.resuming import resume
 from finetune.commands.training import train
 from finetune.durable import storage_error
@@ -54,6 +55,9 @@ verbs
             a row); .npy of a FineTuner's model; - reads lines of stdin: texts, or file names
             --top-k 3   --format table | json (an object a line) | csv
             --batch-size 32   --device auto | cpu | gpu
+  export    RUN_DIR --format keras | saved_model | onnx | litert: the model for another runtime,
+            with its preprocessing where the format allows, checked there against the run
+            --output DIR   where to; else RUN_DIR/export/FORMAT
   catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
             features --clear   empty the store of features
 
@@ -146,5 +150,6 @@ VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "compare": _compare,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
     "catalog": _catalog,
 }

@@ -20,8 +20,8 @@ TENSORFLOW_FREE = [
     "reading", "record", "record_files", "reporting", "config_source", "composition", "saved_config", "catalog",
     "resuming", "commands", "cli", "training/__init__", "training/checkpoints", "datasets/__init__",
     "datasets/catalog", "backbones/__init__", "backbones/catalog", "features/__init__", "features/arrays",
-    "features/store", "inference/__init__", "inference/completed", "inference/examples",
-    "inference/results", "inference/writing",
+    "features/store", "inference/__init__", "inference/completed", "inference/examples", "inference/results",
+    "inference/writing", "inference/export/__init__", "inference/export/formats",
 ]  # fmt: skip
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets"}
 

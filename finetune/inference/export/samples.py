@@ -1,0 +1,101 @@
+"""The examples that an artifact is checked on: of the run's own data where they can be read."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from finetune.config import FILE_DATASETS, Config
+from finetune.datasets.catalog import BUNDLED_DATASETS
+from finetune.datasets.dataset import Split
+from finetune.datasets.decoding import decoded
+from finetune.datasets.sources import load_dataset
+from finetune.errors import ConfigError
+from finetune.inference.trained import TrainedModel
+from finetune.saved_config import SAVED, read_saved
+
+NUMBER = 32
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Examples as they are before any preprocessing.
+
+    Args:
+        source: where they come from, for people.
+        examples: (height, width, 3) uint8 images; texts; or the inputs of a model by position,
+            each (n, …).
+        real: whether they are the run's own data.
+    """
+
+    source: str
+    examples: Sequence[Any]
+    real: bool
+
+
+def find_samples(trained: TrainedModel) -> Samples:
+    """Returns examples of the test split, else of the validation split, else synthetic ones."""
+    if not (trained.directory / SAVED).is_file():
+        return _synthetic(trained, "the run directory does not say where its data are")
+    try:
+        config = read_saved(trained.directory)
+        if not _on_this_machine(config):
+            return _synthetic(trained, f"{config.dataset.name} is not on this machine")
+        dataset = load_dataset(config.dataset, config.seed)
+    except ConfigError:
+        return _synthetic(trained, "the data of the run cannot be read")
+    if dataset.fingerprint != trained.record.dataset.fingerprint:
+        return _synthetic(trained, "the data are not those of the run any more")
+    split = dataset.splits.get("test", dataset.splits["validation"])
+    rows = np.unique(np.linspace(0, split.num_examples - 1, NUMBER).astype(int))
+    source = f"{split.name} split of {dataset.name}"
+    return Samples(source, _raw(split, rows, trained.kind), real=True)
+
+
+def _on_this_machine(config: Config) -> bool:
+    """Whether reading the data downloads nothing."""
+    name = config.dataset.name
+    if name in FILE_DATASETS or name in BUNDLED_DATASETS:
+        return True
+    default = os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets")
+    return (Path(config.dataset.data_dir or default).expanduser() / name).is_dir()
+
+
+def _raw(split: Split, rows: np.ndarray, kind: str) -> list[Any]:
+    if kind == "text":
+        return [str(split.examples[row]) for row in rows]
+    images = []
+    for row in rows:
+        image = split.examples[row]
+        if isinstance(image, bytes):
+            image = decoded(image, None if split.ways is None else split.ways[row]).numpy()
+        images.append(np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image)
+    return images
+
+
+def _synthetic(trained: TrainedModel, why: str) -> Samples:
+    random = np.random.default_rng(_SEED)
+    source = f"seeded synthetic examples: {why}"
+    if trained.kind == "image":
+        shape = (NUMBER, *(trained.image_size or ()), 3)
+        return Samples(source, list(random.integers(0, 256, shape, dtype=np.uint8)), real=False)
+    if trained.kind == "text":
+        vocabulary = trained.preprocessor.tokenizer.get_vocabulary()
+        words = sorted(each for each in vocabulary if each.isalpha()) or list(vocabulary)
+        texts = [" ".join(random.choice(words, random.integers(1, 20))) for _ in range(NUMBER)]
+        return Samples(source, texts, real=False)
+    inputs = [_numbers(each, random) for each in keras.tree.flatten(trained.model.input)]
+    return Samples(source, inputs, real=False)
+
+
+def _numbers(spec: Any, random: np.random.Generator) -> np.ndarray:
+    """Returns numbers of the shape and kind of an input: normal ones, or 0 and 1."""
+    shape = (NUMBER, *(8 if each is None else each for each in spec.shape[1:]))
+    if keras.backend.is_float_dtype(spec.dtype):
+        return random.normal(size=shape).astype(spec.dtype)
+    return random.integers(0, 2, shape).astype(spec.dtype)

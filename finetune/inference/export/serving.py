@@ -1,0 +1,97 @@
+"""Puts what a model asks of its inputs, and names for its outputs, into one Keras model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from finetune.inference.export.formats import Format
+from finetune.inference.trained import TrainedModel
+from finetune.training.objective import SEVERAL, Objective
+
+IMAGES, TEXTS = "images", "texts"
+PROBABILITIES, LOGITS = "probabilities", "logits"
+
+
+def serving_model(trained: TrainedModel, target: Format) -> keras.Model:
+    """Returns the model that is exported, with all weights shared; a layer of Keras' each step.
+
+    Inputs: ``images`` (batch, height, width, 3) float32, 0..255, of any size where `any_size` says
+    so, else of the model's; the tokens of texts by name, int32 (batch, tokens); or the inputs of a
+    model of the user's own. Outputs: ``probabilities`` (batch, classes) float32, and the ``logits``
+    that they are made of, where the model has logits.
+    """
+    inputs: Any
+    if trained.kind == "image":
+        size = (None, None) if any_size(trained, target) else trained.image_size
+        inputs = keras.Input((*(size or ()), 3), dtype="float32", name=IMAGES)
+        given = _prepared(inputs, trained, resized=size == (None, None))
+        if isinstance(trained.model.input, Mapping):
+            given = {name: given for name in trained.model.input}
+    elif trained.kind == "text":
+        tokens: Any = trained.model.input
+        inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in tokens}
+        given = inputs
+    else:
+        inputs, given = _own_inputs(trained.model)
+    # Without the class of the task, which would bring its optimizer along.
+    plain = keras.Model(trained.model.input, trained.model.output, name="classifier")
+    outputs = _outputs(plain(given, training=False), trained.objective)
+    return keras.Model(inputs, outputs, name="serving")
+
+
+def any_size(trained: TrainedModel, target: Format) -> bool:
+    """Whether images of any size go in: resizing is in the graph.
+
+    ONNX has TensorFlow's bilinear resizing, and neither its antialiasing nor the other filters.
+    """
+    if trained.kind != "image" or not target.any_size:
+        return False
+    converter = trained.image_converter
+    return target.extra is None or (
+        converter.interpolation == "bilinear" and not converter.antialias
+    )
+
+
+def _prepared(images: Any, trained: TrainedModel, resized: bool) -> Any:
+    """Returns images as the model takes them: what KerasHub's converter does, in Keras' layers."""
+    converter = trained.image_converter
+    if resized:
+        images = keras.layers.Resizing(
+            *converter.image_size,
+            interpolation=converter.interpolation,
+            antialias=converter.antialias,
+            crop_to_aspect_ratio=converter.crop_to_aspect_ratio,
+            pad_to_aspect_ratio=converter.pad_to_aspect_ratio,
+            dtype="float32",
+            name="resize",
+        )(images)
+    scale = 1.0 if converter.scale is None else converter.scale
+    offset = 0.0 if converter.offset is None else converter.offset
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name="scale")(images)
+
+
+def _own_inputs(model: keras.Model) -> tuple[Any, Any]:
+    """Returns new inputs by name, and the same as the model takes them."""
+    flat = keras.tree.flatten(model.input)
+    names = list(model.input) if isinstance(model.input, Mapping) else None
+    if names is None or len(names) != len(flat):
+        names = ["inputs"] if len(flat) == 1 else [f"input_{n}" for n in range(len(flat))]
+    else:
+        names = sorted(names)  # the order in which Keras flattens a mapping
+    made = {
+        name: keras.Input(each.shape[1:], dtype=each.dtype, name=name)
+        for name, each in zip(names, flat, strict=True)
+    }
+    given = keras.tree.pack_sequence_as(model.input, list(made.values()))
+    return (made if len(made) > 1 else next(iter(made.values()))), given
+
+
+def _outputs(outputs: Any, objective: Objective) -> dict[str, Any]:
+    if not objective.from_logits:
+        return {PROBABILITIES: keras.layers.Identity(dtype="float32", name=PROBABILITIES)(outputs)}
+    kind = "sigmoid" if objective.kind == SEVERAL else "softmax"
+    return {
+        PROBABILITIES: keras.layers.Activation(kind, dtype="float32", name=PROBABILITIES)(outputs),
+        LOGITS: keras.layers.Identity(dtype="float32", name=LOGITS)(outputs),
+    }

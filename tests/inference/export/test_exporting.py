@@ -1,0 +1,208 @@
+"""Models of every kind in every format give the run's probabilities, or say why they cannot."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from finetune.cli import main
+from finetune.datasets.readers import ImageReader
+from finetune.errors import ConfigError, FinetuneError
+from finetune.finetuner import FineTuner
+from finetune.inference.export import exporting, runtime
+from finetune.inference.export.exporting import export_run, output_directory
+from finetune.inference.export.formats import FORMATS
+from finetune.inference.export.writing import write
+from finetune.inference.trained import load_trained
+from tests.inference.test_trained import image_run, own_run, text_run
+
+pytest.importorskip("tf2onnx")
+pytest.importorskip("ai_edge_litert")
+pytestmark = [
+    # What tf2onnx, onnx and the interpreter do inside.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning"),
+]
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs artifacts in this process: TensorFlow's import takes seconds."""
+
+    def measure(target, artifact, batches, alone=True):
+        return runtime.probabilities(target.name, artifact, batches)
+
+    monkeypatch.setattr(exporting, "measure", measure)
+
+
+def export(run, name, output=None):
+    target = FORMATS[name]
+    directory = output_directory(run, target, output)
+    return export_run(run, target, directory), directory
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_image_model(name, tmp_path, here):
+    image_run(tmp_path, "resnet")  # its converter is bicubic and antialiased
+    done, directory = export(tmp_path, name)
+    assert directory == tmp_path / "export" / name
+    written = json.loads((directory / "export.json").read_text())
+    assert written["parity"]["samples"] == 32 and written["parity"]["max_difference"] < 1e-4
+    assert "synthetic" in written["parity"]["source"]
+    (port,) = written["interface"]["inputs"]
+    exact = name in ("keras", "saved_model")
+    assert port["shape"] == ([None, None, None, 3] if exact else [None, 16, 16, 3])
+    assert (port["dtype"], port["range"]) == ("float32", [0, 255])
+    before = written["interface"]["before"]
+    assert before == "nothing" if exact else "bicubic, with antialiasing" in before
+    assert [each["name"] for each in written["interface"]["outputs"]] == ["probabilities", "logits"]
+    labels = json.loads((directory / "labels.json").read_text())
+    assert labels["classes"] == ["a", "b", "c"]
+    found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
+    assert found == {*written["files"], "export.json"}
+    assert done.num_bytes == sum((directory / each).stat().st_size for each in written["files"])
+
+
+@pytest.mark.parametrize("name", ["keras", "saved_model"])
+def test_images_of_any_size_are_resized_inside_as_the_run_resizes_them(name, tmp_path, here):
+    image_run(tmp_path, "vit")
+    _, directory = export(tmp_path, name)
+    trained = load_trained(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (33, 20, 3), dtype="uint8")
+    reader = ImageReader(trained.image_size, trained.image_converter)
+    logits = trained.model.predict(reader.prepared(image)[None], verbose=0)
+    batch = {"images": image[None].astype("float32")}
+    found = runtime.probabilities(name, directory / FORMATS[name].artifact, [batch])
+    np.testing.assert_allclose(found, keras.ops.softmax(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov2"])
+@pytest.mark.parametrize("name", ["keras", "onnx", "litert"])
+def test_a_transformer_of_images(family, name, tmp_path, here):
+    image_run(tmp_path, family)  # ONNX as tf2onnx writes it has no exact GELU
+    assert export(tmp_path, name)[0].parity.agreement == 32
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("pooling", ["auto", "avg"])
+def test_a_text_model(name, pooling, tmp_path, here):
+    text_run(tmp_path, pooling)
+    done, directory = export(tmp_path, name)
+    names = {each["name"] for each in done.interface["inputs"]}
+    if name == "saved_model":
+        assert names == {"texts"} and not (directory / "tokenizer").exists()
+        assert "tensorflow_text" in done.interface["before"]
+        return
+    assert names == {"token_ids", "padding_mask", "segment_ids"}
+    assert "tokenize, to at most 4 tokens" in done.interface["before"]
+    import keras_hub
+
+    place = str(directory / "tokenizer")
+    made = keras_hub.models.TextClassifierPreprocessor.from_preset(place)(["the cat sat"])
+    expected = load_trained(tmp_path).preprocessor(["the cat sat"])
+    np.testing.assert_array_equal(made["token_ids"], expected["token_ids"])
+
+
+def two_inputs(directory, named):
+    """Writes a run of a model that takes numbers and indices, by name or by position."""
+    a, b = keras.Input((4,), name="y"), keras.Input((3,), dtype="int32", name="z")
+    h = keras.layers.Flatten()(keras.layers.Embedding(2, 2, name="low")(b))
+    h = keras.layers.Concatenate()([a, h])
+    model = keras.Model(
+        {"z": b, "y": a} if named else [b, a], keras.layers.Dense(2, name="out")(h), name="two"
+    )
+    random = np.random.default_rng(0)
+    x = (random.integers(0, 2, (12, 3)).astype("int32"), random.normal(size=(12, 4)))
+    data = ({"z": x[0], "y": x[1]} if named else x, np.arange(12) % 2)
+    tuner = FineTuner(
+        model, directory=directory, verbose=False, stages={"low": ["low"]},
+        overrides=["schedule.phases.head.epochs=1", "features.cache=never"],
+    )  # fmt: skip
+    tuner.fit(data, data)
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_model_of_the_users_own_with_two_inputs(name, named, tmp_path, here):
+    two_inputs(tmp_path, named)
+    done, _ = export(tmp_path, name)
+    ports = {each["name"]: each["dtype"] for each in done.interface["inputs"]}
+    names = ("z", "y") if named else ("input_0", "input_1")
+    assert ports == dict(zip(names, ("int32", "float32"), strict=True))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_model_of_the_users_own(name, tmp_path, here):
+    own_run(tmp_path)
+    done, _ = export(tmp_path, name)
+    assert [each["name"] for each in done.interface["inputs"]] == ["inputs"]
+    assert [each["name"] for each in done.interface["outputs"]] == ["probabilities"]  # a softmax
+
+
+def test_layers_that_only_this_process_knows_are_tried_in_it(tmp_path):
+    @keras.saving.register_keras_serializable("export_test")
+    class Doubled(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs * 2
+
+    own_run(tmp_path, Doubled())
+    assert export(tmp_path, "keras")[0].parity.agreement == 32
+    assert export(tmp_path, "onnx")[0].parity.agreement == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("onnx", "ONNX has no Erfinv"), ("litert", "LiteRT has no Erfinv")]
+)
+def test_a_model_that_a_format_cannot_hold_is_refused_with_the_reason(name, missing, tmp_path):
+    image_run(tmp_path, "resnet")
+    trained = load_trained(tmp_path)
+    inputs = keras.Input((3,), name="inputs")
+    model = keras.Model(inputs, {"probabilities": keras.ops.erfinv(inputs)})
+    words = (
+        f"--format must be a format that can hold this model. Received: {name} for small "
+        rf"\({missing}\). Use --format saved_model"
+    )
+    with pytest.raises(ConfigError, match=words):
+        write(trained, model, FORMATS[name], tmp_path)
+
+
+def test_what_differs_from_the_run_is_not_kept(tmp_path, monkeypatch, here):
+    image_run(tmp_path, "resnet")
+    _, directory = export(tmp_path, "onnx")
+    _, again = export(tmp_path, "onnx")  # an earlier export is replaced
+    assert again == directory
+    before = (directory / "export.json").read_bytes()
+
+    monkeypatch.setattr(exporting, "measure", lambda *given: np.full((32, 3), 1 / 3, "float32"))
+    with pytest.raises(FinetuneError, match="must give the run's probabilities within 0.0001"):
+        export(tmp_path, "onnx")
+    with pytest.raises(FinetuneError, match="within 0.0001"):
+        export(tmp_path, "litert")
+    assert [each.name for each in (tmp_path / "export").iterdir()] == ["onnx"]
+    assert (directory / "export.json").read_bytes() == before
+
+
+def test_an_artifact_that_does_not_run_is_not_kept(tmp_path):
+    from finetune.inference.export.parity import measure
+
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(
+        FinetuneError, match="must run in onnxruntime. Received: .*Nothing was kept"
+    ):
+        measure(FORMATS["onnx"], tmp_path / "model.onnx", [{"images": np.zeros((1, 2))}])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_run_is_exported_and_tried_in_a_process_of_its_own(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = ["experiment=resnet_probe", "dataset.max_samples=40", "schedule.phases.head.epochs=1"]
+    assert main(["--quiet", *short, "hydra.run.dir=run"]) == 0
+    assert main(["export", "run", "--format", name, "--output", "out"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "32 samples (test split of digits)" in shown
+    assert "the same classes on 32 of 32" in shown and FORMATS[name].artifact in shown
+    assert (tmp_path / "out" / "labels.json").is_file()
+    assert main(["export", "run", "--format", name, "--output", "run"]) == 2
+    assert "--output must be a directory that is not there yet" in capsys.readouterr().err
