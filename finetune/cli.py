@@ -18,6 +18,8 @@ from finetune.commands.failures import block
 from finetune.commands.planning import check, inspect
 from finetune.commands.predicting import predict
 from finetune.commands.reporting import report
+from finetune.commands.failures import block
+from finetune.commands.planning import check, inspect
 from finetune.commands.resuming import resume
 from finetune.commands.training import train
 from finetune.durable import storage_error
@@ -141,6 +143,18 @@ def _catalog(arguments: list[str], console: Console) -> int:
     return 0
 
 
+def _evaluate(arguments: list[str], console: Console) -> int:
+    from finetune.commands.evaluating import evaluate  # imports NumPy, which others do without
+
+    return evaluate(arguments, console)
+
+
+def _predict(arguments: list[str], console: Console) -> int:
+    from finetune.commands.predicting import predict
+
+    return predict(arguments, console)
+
+
 VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "train": train,
     "check": check,
@@ -151,5 +165,7 @@ VERBS: dict[str, Callable[[list[str], Console], int]] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "evaluate": _evaluate,
+    "predict": _predict,
     "catalog": _catalog,
 }
