@@ -26,6 +26,7 @@ from finetune.config import (
     PRECISIONS,
     SOLVERS,
     STANDARDISE,
+    WANDB_MODES,
     BackboneConfig,
     Config,
     DatasetConfig,
@@ -36,6 +37,7 @@ from finetune.config import (
     PhaseConfig,
     RuntimeConfig,
     ScheduleConfig,
+    TrackersConfig,
 )
 from finetune.errors import unknown_name
 
@@ -53,6 +55,7 @@ def check(config: Config) -> list[str]:
         *_check_optimizer(config.optimizer),
         *_check_features(config.features, config.dataset),
         *_check_runtime(config.runtime),
+        *_check_trackers(config.trackers),
     ]
 
 
@@ -335,3 +338,27 @@ def _check_runtime(runtime: RuntimeConfig) -> Iterator[str]:
     fix = "10 is usual, null keeps nothing within an epoch."
     ok = minutes is None or minutes >= 0
     yield from _number("runtime.checkpoint_minutes", minutes, "at least 0", ok, fix)
+
+
+def _check_trackers(trackers: TrackersConfig) -> Iterator[str]:
+    for key in ("project", "name", "group"):
+        value = getattr(trackers, key)
+        if value is not None and not (value.strip() and value.isprintable() and len(value) <= 128):
+            yield (
+                f"trackers.{key} must be one line of 1 to 128 characters. Received: {value!r}. "
+                f"Write trackers.{key}=NAME."
+            )
+    mode = trackers.wandb_mode
+    if mode is not None:
+        yield from _choice("trackers.wandb_mode", "a mode", mode, WANDB_MODES)
+    uri = trackers.mlflow_uri
+    if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
+        yield (
+            "trackers.mlflow_uri must hold no user and password: the config is kept with the run. "
+            "Received: one with @. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
+    elif uri is not None and not ("://" in uri or uri.startswith("/") or uri == "databricks"):
+        yield (
+            "trackers.mlflow_uri must be a URI or an absolute path: a resume may be started "
+            f"elsewhere. Received: {uri}. Write trackers.mlflow_uri=$PWD/mlruns, or http://HOST:PORT."
+        )

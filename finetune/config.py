@@ -40,6 +40,8 @@ FILE_DATASETS = {  # what dataset.path is for each
     "arrays": "a .npz file",
 }
 CACHE_MODES = ("auto", "always", "never")
+TRACKERS = {"mlflow": "MLflow", "wandb": "Weights & Biases", "trackio": "Trackio"}  # by package
+WANDB_MODES = ("offline", "online")
 FEATURE_DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -182,6 +184,20 @@ class RuntimeConfig:
 
 
 @dataclass
+class TrackersConfig:
+    """Who else keeps the run, beside TensorBoard; nothing here bears on its result."""
+
+    mlflow: bool = False
+    wandb: bool = False
+    trackio: bool = False
+    project: str = "finetune"
+    name: str | None = None
+    group: str | None = None
+    mlflow_uri: str | None = None
+    wandb_mode: str | None = None
+
+
+@dataclass
 class Config:
     """The whole config of one run."""
 
@@ -193,11 +209,15 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    trackers: TrackersConfig = field(default_factory=TrackersConfig)
 
 
 # Places on disk: relative ones are relative to where the command was started.
 PATHS = ("backbone.path", "dataset.path", "dataset.data_dir", "features.dir")
-GROUPS = ("backbone", "dataset", "schedule", "optimizer", "features", "runtime", "experiment")
+GROUPS = (
+    *("backbone", "dataset", "schedule", "optimizer", "features", "runtime", "trackers"),
+    "experiment",
+)
 # The keys of the optimizer config that each Keras optimizer takes, beyond clipnorm.
 OPTIMIZER_KEYS = {
     "adamw": ("weight_decay", "beta_1", "beta_2", "epsilon"),

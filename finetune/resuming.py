@@ -31,7 +31,7 @@ class Earlier:
         start: what it goes on from; None: it has not come to its first checkpoint.
         record: what it has written down; None where nothing was written yet.
         changed: what is not as it was, where that is allowed.
-        moved: whether data, backbone or features are in another place.
+        moved: whether data, backbone or features are in another place, or other trackers are told.
     """
 
     checkpoints: Checkpoints
@@ -106,8 +106,9 @@ def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | 
 
 
 def _is_path(difference: str) -> bool:
-    """Tells a place on disk: what is there has a digest, wherever it is."""
-    return difference.partition(" ")[0] in PATHS
+    """Tells a place on disk, where what is there has a digest, and who is told of the run."""
+    key = difference.partition(" ")[0]
+    return key in PATHS or key.partition(".")[0] == "trackers"
 
 
 def require_allowed(directory: Path, changed: tuple[str, ...], allow_changed: bool) -> None:

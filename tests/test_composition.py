@@ -36,6 +36,12 @@ def problems(*overrides):
         ("optimizer.momentum=0.9", "adamw has no such setting"),
         ("runtime.device=tpu", "Valid: auto, cpu, gpu"),
         ("runtime.checkpoint_minutes=-1", "runtime.checkpoint_minutes must be at least 0"),
+        ("trackers.wandb_mode=on", "Valid: offline, online"),
+        ("trackers.mlfow=true", "Did you mean mlflow?"),
+        ("trackers.project=''", "trackers.project must be one line of 1 to 128 characters"),
+        ("trackers.name='a\nb'", "trackers.name must be one line of 1 to 128 characters"),
+        ("trackers.mlflow_uri=mlruns", "trackers.mlflow_uri must be a URI or an absolute path"),
+        ("trackers.mlflow_uri=https://me:secret@host/x", "must hold no user and password"),
         ("schedule=custom", "schedule must have at least one phase"),
         ("~schedule.phases.head", "schedule must have at least one phase"),
         ("~schedule.phases.top", "schedule.phases.top must be a key of the config"),
@@ -64,6 +70,13 @@ def problems(*overrides):
 )  # fmt: skip
 def test_a_mistake_is_named(override, message):
     assert message in "\n".join(problems(override))
+
+
+def test_a_password_is_not_shown():
+    found = "\n".join(problems("trackers.mlflow_uri=https://me:secret@host/x"))
+    assert "secret" not in found
+    for uri in ("https://host/a@b", "/tmp/mlruns", "databricks", "sqlite:////tmp/mlflow.db"):
+        assert read(compose_config([f"trackers.mlflow_uri={uri}"])).trackers.mlflow_uri == uri
 
 
 def test_a_range_that_shrinks_is_refused():
