@@ -26,6 +26,7 @@ from finetune.own_data import Data, read_splits
 from finetune.reading import read
 from finetune.record import RunRecord
 from finetune.reporting.console import make_console
+from finetune.reporting.trackers.choice import require_installed
 from finetune.resuming import Earlier, read_run
 from finetune.run_directory import locked, refuse_occupied
 from finetune.training.device import prepare, state_kept
@@ -36,6 +37,7 @@ _OVERRIDES = (
     "schedule",
     "optimizer",
     "features",
+    "trackers",
     "runtime.device",
     "runtime.deterministic",
     "runtime.steps_per_execution",
@@ -254,6 +256,7 @@ def _config(
             f"{type(schedule).__name__}. Use 'linear_probe', or {{'phases': {{…}}}}."
         )
     config = read(node)
+    require_installed(config.trackers)
     config.backbone = BackboneConfig(name=model.name)
     config.dataset.name = "memory"
     return config

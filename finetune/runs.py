@@ -29,6 +29,8 @@ from finetune.reporting.console import (
     show_check,
     show_plan,
 )
+from finetune.reporting.trackers.choice import chosen
+from finetune.reporting.trackers.listener import TrackersListener
 from finetune.resuming import Earlier, differences, require_allowed
 from finetune.saved_config import read_overrides, save
 from finetune.training.bookkeeping import phase_record
@@ -140,7 +142,6 @@ def execute(
             to write pictures as files, beside those in the page. A job of a sweep does neither.
     """
     from finetune.reporting.report import ReportListener
-    from finetune.reporting.tensorboard import TensorBoardListener
 
     record = describe(run, config, overrides)
     record.seconds.update(spent)
@@ -154,8 +155,13 @@ def execute(
     listeners = Listeners(
         [
             recorder,
-            TensorBoardListener(directory / "tensorboard"),
             ReportListener(directory, recorder.run_ended, pictures=closing),
+            TrackersListener(
+                chosen(config.trackers, directory),
+                config.trackers,
+                directory,
+                failed=lambda line: console.print(line, markup=False),
+            ),
             ConsoleListener(
                 console,
                 directory,

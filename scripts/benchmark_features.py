@@ -204,7 +204,6 @@ def child(side: str, work: str, folder: Path) -> None:
     import tensorflow_datasets  # noqa: F401
 
     if side == "ours":
-        import finetune.reporting.tensorboard
         import finetune.runs  # noqa: F401
     began = time.perf_counter()
     added = SIDES[side](folder, work)

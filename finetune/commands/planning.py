@@ -62,9 +62,12 @@ def _runs(console: Console) -> ModuleType:
 def _composed(verb: str, arguments: list[str], console: Console) -> Config:
     from finetune.composition import compose_config
     from finetune.reading import read
+    from finetune.reporting.trackers.choice import require_installed
 
     overrides, search, flags = split_overrides(arguments)
     if flags:
         raise ConfigError(f"{verb} takes overrides only. Received: {' '.join(flags)}.")
     with console.status("reading the config"):
-        return read(compose_config(overrides, search))
+        config = read(compose_config(overrides, search))
+    require_installed(config.trackers)
+    return config

@@ -20,12 +20,14 @@ def resume(arguments: list[str], console: Console) -> int:
             "resume must be given one run directory, then overrides and --allow-changed, if any. "
             f"Received: {' '.join(arguments) or 'nothing'}. Write python -m finetune resume RUN_DIR."
         )
+    from finetune.reporting.trackers.choice import require_installed
     from finetune.resuming import read_run
     from finetune.run_directory import locked
     from finetune.saved_config import read_saved
 
     directory, allow_changed = Path(given[0]), bool(flags)
     config = read_saved(directory, given[1:])
+    require_installed(config.trackers)
     with locked(directory):
         _log_to(directory / "finetune.log")
         earlier = read_run(directory, config, allow_changed)

@@ -65,10 +65,12 @@ def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable
 
     def trained(composed, hydra) -> None:  # noqa: ANN001 - OmegaConf nodes
         from finetune.reading import read
+        from finetune.reporting.trackers.choice import require_installed
         from finetune.run_directory import locked
         from finetune.saved_config import save_resolved
 
         config = read(composed)
+        require_installed(config.trackers)
         with console.status("loading TensorFlow"):
             runs = import_runs()
         if not shared:

@@ -14,8 +14,9 @@ from rich.console import Console
 from finetune.cli import main
 from finetune.printable import printable
 from finetune.reporting.console import ConsoleListener, show_check, show_plan
-from finetune.reporting.tensorboard import TensorBoardListener
+from finetune.reporting.trackers.tensorboard import TensorBoardTracker
 from tests.reporting.test_reporting import play
+from tests.reporting.trackers.standing_in import listening
 from tests.test_record import make_record
 
 NAMES = {
@@ -93,8 +94,8 @@ def test_a_run_shows_names_as_text(tmp_path, monkeypatch, terminal, name):
 def test_tensorboard_takes_any_name(tmp_path, monkeypatch, name):
     record = hostile_record(name)
     monkeypatch.setattr("tests.reporting.test_reporting.make_record", lambda: record)
-    play(TensorBoardListener(tmp_path))
-    (path,) = tmp_path.iterdir()
+    play(listening({"TensorBoard": TensorBoardTracker(tmp_path / "tensorboard")}, tmp_path))
+    (path,) = (tmp_path / "tensorboard").iterdir()
     tags = {
         value.tag
         for event in tf.compat.v1.train.summary_iterator(str(path))

@@ -1,14 +1,12 @@
-"""The console and TensorBoard say what the record says."""
+"""The console says what the record says."""
 
 import io
 
 import pytest
-import tensorflow as tf
 from rich.console import Console
 
 from finetune.record import MetricRow
 from finetune.reporting.console import ConsoleListener, show_check, show_plan
-from finetune.reporting.tensorboard import TensorBoardListener
 from tests.test_record import make_record
 
 ROWS = [
@@ -23,6 +21,7 @@ def play(listener):
     listener.run_started(record)
     listener.phase_started(record, phase)
     listener.step(phase, 4, 0, 3, {"loss": 0.9})
+    record.history += ROWS
     listener.epoch_ended(record, phase, ROWS)
     listener.phase_ended(record, phase)
     record.status = "completed"
@@ -49,32 +48,3 @@ def test_plan_and_check_tables_fit_80_columns():
     show_check(console, make_record())
     assert max(map(len, out.getvalue().splitlines())) <= 80
     assert "1 / 2" in out.getvalue()
-
-
-def test_tensorboard_gets_counts_rates_and_metrics(tmp_path):
-    play(TensorBoardListener(tmp_path))
-    (path,) = tmp_path.glob("events*")
-    scalars = {}
-    for event in tf.compat.v1.train.summary_iterator(str(path)):
-        for value in event.summary.value:
-            assert value.metadata.plugin_data.plugin_name == "scalars"
-            scalars[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
-    assert scalars["counts/trainable_parameters", 0] == 2
-    assert scalars["counts/non_trainable_weights", 0] == 1
-    assert scalars["learning_rate/head", 0] == pytest.approx(0.1)
-    assert scalars["loss/train", 4] == 0.75
-    assert scalars["accuracy/validation", 4] == 0.625
-    assert scalars["accuracy/test", 5] == 0.25
-
-
-def test_where_the_events_cannot_be_written_the_run_goes_on(tmp_path, monkeypatch, caplog):
-    import tensorflow as tf
-
-    def full(*given, **more):
-        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
-
-    listener = TensorBoardListener(tmp_path)
-    monkeypatch.setattr(listener, "_write", full)
-    play(listener)
-    assert caplog.text.count("TensorBoard's files are not written any more: ") == 1
-    assert "No space left" in caplog.text

@@ -1,0 +1,55 @@
+"""What a tracker is: the few things that every library that keeps runs can be told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from finetune.reporting.story import Event
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run, as it is introduced to a tracker.
+
+    Args:
+        project: that it belongs to.
+        name: for people; another run may have the same.
+        group: of the runs that it is compared with, such as a sweep; None: none.
+        directory: the run directory.
+        config: nested plain values.
+        tags: facts by name: fingerprints and versions.
+        known: what `open` returned to an earlier process of the same run; None: it is new.
+    """
+
+    project: str
+    name: str
+    group: str | None
+    directory: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    known: str | None = None
+
+
+class Tracker(Protocol):
+    """Keeps one run; whatever any of these raises is caught by `Channel`, and it is left alone."""
+
+    def open(self, run: TrackedRun) -> str:
+        """Begins to keep a run, or goes on with a known one.
+
+        Returns:
+            What the run is known by; `TrackedRun.known` of a process that goes on.
+        """
+        ...
+
+    def metrics(self, events: Sequence[Event]) -> None:
+        """Keeps numbers; steps never fall."""
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """Keeps a picture, a PNG file."""
+
+    def file(self, path: Path) -> None:
+        """Keeps a copy of a file."""
+
+    def close(self, status: str) -> None:
+        """Ends: `status` is completed, failed or interrupted; nothing is told afterwards."""

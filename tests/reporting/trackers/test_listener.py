@@ -1,0 +1,159 @@
+"""What trackers are told and when; a tracker that fails stops nothing."""
+
+import json
+
+import pytest
+
+from finetune.config import TrackersConfig
+from finetune.errors import ConfigError
+from finetune.reporting.story import story
+from finetune.reporting.trackers import listener as listening_to
+from finetune.reporting.trackers.choice import chosen, require_installed
+from tests.reporting.test_reporting import play
+from tests.reporting.test_story import two_phases
+from tests.reporting.trackers.standing_in import Notes, listening, written
+
+METHODS = ("open", "metrics", "picture", "file", "close")
+
+
+def test_a_run_is_told_in_order_with_pictures_and_files(tmp_path):
+    written(tmp_path)
+    notes = Notes()
+    play(listening({"N": notes}, tmp_path))
+    names = [name for name, *_ in notes.calls]
+    assert names[0] == "open" and names[-3:] == ["picture", "file", "close"]
+    assert ("picture", "curves", (tmp_path / "plots" / "curves.png").read_bytes(), 5) in notes.calls
+    assert ("file", "run.json") in notes.calls
+    assert notes.calls[-1] == ("close", "completed")
+    assert [(e.kind, e.number) for e in notes.events] == [
+        ("begun", 0),
+        ("ended", 0),
+        ("epochs", 4),
+        ("result", 0),
+    ]  # fmt: skip - the record of the test has its proof from the start
+
+
+def test_nothing_that_a_tracker_prints_is_shown(tmp_path, capsys):
+    play(listening({"N": Notes()}, tmp_path))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_epochs_are_told_together_and_not_each(tmp_path, monkeypatch):
+    record, notes = two_phases(), Notes()
+    listener = listening({"N": notes}, tmp_path)
+    rows, record.history = record.history, []
+    listener.run_started(record)
+    told = len(notes.calls)
+    for row in rows:
+        record.history.append(row)
+        listener.epoch_ended(record, record.phases[row.phase], [row])
+    assert len(notes.calls) == told
+    monkeypatch.setattr(listening_to, "EVERY_SECONDS", 0.0)
+    listener.epoch_ended(record, record.phases[1], rows[-1:])
+    assert len(notes.calls) == told + 1
+
+
+def test_a_run_that_goes_on_is_told_what_it_missed_and_nothing_twice(tmp_path):
+    record, first = two_phases(), Notes()
+    rows, record.history = record.history, record.history[:4]
+    listening({"N": first}, tmp_path).run_started(record)  # and killed
+    assert json.loads((tmp_path / "trackers.json").read_text())["N"]["known"] == "first"
+    record.history = rows[:2]  # the checkpoint was earlier
+    second = Notes()
+    listener = listening({"N": second}, tmp_path)
+    listener.run_started(record)
+    assert second.run.known == "first"
+    record.history = rows
+    record.status = "completed"
+    listener.run_ended(record)
+    assert first.events + second.events != []
+    told = [(each.kind, each.number) for each in first.events + second.events]
+    assert sorted(told) == sorted({(each.kind, each.number) for each in story(record)})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"N": 1}', '{"N": {"known": 3, "told": {}}}', '{"N": {"known": "a"}}', "\0"]
+)
+def test_of_a_damaged_state_trackers_begin_anew(tmp_path, caplog, text):
+    (tmp_path / "trackers.json").write_text(text)
+    notes = Notes()
+    play(listening({"N": notes}, tmp_path))
+    assert notes.run.known is None
+    assert text == "[]" or "trackers begin anew" in caplog.text
+
+
+@pytest.mark.parametrize("fails", METHODS)
+@pytest.mark.parametrize("error", [RuntimeError("no"), OSError(28, "No space left"), SystemExit(1)])
+def test_a_tracker_that_fails_is_named_once_and_left_alone(tmp_path, caplog, fails, error):
+    written(tmp_path)
+    bad, good, lines = Notes(fails, error), Notes(), []
+    play(listening({"Bad": bad, "Good": good}, tmp_path, failed=lines.append))
+    assert len(lines) == 1 and lines[0].startswith("Bad could not ")
+    assert type(error).__name__ in lines[0]
+    assert caplog.text.count("Bad could not") == 1
+    assert [name for name, *_ in bad.calls].count(fails) == 1 and bad.calls[-1][0] == fails
+    assert good.calls[-1] == ("close", "completed")
+
+
+def test_ctrl_c_is_not_a_failure(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        play(listening({"N": Notes("metrics", KeyboardInterrupt())}, tmp_path))
+
+
+def test_no_password_of_a_url_is_logged(tmp_path, caplog):
+    error = RuntimeError("could not reach https://me:hunter2@host/api\nmore")
+    lines = []
+    play(listening({"N": Notes("open", error)}, tmp_path, failed=lines.append))
+    assert "https://host/api" in lines[0]
+    assert "hunter2" not in caplog.text + lines[0]
+
+
+def test_a_run_that_is_not_completed_has_no_pictures(tmp_path):
+    record, notes = two_phases(), Notes()
+    written(tmp_path)
+    listener = listening({"N": notes}, tmp_path)
+    listener.run_started(record)
+    record.status = "interrupted"
+    listener.run_ended(record)
+    assert [name for name, *_ in notes.calls][-2:] == ["file", "close"]
+    assert not [name for name, *_ in notes.calls if name == "picture"]
+
+
+def test_where_the_state_cannot_be_written_the_run_goes_on(tmp_path, monkeypatch, caplog):
+    def full(path, text):
+        raise listening_to.StorageError("full")
+
+    monkeypatch.setattr(listening_to, "write_atomically", full)
+    notes = Notes()
+    play(listening({"N": notes}, tmp_path))
+    assert notes.calls[-1] == ("close", "completed")
+    assert "tell trackers again" in caplog.text
+
+
+def test_a_job_of_a_sweep_is_in_its_group(tmp_path):
+    alone, job = Notes(), Notes()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "3").mkdir()
+    play(listening({"N": alone}, tmp_path / "run"))
+    assert (alone.run.name, alone.run.group) == ("run", None)
+    (tmp_path / "multirun.yaml").write_text("")
+    play(listening({"N": job}, tmp_path / "3"))
+    assert (job.run.name, job.run.group) == (f"{tmp_path.name}-3", tmp_path.name)
+    settings = TrackersConfig(name="mine", group="ours", project="digits")
+    play(listening({"N": job}, tmp_path / "3", settings))
+    assert (job.run.name, job.run.group, job.run.project) == ("mine", "ours", "digits")
+
+
+def test_tensorboard_is_always_told_and_the_others_by_option(tmp_path):
+    assert list(chosen(TrackersConfig(), tmp_path)) == ["TensorBoard"]
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before(monkeypatch):
+    found = {"mlflow": object()}
+    monkeypatch.setattr("finetune.reporting.trackers.choice.find_spec", found.get)
+    require_installed(TrackersConfig(mlflow=True))
+    with pytest.raises(
+        ConfigError, match=r"Trackio is not installed.*'finetune\[trackio\]'"
+    ) as caught:
+        require_installed(TrackersConfig(mlflow=True, wandb=True, trackio=True))
+    assert len(caught.value.problems) == 2
