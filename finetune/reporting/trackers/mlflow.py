@@ -1,0 +1,115 @@
+"""MLflow, by its client: no global run, no autologging."""
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from finetune.reporting.story import Event, flatten
+from finetune.reporting.trackers.protocol import TrackedRun
+
+# Unless the environment says otherwise: a server that does not answer is given up soon, MLflow
+# reports nothing of its use, and the file store, which MLflow 3.17 no longer develops, opens.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+}
+STATUS = {"completed": "FINISHED", "interrupted": "KILLED"}
+MOST_PARAMS, MOST_METRICS = 100, 1000  # that MLflow takes at once
+Item = TypeVar("Item")
+
+
+class MlflowTracker:
+    """Keeps a run in an MLflow store.
+
+    Args:
+        uri: of the store; None: the environment's ``MLFLOW_TRACKING_URI``, or files in
+            ``RUN_DIR/mlruns``.
+    """
+
+    def __init__(self, uri: str | None) -> None:
+        self._uri = uri
+        self._client: Any = None
+        self._run = ""
+
+    def open(self, run: TrackedRun) -> str:
+        """Makes a run in the experiment named as the project, or sets a known one running."""
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        import mlflow.entities
+        from mlflow.tracking import MlflowClient
+
+        self._entities = mlflow.entities
+        given = self._uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self._client = MlflowClient(given or (run.directory / "mlruns").as_uri())
+        tags = {**run.tags, "status": "running"}
+        if run.group is not None:
+            tags["group"] = run.group
+        if run.known is None:
+            found = self._client.get_experiment_by_name(run.project)
+            experiment = (
+                self._client.create_experiment(run.project)
+                if found is None
+                else found.experiment_id
+            )
+            made = self._client.create_run(experiment, run_name=run.name, tags=tags)
+            self._run = made.info.run_id
+            params = [
+                mlflow.entities.Param(named(k), str(v)) for k, v in flatten(run.config).items()
+            ]
+            for some in _parts(params, MOST_PARAMS):
+                self._client.log_batch(self._run, params=some)
+        else:
+            self._run = run.known
+            self._client.update_run(self._run, status="RUNNING")
+            self._client.log_batch(
+                self._run, tags=[mlflow.entities.RunTag(k, v) for k, v in tags.items()]
+            )
+        return self._run
+
+    def metrics(self, events: Sequence[Event]) -> None:
+        """Logs all at once."""
+        now = int(1000 * time.time())
+        metrics = [
+            self._entities.Metric(named(name), float(value), now, event.step)
+            for event in events
+            for name, value in event.values.items()
+        ]
+        for some in _parts(metrics, MOST_METRICS):
+            self._client.log_batch(self._run, metrics=some)
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """Keeps it as the artifact ``plots/NAME.png``."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.png"
+            file.write_bytes(png)
+            self._client.log_artifact(self._run, str(file), "plots")
+
+    def file(self, path: Path) -> None:
+        """Keeps it as an artifact."""
+        self._client.log_artifact(self._run, str(path))
+
+    def close(self, status: str) -> None:
+        """Ends the run with its status."""
+        self._client.set_tag(self._run, "status", status)
+        self._client.set_terminated(self._run, STATUS.get(status, "FAILED"))
+
+
+def named(name: str) -> str:
+    """Returns a name of a parameter or metric as MLflow takes it, which makes it a file's.
+
+    >>> named("learning_rate/../my [stage]")
+    'learning_rate/_/my _stage_'
+    """
+    parts = re.sub(r"[^/\w.\- :]", "_", name)[:250].split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)
+
+
+def _parts(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), most):
+        yield items[start : start + most]

@@ -1,0 +1,107 @@
+"""MLflow with a store of files, read back by its own client."""
+
+import math
+
+import pytest
+
+from finetune.reporting.story import Event
+from finetune.reporting.trackers import mlflow as ours
+from finetune.reporting.trackers.mlflow import MlflowTracker, named
+from finetune.reporting.trackers.protocol import TrackedRun
+
+mlflow = pytest.importorskip("mlflow")
+CONFIG = {"seed": 3, "head": {"dropout": None}, "schedule": {"phases": {"my [top]": {"epochs": 2}}}}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Gives back what the tracker sets, and hides a store of the user's own."""
+    for key in ours.ENVIRONMENT:
+        monkeypatch.setenv(key, "")
+        monkeypatch.delenv(key)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def run_in(directory, **more):
+    return TrackedRun("digits", "mine", "sweep", directory, CONFIG, {"version.keras": "3"}, **more)
+
+
+def read(directory, known):
+    client = mlflow.MlflowClient((directory / "mlruns").as_uri())
+    return client, client.get_run(known)
+
+
+def test_a_run_is_kept_with_all_that_is_told(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    tracker = MlflowTracker(None)
+    known = tracker.open(run_in(tmp_path))
+    tracker.metrics(
+        [Event("epochs", 0, 0, {"loss/train": 1.5}), Event("epochs", 1, 1, {"loss/train": 0.5})]
+    )
+    tracker.picture("curves", b"\x89PNG", 1)
+    tracker.file(tmp_path / "run.json")
+    tracker.close("completed")
+    client, run = read(tmp_path, known)
+    assert run.info.status == "FINISHED" and run.info.run_name == "mine"
+    assert client.get_experiment(run.info.experiment_id).name == "digits"
+    assert run.data.params == {"seed": "3", "schedule.phases.my _top_.epochs": "2"}
+    assert {
+        "group": "sweep",
+        "status": "completed",
+        "version.keras": "3",
+    }.items() <= run.data.tags.items()
+    history = client.get_metric_history(known, "loss/train")
+    assert [(each.step, each.value) for each in history] == [(0, 1.5), (1, 0.5)]
+    assert [each.path for each in client.list_artifacts(known)] == ["plots", "run.json"]
+    assert [each.path for each in client.list_artifacts(known, "plots")] == ["plots/curves.png"]
+
+
+@pytest.mark.parametrize(("status", "theirs"), [("interrupted", "KILLED"), ("failed", "FAILED")])
+def test_the_same_run_goes_on(tmp_path, status, theirs):
+    first = MlflowTracker(None)
+    known = first.open(run_in(tmp_path))
+    first.close(status)
+    assert read(tmp_path, known)[1].info.status == theirs
+    second = MlflowTracker(None)
+    assert second.open(run_in(tmp_path, known=known)) == known
+    assert read(tmp_path, known)[1].info.status == "RUNNING"
+    second.metrics([Event("epochs", 2, 2, {"loss/train": 0.25})])
+    second.close("completed")
+    client, run = read(tmp_path, known)
+    assert run.info.status == "FINISHED" and run.data.metrics == {"loss/train": 0.25}
+    assert len(client.search_runs([run.info.experiment_id])) == 1
+
+
+def test_more_than_mlflow_takes_at_once(tmp_path):
+    run = run_in(tmp_path)
+    run.config.clear()
+    run.config.update({f"key{number}": number for number in range(230)})
+    tracker = MlflowTracker((tmp_path / "mlruns").as_uri())
+    known = tracker.open(run)
+    tracker.metrics([Event("epochs", 0, 0, {f"m{number}": math.nan for number in range(1100)})])
+    tracker.close("completed")
+    data = read(tmp_path, known)[1].data
+    assert len(data.params) == 230 and len(data.metrics) == 1100
+    run.config.clear()
+    run.config.update(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("loss/train", "loss/train"), ("../x", "_/x"), ("/etc//passwd/", "_/etc/_/passwd/_"),
+        ("<b>猫\\n", "_b_猫_n"), ("", "_"), ("a" * 300, "a" * 250),
+    ],
+)  # fmt: skip
+def test_any_name_becomes_one_that_mlflow_takes(tmp_path, name, theirs):
+    from mlflow.utils.validation import _validate_metric_name
+
+    assert named(name) == theirs
+    _validate_metric_name(theirs)
+
+
+def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(mlflow.MlflowException, match="127.0.0.1"):
+        MlflowTracker("http://127.0.0.1:9").open(run_in(tmp_path))
