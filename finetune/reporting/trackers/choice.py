@@ -5,8 +5,11 @@ from pathlib import Path
 
 from finetune.config import TRACKERS, TrackersConfig
 from finetune.errors import ConfigError
+from finetune.reporting.trackers.mlflow import MlflowTracker
 from finetune.reporting.trackers.protocol import Tracker
 from finetune.reporting.trackers.tensorboard import TensorBoardTracker
+from finetune.reporting.trackers.trackio import TrackioTracker
+from finetune.reporting.trackers.wandb import WandbTracker
 
 
 def chosen(settings: TrackersConfig, directory: Path) -> dict[str, Tracker]:
@@ -18,6 +21,9 @@ def chosen(settings: TrackersConfig, directory: Path) -> dict[str, Tracker]:
     """
     trackers: dict[str, Tracker] = {
         "TensorBoard": TensorBoardTracker(directory / "tensorboard"),
+        "MLflow": MlflowTracker(settings.mlflow_uri),
+        "Weights & Biases": WandbTracker(settings.wandb_mode),
+        "Trackio": TrackioTracker(),
     }
     asked = {title: getattr(settings, key) for key, title in TRACKERS.items()}
     return {name: each for name, each in trackers.items() if asked.get(name, True)}

@@ -146,6 +146,10 @@ def test_a_job_of_a_sweep_is_in_its_group(tmp_path):
 
 def test_tensorboard_is_always_told_and_the_others_by_option(tmp_path):
     assert list(chosen(TrackersConfig(), tmp_path)) == ["TensorBoard"]
+    settings = TrackersConfig(mlflow=True, wandb=True, trackio=True)
+    assert list(chosen(settings, tmp_path)) == [
+        "TensorBoard", "MLflow", "Weights & Biases", "Trackio",
+    ]  # fmt: skip
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before(monkeypatch):
