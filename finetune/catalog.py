@@ -23,8 +23,11 @@ CLEAR = "--clear"
 _DIRECTORY = "features.dir="
 
 
-def show(arguments: Sequence[str], console: Console) -> None:
+def show(arguments: Sequence[str], console: Console) -> int:
     """Prints the catalogs named in `arguments`, or all of them; empties the store with --clear.
+
+    Returns:
+        The exit code.
 
     Raises:
         ConfigError: for a catalog that does not exist, or --clear with any but ``features``.
@@ -42,11 +45,12 @@ def show(arguments: Sequence[str], console: Console) -> None:
         store = _store(arguments)
         text = f"{decimal(store.clear())} removed from {store.directory}"
         console.print(Text(printable(text)))
-        return
+        return 0
     for number, name in enumerate(names or CATALOGS):
         if number:
             console.print()
         console.print(CATALOGS[name](arguments))
+    return 0
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -8,20 +8,12 @@ config has been checked.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from rich.console import Console
 
 from finetune import __version__
-from finetune.commands.evaluating import evaluate
-from finetune.commands.exporting import export
 from finetune.commands.failures import block
-from finetune.commands.planning import check, inspect
-from finetune.commands.predicting import predict
-from finetune.commands.reporting import report
-from finetune.commands.failures import block
-from finetune.commands.planning import check, inspect
-from finetune.commands.resuming import resume
-from finetune.commands.training import train
 from finetune.durable import storage_error
 from finetune.errors import ConfigError, FinetuneError, unknown_name
 from finetune.reporting.console import make_console
@@ -127,45 +119,24 @@ def _dispatch(arguments: list[str]) -> int:
         verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         raise ConfigError(unknown_name("VERB", "a verb, or an override KEY=VALUE", verb, VERBS))
-    return VERBS[verb](rest, make_console(quiet=bool(quiet)))
+    return _function(verb)(rest, make_console(quiet=bool(quiet)))
 
 
-def _compare(arguments: list[str], console: Console) -> int:
-    from finetune.commands.comparing import compare_runs
-
-    return compare_runs(arguments, console)
-
-
-def _catalog(arguments: list[str], console: Console) -> int:
-    from finetune.catalog import show
-
-    show(arguments, console)
-    return 0
+def _function(verb: str) -> Callable[[list[str], Console], int]:
+    """Imports what a verb does; what only other verbs need is not imported."""
+    module, _, name = VERBS[verb].partition(":")
+    return getattr(import_module(module), name)
 
 
-def _evaluate(arguments: list[str], console: Console) -> int:
-    from finetune.commands.evaluating import evaluate  # imports NumPy, which others do without
-
-    return evaluate(arguments, console)
-
-
-def _predict(arguments: list[str], console: Console) -> int:
-    from finetune.commands.predicting import predict
-
-    return predict(arguments, console)
-
-
-VERBS: dict[str, Callable[[list[str], Console], int]] = {
-    "train": train,
-    "check": check,
-    "inspect": inspect,
-    "resume": resume,
-    "report": report,
-    "compare": _compare,
-    "evaluate": evaluate,
-    "predict": predict,
-    "export": export,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "catalog": _catalog,
+VERBS = {
+    "train": "finetune.commands.training:train",
+    "check": "finetune.commands.planning:check",
+    "inspect": "finetune.commands.planning:inspect",
+    "resume": "finetune.commands.resuming:resume",
+    "report": "finetune.commands.reporting:report",
+    "compare": "finetune.commands.comparing:compare_runs",
+    "evaluate": "finetune.commands.evaluating:evaluate",
+    "predict": "finetune.commands.predicting:predict",
+    "export": "finetune.commands.exporting:export",
+    "catalog": "finetune.catalog:show",
 }
