@@ -105,6 +105,7 @@ def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
     """
     trained = load_trained(run_directory)
     samples = find_samples(trained)
+    expected = expected_probabilities(trained, samples)
     model = serving_model(trained, target)
     labels = (trained.directory / MODEL / LABELS).read_bytes()
     with fresh_directory(directory) as written:
@@ -114,7 +115,7 @@ def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
         alone = target.name != "keras" or _of_keras(model)
         found = measure(target, written / target.artifact, batches, alone)
         parity = compare(
-            expected_probabilities(trained, samples),
+            expected,
             found,
             trained.multi_label,
             tolerance_of(trained),

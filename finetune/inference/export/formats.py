@@ -21,6 +21,7 @@ class Format:
         any_size: whether images of any size go in, where resizing is bilinear; else only those of the
             model's size.
         texts: whether texts go in; else tokens.
+        mixed: whether it computes in the precision that the model was trained in; else in float32.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Format:
     extra: str | None = None
     any_size: bool = True
     texts: bool = False
+    mixed: bool = True
 
 
 FORMATS = {
@@ -37,7 +39,14 @@ FORMATS = {
     for each in (
         Format("keras", "model.keras", "keras"),
         Format("saved_model", "saved_model", "tensorflow", texts=True),
-        Format("onnx", "model.onnx", "onnxruntime", ("onnx", "onnxruntime", "tf2onnx"), "onnx"),
+        Format(
+            "onnx",
+            "model.onnx",
+            "onnxruntime",
+            ("onnx", "onnxruntime", "tf2onnx"),
+            "onnx",
+            mixed=False,
+        ),
         # Delegates of mobile devices want shapes that are fixed.
         Format(
             "litert",
@@ -46,6 +55,7 @@ FORMATS = {
             ("ai_edge_litert",),
             "litert",
             any_size=False,
+            mixed=False,
         ),
     )
 }

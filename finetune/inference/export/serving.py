@@ -16,11 +16,17 @@ PROBABILITIES, LOGITS = "probabilities", "logits"
 def serving_model(trained: TrainedModel, target: Format) -> keras.Model:
     """Returns the model that is exported, with all weights shared; a layer of Keras' each step.
 
+    Where a format has no mixed precision the layers of `trained` compute in float32 from here on, as
+    their weights are.
+
     Inputs: ``images`` (batch, height, width, 3) float32, 0..255, of any size where `any_size` says
     so, else of the model's; the tokens of texts by name, int32 (batch, tokens); or the inputs of a
     model of the user's own. Outputs: ``probabilities`` (batch, classes) float32, and the ``logits``
     that they are made of, where the model has logits.
     """
+    if not target.mixed:
+        for layer in trained.model._flatten_layers():
+            layer.dtype_policy = "float32"
     inputs: Any
     if trained.kind == "image":
         size = (None, None) if any_size(trained, target) else trained.image_size

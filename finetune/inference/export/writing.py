@@ -3,7 +3,7 @@
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,21 @@ def _write_texts(trained: TrainedModel, model: Any, path: Path) -> None:
         return model(given, training=False)
 
     spec = keras.InputSpec(dtype="string", shape=(None,), name=TEXTS)
-    _write_endpoint(serve, [spec], path)
+    kind = tf.__internal__.tracking.Trackable  # type: ignore[attr-defined]
+    tables = [v for v in vars(trained.preprocessor.tokenizer).values() if isinstance(v, kind)]
+    _write_endpoint(serve, [spec], path, tables)
 
 
-def _write_endpoint(serve: Callable[..., Any], signature: list[Any], path: Path) -> None:
-    """Writes one function; a model that were tracked too would be written a second time."""
+def _write_endpoint(
+    serve: Callable[..., Any], signature: list[Any], path: Path, tables: Sequence[Any] = ()
+) -> None:
+    """Writes one function with its variables, and the tables of a tokenizer.
+
+    A model that were tracked too would be written a second time.
+    """
     archive: Any = keras.export.ExportArchive()
+    for each in tables:
+        archive.track(each)
     archive.add_endpoint("serve", serve, input_signature=signature)
     archive.write_out(str(path), verbose=False)
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from finetune.backbones.loading import load
 from finetune.cli import main
 from finetune.datasets.readers import ImageReader
 from finetune.errors import ConfigError, FinetuneError
@@ -15,7 +16,8 @@ from finetune.inference.export.exporting import export_run, output_directory
 from finetune.inference.export.formats import FORMATS
 from finetune.inference.export.writing import write
 from finetune.inference.trained import load_trained
-from tests.inference.test_trained import image_run, own_run, text_run
+from tests.backbones import checkpoints
+from tests.inference.test_trained import image_run, own_run, seal, text_run, write_run
 
 pytest.importorskip("tf2onnx")
 pytest.importorskip("ai_edge_litert")
@@ -84,8 +86,9 @@ def test_a_transformer_of_images(family, name, tmp_path, here):
     assert export(tmp_path, name)[0].parity.agreement == 32
 
 
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("pooling", ["auto", "avg"])
+@pytest.mark.parametrize(
+    ("name", "pooling"), [*((each, "auto") for each in FORMATS), ("keras", "avg")]
+)
 def test_a_text_model(name, pooling, tmp_path, here):
     text_run(tmp_path, pooling)
     done, directory = export(tmp_path, name)
@@ -102,6 +105,25 @@ def test_a_text_model(name, pooling, tmp_path, here):
     made = keras_hub.models.TextClassifierPreprocessor.from_preset(place)(["the cat sat"])
     expected = load_trained(tmp_path).preprocessor(["the cat sat"])
     np.testing.assert_array_equal(made["token_ids"], expected["token_ids"])
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [*((each, "mixed_float16") for each in FORMATS), ("onnx", "mixed_bfloat16")],
+)
+def test_a_model_that_was_trained_in_mixed_precision(name, precision, tmp_path, here):
+    image_run(tmp_path, "vit")
+    seal(tmp_path, precision=precision)
+    parity = export(tmp_path, name)[0].parity
+    assert (parity.agreement, parity.tolerance) == (32, 0.02)
+
+
+@pytest.mark.parametrize("make", [checkpoints.roberta, checkpoints.xlm_roberta])
+def test_tokenizers_with_tables_are_in_a_saved_model(make, tmp_path, here):
+    place, _ = make(tmp_path / "checkpoint")
+    loaded = load(path=place)
+    write_run(tmp_path / "run", loaded.backbone, loaded.preprocessor, "text")
+    assert export(tmp_path / "run", "saved_model")[0].parity.agreement == 32
 
 
 def two_inputs(directory, named):

@@ -99,6 +99,8 @@ def test_probabilities_that_differ_are_refused():
         compare(expected, near[:1], False, 1.0, "here")
     with pytest.raises(FinetuneError, match="83% of them numbers"):
         compare(expected, np.where(expected == 0.9, np.nan, expected), False, 1.0, "here")
+    with pytest.raises(FinetuneError, match="a difference of nan"):
+        compare(np.where(expected == 0.9, np.nan, expected), expected, False, 1.0, "here")
     several = np.array([[0.9, 0.4], [0.6, 0.2]], np.float32)
     assert compare(several, several, True, 1e-4, "here").agreement == 2
     other = np.array([[0.9, 0.6], [0.6, 0.2]], np.float32)
