@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Writes the pages of docs/ that say what the code and the configs say: config, recipes, command line.
+
+    scripts/config_reference.py           writes them
+    scripts/config_reference.py --check   1 if one of them is not what it would write
+
+What a key does has one source, the comment beside it in configs/; its type and the names it may
+take come from finetune/config.py, what an experiment gave from the comment its file begins with.
+"""
+
+import dataclasses
+import re
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from finetune import cli, config  # noqa: E402
+from finetune.config import Config  # noqa: E402
+
+CONFIGS, DOCS = ROOT / "configs", ROOT / "docs"
+PHASE = "schedule.phases.NAME"
+# Keys whose value is one of a closed list; tests/docs/test_config_reference.py tries each.
+CHOICES = {
+    "head.pooling": config.POOLINGS,
+    "head.standardise": config.STANDARDISE,
+    "dataset.augment": config.AUGMENTATIONS,
+    "dataset.mix": config.MIXES,
+    "dataset.on_bad_sample": config.ON_BAD_SAMPLE,
+    "dataset.class_weights": config.CLASS_WEIGHTS,
+    "schedule.batch_norm": config.BATCH_NORM_MODES,
+    "schedule.monitor": config.MONITORS,
+    f"{PHASE}.batch_norm": config.BATCH_NORM_MODES,
+    f"{PHASE}.monitor": config.MONITORS,
+    f"{PHASE}.solver": config.SOLVERS,
+    f"{PHASE}.freeze.policy": tuple(config.POLICIES),
+    "optimizer.name": config.OPTIMIZERS,
+    "features.cache": config.CACHE_MODES,
+    "features.dtype": config.FEATURE_DTYPES,
+    "runtime.device": config.DEVICES,
+    "runtime.precision": config.PRECISIONS,
+}
+GENERATED = "<!-- Written by scripts/config_reference.py: change its source, then run that. -->\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What one config file says of one key."""
+
+    value: str
+    comment: str
+
+
+def keys(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the path and the type of every key of the typed config, in its order."""
+    types = typing.get_type_hints(schema)
+    for each in dataclasses.fields(schema):
+        path = f"{prefix}{each.name}"
+        if path == "schedule.phases":
+            yield path, "mapping"
+            yield from keys(config.PhaseConfig, f"{PHASE}.")
+        elif dataclasses.is_dataclass(types[each.name]):
+            yield from keys(types[each.name], f"{path}.")
+        else:
+            shown = types[each.name]
+            yield path, shown.__name__ if isinstance(shown, type) else str(shown)
+
+
+def said(file: Path) -> dict[str, Said]:
+    """Reads the keys of one config file with the comment beside each.
+
+    A comment goes on in the lines below it that hold nothing else and are indented further. A key
+    within ``{…}`` has the comment of its line.
+    """
+    text = file.read_text(encoding="utf-8")
+    group = "" if file.parent == CONFIGS else f"{file.parent.name}."
+    found: dict[str, Said] = {}
+
+    def walk(node: yaml.MappingNode, prefix: str) -> None:
+        for key, value in node.value:
+            path = f"{prefix}{key.value}"
+            path = re.sub(r"^(schedule\.phases)\.\w+", r"\1.NAME", path)
+            shown = text[value.start_mark.index : value.end_mark.index].strip()
+            found[path] = Said(shown, _comment(text.splitlines(), key, value))
+            if isinstance(value, yaml.MappingNode):
+                walk(value, f"{path}.")
+
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if isinstance(root, yaml.MappingNode):
+        walk(root, group)
+    return found
+
+
+def _comment(lines: list[str], key: yaml.Node, value: yaml.Node) -> str:
+    first = key.start_mark.line
+    words = [lines[first].partition(" #")[2]]
+    for line in lines[first + 1 :] if words[0] else []:
+        indent = len(line) - len(line.lstrip())
+        if not line.lstrip().startswith("#") or indent <= key.start_mark.column:
+            break
+        words.append(line.lstrip()[1:])
+    return " ".join(word.strip() for word in words if word.strip())
+
+
+def config_page() -> str:
+    """Returns the page of every key.
+
+    Raises:
+        SystemExit: a key has no comment in any config.
+    """
+    files = {
+        file: said(file)
+        for file in sorted([CONFIGS / "config.yaml", *CONFIGS.glob("*/*.yaml")])
+        if file.parent.name in (*config.GROUPS[:-1], "configs")
+    }
+    sections: dict[str, list[str]] = {}
+    for path, kind in keys():
+        section = "phase" if path.startswith(PHASE) else path.partition(".")[0]
+        section = section if "." in path else "top" if path != "schedule.phases" else "schedule"
+        sections.setdefault(section, []).append(_row(path, kind, files))
+    parts = [GENERATED, (DOCS / "site" / "config_intro.md").read_text(encoding="utf-8")]
+    for name, rows in sections.items():
+        parts += [
+            _heading(name),
+            "| key | type | default | what it does |\n| --- | --- | --- | --- |",
+        ]
+        parts += ["\n".join(rows), ""]
+        if name == "phase":
+            parts += ["The policies:\n\n| policy | what it does |\n| --- | --- |"]
+            parts += ["\n".join(f"| `{n}` | {_cell(t)} |" for n, t in config.POLICIES.items()), ""]
+        if name == "optimizer":
+            parts += ["What each optimizer takes, beside `clipnorm`; the others stay null:\n"]
+            taken = config.OPTIMIZER_KEYS.items()
+            parts += [
+                "\n".join(f"- `{n}`: {', '.join(f'`{k}`' for k in each)}" for n, each in taken),
+                "",
+            ]
+    return "\n".join(parts)
+
+
+def _heading(name: str) -> str:
+    titles = {"top": "Of the whole run", "phase": f"A phase: `{PHASE}`"}
+    names = sorted(file.stem for file in (CONFIGS / name).glob("*.yaml"))
+    choose = f"\n\nBy name: {', '.join(f'`{name}={each}`' for each in names)}." if names else ""
+    return f"## {titles.get(name, f'`{name}`')}{choose}\n"
+
+
+def _row(path: str, kind: str, files: dict[Path, dict[str, Said]]) -> str:
+    group = path.partition(".")[0] if "." in path else ""
+    inside = {f.stem: each for f, each in files.items() if path in each or _parent(path) in each}
+    # The file that lists most keys is the one that explains them; others fill in.
+    ranked = sorted(inside, key=lambda name: -len(inside[name]))
+    told = [inside[name][path] for name in ranked if path in inside[name]]
+    spoken = [each.comment for each in told if each.comment]
+    if not spoken:
+        up = (inside[name].get(_parent(path)) for name in ranked)
+        spoken = [each.comment for each in up if each is not None and each.comment]
+    if not spoken:
+        raise SystemExit(f"error: {path} must have a comment in configs/{group}. Received: none.")
+    values = {name: inside[name][path].value for name in ranked if path in inside[name]}
+    valid = (
+        f" One of {', '.join(f'`{each}`' for each in CHOICES[path])}." if path in CHOICES else ""
+    )
+    text = _cell(spoken[0]).rstrip(".") + "." + valid
+    return f"| `{path}` | {_cell(kind)} | {_default(path, values)} | {text} |"
+
+
+def _default(path: str, values: dict[str, str]) -> str:
+    if path == "schedule.phases":
+        return "by schedule"
+    if not values:
+        return "`null`"
+    different = sorted(set(values.values()))
+    if len(different) == 1:
+        return "must be set" if different[0] == "???" else f"`{_cell(different[0])}`"
+    return "by config" if len(different) > 2 else " or ".join(f"`{each}`" for each in different)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def recipes_page() -> str:
+    """Returns the page of the experiments, made of the comments that their files begin with."""
+    parts = [GENERATED, (DOCS / "site" / "recipes_intro.md").read_text(encoding="utf-8")]
+    for file in sorted((CONFIGS / "experiment").glob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        head = [line[1:].strip() for line in _leading(text)]
+        command = next(line for line in head if line.startswith("python -m finetune"))
+        prose = " ".join(line for line in head if line != command and not line.startswith("@"))
+        body = "\n".join(text.splitlines()[len(_leading(text)) :]).strip()
+        parts += [f"## {file.stem}\n\n{prose}\n\n```sh\n{command}\n```\n\n```yaml\n{body}\n```\n"]
+    return "\n".join(parts)
+
+
+def _leading(text: str) -> list[str]:
+    lines = text.splitlines()
+    end = next(n for n, line in enumerate(lines) if not line.startswith("#"))
+    return lines[:end]
+
+
+def command_line_page() -> str:
+    """Returns the page of the verbs, made of what ``--help`` prints."""
+    intro = (DOCS / "site" / "command_line_intro.md").read_text(encoding="utf-8")
+    return f"{GENERATED}\n{intro}\n```text\n{cli.HELP}```\n"
+
+
+PAGES = {
+    "config.md": config_page,
+    "recipes.md": recipes_page,
+    "command_line.md": command_line_page,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the pages, or says which of them are not what would be written."""
+    stale = []
+    for name, page in PAGES.items():
+        made = page()
+        if arguments == ["--check"]:
+            if (DOCS / name).read_text(encoding="utf-8") != made:
+                stale.append(name)
+        else:
+            (DOCS / name).write_text(made, encoding="utf-8")
+    if stale:
+        print(f"error: docs/ must be as scripts/config_reference.py writes it. Received: {stale}.")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
