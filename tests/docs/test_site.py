@@ -1,0 +1,81 @@
+"""The site is built with warnings as errors, and its pages fetch nothing from anywhere."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
+
+
+def build(target):
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(CONFIG), "-d", str(target)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    target = tmp_path_factory.mktemp("site")
+    result = build(target)
+    assert result.returncode == 0, result.stderr
+    return target
+
+
+class Fetched(HTMLParser):
+    """Gathers what a browser would load by itself, in `addresses`."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses = []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag in ("script", "img", "iframe", "source", "video", "audio"):
+            self.addresses += [given[key] for key in ("src", "srcset") if given.get(key)]
+        if tag == "link" and given.get("rel") != "canonical":
+            self.addresses.append(given["href"])
+
+
+def test_every_page_is_there_and_fetches_nothing(site):
+    pages = sorted(site.rglob("*.html"))
+    sources = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert sources | {"RELIABILITY", "404"} == {page.stem for page in pages}
+    for page in pages:
+        parser = Fetched()
+        parser.feed(page.read_text(encoding="utf-8"))
+        assert parser.addresses
+        outside = [each for each in parser.addresses if re.match(r"[a-z]+:(?!image/)|//", each)]
+        assert not outside, page.name
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(https?:)?//", style.read_text(encoding="utf-8"))
+
+
+def test_what_is_searched_holds_the_pages(site):
+    index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    assert "unfreeze_depth" in index and "the loss must stay finite" in index
+
+
+def links_of(path):
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize("name", ["README.md", "RELIABILITY.md", "docs"])
+def test_links_between_files_work_where_they_are_read_as_files(name):
+    path = ROOT / name
+    files = sorted(path.glob("*.md")) if path.is_dir() else [path]
+    found = [(file, link) for file in files for link in links_of(file)]
+    for file, link in found:
+        target, _, _ = link.partition("#")
+        if target and not re.match(r"[a-z]+:", target):
+            assert (file.parent / target).exists(), f"{file.name}: {link}"
