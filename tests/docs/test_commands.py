@@ -1,0 +1,226 @@
+"""Every command that the documentation shows is run, shrunk to seconds, or says here why not."""
+
+import json
+import re
+import shlex
+import shutil
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from finetune.cli import VERBS, main
+from finetune.commands.arguments import split_overrides
+from finetune.composition import compose_config
+from finetune.reading import read
+from finetune.training.phase_fit import PhaseFit
+from tests.docs.commands import ROOT, commands, python_blocks, split
+
+# What is not run, by its words: why. Anything else that is shown must run.
+NOT_RUN = {
+    "pip install": "changes the environment that runs this test",
+    "pytest": "is what runs this test",
+    "scripts/test": "is what runs this test",
+    "scripts/environment.py": "changes the environment; tests/scripts/test_environment.py",
+    "scripts/pretrain_letters.py": "takes an hour; tests/scripts/test_pretrain_letters.py",
+    "scripts/benchmark": "measures for minutes",
+    "scripts/torture": "kills runs for minutes",
+}
+# What is composed and checked as far as its config goes: why it is not trained.
+COMPOSED = {
+    "resnet50_flowers": "downloads a backbone and a dataset",
+    "efficientnet_pets": "downloads a backbone and a dataset",
+    "resnet_50_imagenet": "downloads a backbone and a dataset",
+    "hf://": "downloads a backbone, of a made-up name",
+    "kaggle://": "downloads a backbone, of a made-up name",
+    "dataset=tfds": "downloads a dataset",
+    "minilm": "90 MB of weights of an extra; end_to_end/test_every_kind_of_data.py trains a BERT",
+    "runtime.device=gpu": "needs a GPU",
+}
+# How each verb is shrunk; a verb that takes a run directory is given a copy of the stopped run.
+WITH_OVERRIDES = ("train", "check", "inspect")
+WITH_RUN = {"resume": "stopped"}
+AS_THEY_ARE = ("catalog",)
+STARTS = (
+    ("python", "-m", "finetune"),
+    (".venv/bin/python", "-m", "finetune"),
+    ("scripts/run",),
+    ("finetune",),
+)
+SMALL = ["dataset.max_samples=40", "dataset.batch_size=16"]
+SHOWN = {each.words: each for each in commands()}
+
+
+def arguments_of(words):
+    """Returns what `finetune` is given; None for another program."""
+    starts = [start for start in STARTS if words[: len(start)] == start]
+    return list(words[len(starts[0]) :]) if starts else None
+
+
+def why_not_run(words):
+    line = " ".join(words)
+    return next((why for start, why in NOT_RUN.items() if line.startswith(start)), None)
+
+
+def verb_of(arguments):
+    return arguments[0] if arguments and arguments[0] in VERBS else "train"
+
+
+def shorter(overrides):
+    """Returns what makes the phases of a config one epoch each, and a range one depth."""
+    config = read(compose_config(overrides))
+    phases = config.schedule.phases
+    short = [f"schedule.phases.{name}.epochs=1" for name in phases]
+    if config.schedule.from_depth is not None:
+        depth = config.schedule.from_depth
+        short += [f"schedule.to_depth={depth}", "schedule.epochs_per_phase=1"]
+    return short
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with what a reader would have: images, tables, arrays."""
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        name = ("daisy", "tulip", "rose")[number % 3]
+        path = folder / "flowers" / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 80, (12, 12, 3))
+        pixels[..., number % 3] += 150
+        Image.fromarray(pixels.astype("uint8")).save(path)
+        rows.append(f"{path},{name}" + ("|plant" if number % 2 else ""))
+    (folder / "several").mkdir()
+    (folder / "several" / "train.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+    texts = [f"text {number},{'good' if number % 2 else 'bad'}" for number in range(40)]
+    (folder / "reviews.csv").write_text("\n".join(["text,label", *texts]) + "\n")
+    x, y = random.integers(0, 255, (40, 8, 8), "uint8"), np.arange(40) % 2
+    np.savez(folder / "shapes.npz", x=x, y=y, classes=["circle", "square"])
+    return folder
+
+
+def with_data(arguments, folder):
+    """Puts what the test has made where a command has a place of the reader's own."""
+    table = "several" if any("label_separator" in each for each in arguments) else "reviews.csv"
+    places = {"image_folder": "flowers", "table": table, "arrays": "shapes.npz"}
+    source = next((each[8:] for each in arguments if each.startswith("dataset=")), None)
+    replaced = []
+    for each in arguments:
+        if each.startswith("dataset.path="):
+            each = f"dataset.path={folder / places[source]}"
+        if each == "backbone.path=DIR":
+            each = f"backbone.path={ROOT}/finetune/backbones/presets/resnet_mini"
+        replaced.append(each)
+    return replaced
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs by name, for the verbs that take one: `stopped` in its second step."""
+    folder = tmp_path_factory.mktemp("runs")
+    stepped = PhaseFit._stepped
+
+    def stop(self, epoch, step, logs):
+        if (epoch, step) == (0, 1):
+            signal.raise_signal(signal.SIGTERM)
+        stepped(self, epoch, step, logs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PhaseFit, "_stepped", stop)
+        full = ["schedule=full", "schedule.phases.full.epochs=2", "features.cache=never"]
+        assert main([*full, *SMALL, f"hydra.run.dir={folder}/stopped"]) == 130
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", SHOWN, ids=shlex.join)
+def test_a_command_does_what_the_page_says(words, data, runs, tmp_path, monkeypatch):
+    arguments = arguments_of(words)
+    if arguments is None:
+        assert why_not_run(words), f"{SHOWN[words]} must run, or be in NOT_RUN with the reason"
+        return
+    monkeypatch.chdir(tmp_path)
+    verb = verb_of(arguments)
+    if verb in WITH_RUN:
+        directory = shutil.copytree(runs / WITH_RUN[verb], tmp_path / "run")
+        assert main([str(directory) if "/TIME" in each else each for each in arguments]) == 0
+        assert json.loads((directory / "run.json").read_text())["status"] == "completed"
+    elif verb in AS_THEY_ARE:
+        monkeypatch.setenv("FINETUNE_FEATURES_DIR", str(tmp_path / "store"))
+        assert main(arguments) == 0
+    else:
+        assert verb in WITH_OVERRIDES, f"say how {verb} is shrunk"
+        run_small(with_data(arguments, data), tmp_path)
+
+
+def two_jobs(arguments):
+    """Yields the arguments of a sweep with two values of its first swept key, one of the others."""
+    first = True
+    for each in arguments:
+        key, equals, values = each.partition("=")
+        if equals and re.fullmatch(r"[^{}\[\],]+(,[^{}\[\],]+)+", values):
+            kept = values.split(",")[: 2 if first else 1]
+            each, first = f"{key}={','.join(kept)}", False
+        yield each
+
+
+def run_small(arguments, folder):
+    """Runs a command that takes overrides, or composes what cannot be had here."""
+    rest = arguments[1:] if arguments and arguments[0] in VERBS else arguments
+    overrides, _, flags = split_overrides(rest)
+    if any(part in each for part in COMPOSED for each in overrides):
+        config = read(compose_config(overrides))
+        assert config.schedule.phases
+        return
+    if "-m" in flags:
+        arguments = [*two_jobs(arguments)]
+        short = shorter([each for each in overrides if "," not in each])
+    else:
+        short = shorter(overrides)
+    directory = f"hydra.sweep.dir={folder}/run" if "-m" in flags else f"hydra.run.dir={folder}/run"
+    assert main([*arguments, *short, *SMALL, directory]) == 0
+    records = [json.loads(file.read_text()) for file in Path(folder).rglob("run.json")]
+    assert all(record["status"] == "completed" for record in records)
+    trains = verb_of(arguments) == "train" and "--cfg" not in flags
+    assert bool(records) == trains
+
+
+@pytest.mark.parametrize(("page", "code"), python_blocks(), ids=lambda each: each[:20])
+def test_python_runs(page, code, tmp_path, monkeypatch):
+    import finetune
+
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(4, name="low")(inputs)
+    x, y = random.normal(size=(20, 4)).astype("float32"), np.arange(20) % 2
+    names = {
+        "finetune": finetune,
+        "numpy": np,
+        "model": keras.Model(inputs, keras.layers.Dense(2, name="out")(hidden)),
+        **{"x": x, "y": y, "x_val": x, "y_val": y, "x2": x, "y2": y},
+    }
+    exec(compile(code, page, "exec"), names)
+    made = [path.name for path in tmp_path.iterdir()]
+    assert made, "a block trains or writes"
+
+
+def test_the_documentation_shows_commands_and_new_ones_would_be_found():
+    assert len(SHOWN) > 35
+    assert {"README.md", "docs/gpu.md", "docs/recipes.md"} <= {each.page for each in commands()}
+    script = "a 'b c' \\\n  d  # note\npip install x && python -m finetune …"
+    expected = [("a", "b c", "d"), ("pip", "install", "x"), ("python", "-m", "finetune")]
+    assert split(script) == expected
+    assert why_not_run(("rm", "-r", "outputs")) is None
+
+
+def test_what_is_excused_is_shown():
+    lines = [" ".join(words) for words in SHOWN]
+    for start in set(NOT_RUN):
+        assert any(line.startswith(start) for line in lines), start
+    for part in COMPOSED:
+        assert any(part in line for line in lines), part
