@@ -64,7 +64,7 @@ def draw(shown: Movement) -> Figure:
                 weight="bold" if change == 0.0 else "normal",
             )  # fmt: skip
     handles = [
-        Patch(facecolor=light("trainable"), label="moved, the darker the farther"),
+        Patch(facecolor=light("trainable"), label="moved, the stronger the farther"),
         Patch(facecolor=light("frozen"), label="0: not one bit"),
     ]
     figure.legend(
