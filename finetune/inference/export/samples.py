@@ -86,7 +86,9 @@ def _synthetic(trained: TrainedModel, why: str) -> Samples:
         return Samples(source, list(random.integers(0, 256, shape, dtype=np.uint8)), real=False)
     if trained.kind == "text":
         vocabulary = trained.preprocessor.tokenizer.get_vocabulary()
-        words = sorted(each for each in vocabulary if each.isalpha()) or list(vocabulary)
+        # Byte pairs and sentence pieces have a sign where a word begins.
+        pieces = {each.lstrip("Ġ▁") for each in vocabulary}
+        words = sorted(each for each in pieces if each.isalpha()) or list(vocabulary)
         texts = [" ".join(random.choice(words, random.integers(1, 20))) for _ in range(NUMBER)]
         return Samples(source, texts, real=False)
     inputs = [_numbers(each, random) for each in keras.tree.flatten(trained.model.input)]

@@ -11,8 +11,6 @@ from finetune.reporting.trackers.tensorboard import TensorBoardTracker
 from finetune.reporting.trackers.trackio import TrackioTracker
 from finetune.reporting.trackers.wandb import WandbTracker
 
-EXTRAS = ("mlflow", "wandb")  # Trackio wants an older Pillow than the one that is pinned here
-
 
 def chosen(settings: TrackersConfig, directory: Path) -> dict[str, Tracker]:
     """Returns the trackers of a run by the names that people know them by; none is opened.
@@ -39,15 +37,9 @@ def require_installed(settings: TrackersConfig) -> None:
     """
     problems = [
         f"trackers.{key} must be false where {title} is not installed. Received: true. Install it: "
-        f"{_installing(key)}."
+        f"pip install 'finetune[{key}]', or scripts/environment.py {key} in a clone."
         for key, title in TRACKERS.items()
         if getattr(settings, key) and find_spec(key) is None
     ]
     if problems:
         raise ConfigError(problems)
-
-
-def _installing(key: str) -> str:
-    if key in EXTRAS:
-        return f"pip install 'finetune[{key}]', or scripts/environment.py {key} in a clone"
-    return f"pip install {key}"
