@@ -16,7 +16,7 @@ from finetune import __version__
 from finetune.commands.failures import block
 from finetune.durable import storage_error
 from finetune.errors import ConfigError, FinetuneError, unknown_name
-from finetune.reporting.console import make_console
+from finetune.reporting.terminal.console import make_console
 from finetune.startup import sigterm_raised
 
 INTERRUPTED = 130

@@ -25,7 +25,7 @@ from finetune.freezing.inventory import flatten, take_inventory
 from finetune.own_data import Data, read_splits
 from finetune.reading import read
 from finetune.record import RunRecord
-from finetune.reporting.console import make_console
+from finetune.reporting.terminal.console import make_console
 from finetune.reporting.trackers.choice import require_installed
 from finetune.resuming import Earlier, read_run
 from finetune.run_directory import locked, refuse_occupied

@@ -23,7 +23,7 @@ from finetune.freezing.counts import WeightCounts, count
 from finetune.freezing.schedule import as_config
 from finetune.record import Listeners, RunRecord
 from finetune.record_files import RecordListener, file_digest
-from finetune.reporting.console import (
+from finetune.reporting.terminal.console import (
     Console,
     ConsoleListener,
     show_check,

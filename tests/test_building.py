@@ -13,7 +13,7 @@ from finetune import runs
 from finetune.building import Workbench
 from finetune.composition import compose_config
 from finetune.reading import read
-from finetune.reporting.console import make_console
+from finetune.reporting.terminal.console import make_console
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import start_of
 

@@ -14,10 +14,10 @@ from finetune.durable import write_atomically
 from finetune.errors import ConfigError, unknown_name
 from finetune.printable import printable
 from finetune.record_files import read_json, read_record
-from finetune.reporting.closing import near
-from finetune.reporting.comparison import Comparison, Run, compare
-from finetune.reporting.comparison_texts import tables, to_csv, to_json
-from finetune.reporting.console import UNFOLDED, make_console
+from finetune.reporting.comparison.compare import Comparison, Run, compare
+from finetune.reporting.comparison.texts import tables, to_csv, to_json
+from finetune.reporting.terminal.closing import near
+from finetune.reporting.terminal.console import UNFOLDED, make_console
 
 FORMATS = ("table", "json", "csv", "html")
 OPTIONS = ("--format", "--output", "--sort")
@@ -156,7 +156,7 @@ def _text(compared: Comparison, format: str, problems: Sequence[str]) -> str:
     if format == "csv":
         return to_csv(compared)
     if format == "html":
-        from finetune.reporting.comparison_page import comparison_page
+        from finetune.reporting.comparison.page import comparison_page
 
         return comparison_page(compared, problems)
     written = io.StringIO()

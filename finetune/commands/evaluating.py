@@ -16,7 +16,7 @@ from finetune.inference.results import Evaluation, as_csv, as_json, show
 from finetune.inference.writing import FORMATS
 from finetune.printable import LogFormatter
 from finetune.record import RunRecord
-from finetune.reporting.console import make_console
+from finetune.reporting.terminal.console import make_console
 from finetune.saved_config import read_saved
 
 _SPLITS = ("train", "validation", "test")

@@ -11,8 +11,8 @@ from rich.console import Console
 from finetune.printable import printable
 from finetune.record import RunRecord
 from finetune.record_files import read_json
-from finetune.reporting.closing import PROGRAM, near, quoted
-from finetune.reporting.listing import Listing, number, plain, text
+from finetune.reporting.terminal.closing import PROGRAM, near, quoted
+from finetune.reporting.terminal.listing import Listing, number, plain, text
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf

@@ -12,11 +12,11 @@ from markupsafe import Markup
 from finetune.printable import printable
 from finetune.record import Mistake, RunRecord
 from finetune.reporting import summary
-from finetune.reporting.closing import PROGRAM, near, quoted
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.plots import Drawing
 from finetune.reporting.plots.confusion import most_frequent
 from finetune.reporting.templating import render
+from finetune.reporting.terminal.closing import PROGRAM, near, quoted
 
 FILE = "report.html"
 OF_THE_TEST = ("confusion", "reliability")  # pictures that stand beside its tables

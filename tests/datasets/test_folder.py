@@ -12,7 +12,7 @@ from finetune.composition import compose_config
 from finetune.datasets.folder import load_folder
 from finetune.errors import ConfigError
 from finetune.reading import read
-from finetune.reporting.console import make_console
+from finetune.reporting.terminal.console import make_console
 
 
 def fill(folder, classes, number, seed=0):

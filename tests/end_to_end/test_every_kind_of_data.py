@@ -15,7 +15,7 @@ from finetune.composition import compose_config
 from finetune.datasets.sources import load_dataset
 from finetune.errors import ConfigError
 from finetune.reading import read
-from finetune.reporting.console import make_console
+from finetune.reporting.terminal.console import make_console
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "sky", "sea", "sun"]
 pytestmark = pytest.mark.filterwarnings(

@@ -9,7 +9,7 @@ from finetune import runs
 from finetune.composition import compose_config
 from finetune.errors import ConfigError
 from finetune.reading import read
-from finetune.reporting.console import make_console
+from finetune.reporting.terminal.console import make_console
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import start_of
 

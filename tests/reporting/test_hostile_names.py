@@ -13,7 +13,7 @@ from rich.console import Console
 
 from finetune.cli import main
 from finetune.printable import printable
-from finetune.reporting.console import ConsoleListener, show_check, show_plan
+from finetune.reporting.terminal.console import ConsoleListener, show_check, show_plan
 from finetune.reporting.trackers.tensorboard import TensorBoardTracker
 from tests.reporting.test_reporting import play
 from tests.reporting.trackers.standing_in import listening

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from finetune.record import MetricRow
-from finetune.reporting.console import ConsoleListener, show_check, show_plan
+from finetune.reporting.terminal.console import ConsoleListener, show_check, show_plan
 from tests.test_record import make_record
 
 ROWS = [

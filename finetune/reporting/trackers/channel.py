@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from finetune.printable import printable
-from finetune.reporting.story import KINDS, Event
 from finetune.reporting.trackers.protocol import TrackedRun, Tracker
+from finetune.reporting.trackers.story import KINDS, Event
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

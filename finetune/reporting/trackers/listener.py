@@ -12,9 +12,9 @@ from finetune.durable import write_atomically
 from finetune.errors import StorageError
 from finetune.printable import printable
 from finetune.record import MetricRow, PhaseRecord, RunRecord
-from finetune.reporting.story import story
 from finetune.reporting.trackers.channel import Channel
 from finetune.reporting.trackers.protocol import TrackedRun, Tracker
+from finetune.reporting.trackers.story import story
 
 log = logging.getLogger(__name__)
 STATE = "trackers.json"

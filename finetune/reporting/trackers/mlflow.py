@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from finetune.reporting.story import Event, flatten
 from finetune.reporting.trackers.protocol import TrackedRun
+from finetune.reporting.trackers.story import Event, flatten
 
 # Unless the environment says otherwise: a server that does not answer is given up soon, MLflow
 # reports nothing of its use, and the file store, which MLflow 3.17 no longer develops, opens.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from finetune.reporting.story import Event
+from finetune.reporting.trackers.story import Event
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.reporting.story import Event, hyperparameters
 from finetune.reporting.trackers.protocol import TrackedRun
+from finetune.reporting.trackers.story import Event, hyperparameters
 
 METRICS = ("accuracy/test", "loss/test", "accuracy/validation", "loss/validation")
 

@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from finetune.reporting.story import Event
 from finetune.reporting.trackers.protocol import TrackedRun
+from finetune.reporting.trackers.story import Event
 
 
 class TrackioTracker:

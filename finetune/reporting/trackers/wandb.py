@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.reporting.story import Event
 from finetune.reporting.trackers.protocol import TrackedRun
+from finetune.reporting.trackers.story import Event
 
 OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0  # that a network may take
 

@@ -8,7 +8,7 @@ import pytest
 
 from finetune.config import TRACKERS, TrackersConfig
 from finetune.errors import ConfigError
-from finetune.reporting.story import story
+from finetune.reporting.trackers.story import story
 from finetune.reporting.trackers import listener as listening_to
 from finetune.reporting.trackers.choice import chosen, require_installed
 from tests.reporting.test_reporting import play

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from finetune.reporting.story import Event
 from finetune.reporting.trackers import mlflow as ours
 from finetune.reporting.trackers.mlflow import MlflowTracker, named
 from finetune.reporting.trackers.protocol import TrackedRun
+from finetune.reporting.trackers.story import Event
 
 mlflow = pytest.importorskip("mlflow")
 CONFIG = {"seed": 3, "head": {"dropout": None}, "schedule": {"phases": {"my [top]": {"epochs": 2}}}}

@@ -16,7 +16,7 @@ import io, json, sys
 from pathlib import Path
 
 from PIL import Image
-from finetune.reporting.story import Event
+from finetune.reporting.trackers.story import Event
 from finetune.reporting.trackers.protocol import TrackedRun
 from finetune.reporting.trackers.trackio import TrackioTracker
 

@@ -8,8 +8,8 @@ import time
 import pytest
 from PIL import Image
 
-from finetune.reporting.story import Event
 from finetune.reporting.trackers.protocol import TrackedRun
+from finetune.reporting.trackers.story import Event
 from finetune.reporting.trackers.wandb import WandbTracker
 
 wandb = pytest.importorskip("wandb")

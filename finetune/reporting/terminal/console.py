@@ -14,10 +14,10 @@ from rich.console import Console
 
 from finetune.printable import printable
 from finetune.record import DatasetRecord, MetricRow, PhaseRecord, RunRecord
-from finetune.reporting.bar import RunBar
-from finetune.reporting.closing import next_commands, places
-from finetune.reporting.pace import Pace
-from finetune.reporting.tables import (
+from finetune.reporting.terminal.bar import RunBar
+from finetune.reporting.terminal.closing import next_commands, places
+from finetune.reporting.terminal.pace import Pace
+from finetune.reporting.terminal.tables import (
     counts_table,
     epoch_header,
     epoch_line,

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from finetune.record import MetricRow
-from finetune.reporting.bar import RunBar
-from finetune.reporting.closing import next_commands, places
-from finetune.reporting.console import ConsoleListener, make_console
-from finetune.reporting.pace import Pace
-from tests.reporting.test_listing import big_record
+from finetune.reporting.terminal.bar import RunBar
+from finetune.reporting.terminal.closing import next_commands, places
+from finetune.reporting.terminal.console import ConsoleListener, make_console
+from finetune.reporting.terminal.pace import Pace
+from tests.reporting.terminal.test_listing import big_record
 from tests.test_record import make_record
 
 

@@ -12,10 +12,10 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.reporting import listing
-from finetune.reporting.closing import near
-from finetune.reporting.comparison import Column, Comparison, Value
-from finetune.reporting.listing import Listing, plain
+from finetune.reporting.comparison.compare import Column, Comparison, Value
+from finetune.reporting.terminal import listing
+from finetune.reporting.terminal.closing import near
+from finetune.reporting.terminal.listing import Listing, plain
 
 BEST = "*"
 SECONDS = "seconds."

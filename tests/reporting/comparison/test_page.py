@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.reporting.comparison import Run, compare
-from finetune.reporting.comparison_page import comparison_page
+from finetune.reporting.comparison.compare import Run, compare
+from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.plots import overlay
 from finetune.reporting.plots.canvas import drawing, svg
 from tests.reporting.runs import make_run

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from finetune.reporting.closing import near
-from finetune.reporting.comparison import Column, Comparison
-from finetune.reporting.comparison_texts import SECONDS, header, shown
+from finetune.reporting.comparison.compare import Column, Comparison
+from finetune.reporting.comparison.texts import SECONDS, header, shown
 from finetune.reporting.plots import overlay
 from finetune.reporting.plots.canvas import drawing, inline, svg
 from finetune.reporting.templating import render
+from finetune.reporting.terminal.closing import near
 
 _NAME = "validation"
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from finetune.reporting.listing import Listing, number, plain, text
-from finetune.reporting.tables import counts_table, plan_table, results_table
+from finetune.reporting.terminal.listing import Listing, number, plain, text
+from finetune.reporting.terminal.tables import counts_table, plan_table, results_table
 from tests.test_record import make_record
 
 BIG = 304_123_456

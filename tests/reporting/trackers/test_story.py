@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from finetune.config import Config, PhaseConfig
 from finetune.record import MetricRow
-from finetune.reporting.story import flatten, hyperparameters, story
+from finetune.reporting.trackers.story import flatten, hyperparameters, story
 from tests.test_record import make_record
 
 

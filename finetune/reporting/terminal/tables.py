@@ -5,7 +5,7 @@ from rich.text import Text
 
 from finetune.printable import printable
 from finetune.record import MetricRow, PhaseRecord, RunRecord
-from finetune.reporting.listing import GAP, Column, Listing, number, plain, text
+from finetune.reporting.terminal.listing import GAP, Column, Listing, number, plain, text
 
 STATES = ("trainable", "frozen", "untrainable")
 STYLES = {"trainable": "green", "frozen": "blue", "untrainable": "dim"}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from finetune.reporting.pace import Pace, RowPace
+from finetune.reporting.terminal.pace import Pace, RowPace
 from tests.test_record import make_record
 
 

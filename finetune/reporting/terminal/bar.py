@@ -12,7 +12,7 @@ from rich.text import Text
 
 from finetune.printable import printable
 from finetune.record import PhaseRecord
-from finetune.reporting.pace import Pace, RowPace
+from finetune.reporting.terminal.pace import Pace, RowPace
 
 _REFRESHES = 8  # a second
 _NAME = 20  # characters of a phase's name

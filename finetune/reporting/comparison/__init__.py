@@ -1,0 +1,1 @@
+"""Runs side by side, from their records: as tables, files and a page."""
