@@ -112,14 +112,15 @@ def _dispatch(arguments: list[str]) -> int:
     if "--version" in arguments[:1]:
         print(f"finetune {__version__}")
         return 0
-    quiet = [each for each in arguments if each in QUIET]
-    arguments = [each for each in arguments if each not in QUIET]
+    ends = arguments.index("--") if "--" in arguments else len(arguments)  # of the options
+    quiet = any(each in QUIET for each in arguments[:ends])
+    arguments = [*(e for e in arguments[:ends] if e not in QUIET), *arguments[ends:]]
     verb, rest = "train", arguments
     if arguments and not arguments[0].startswith(("-", "+", "~")) and "=" not in arguments[0]:
         verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         raise ConfigError(unknown_name("VERB", "a verb, or an override KEY=VALUE", verb, VERBS))
-    return _function(verb)(rest, make_console(quiet=bool(quiet)))
+    return _function(verb)(rest, make_console(quiet))
 
 
 def _function(verb: str) -> Callable[[list[str], Console], int]:

@@ -51,7 +51,10 @@ def test_all_catalogs_show_their_entries(capsys):
         (["catalog", "backbone"], "Did you mean backbones?"),
         (["catalog", "--clear"], "Use: catalog features --clear."),
         (["catalog", "features", "policies", "--clear"], "must come with the catalog features"),
-        (["inspect", "--multirun"], "inspect takes overrides only. Received: --multirun."),
+        (
+            ["inspect", "--multirun"],
+            "inspect: an option must be one that it has. Received: --multirun.",
+        ),
         (["--config-dir", "nowhere"], "--config-dir must be a directory"),
     ],
 )

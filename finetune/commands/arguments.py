@@ -1,10 +1,12 @@
 """What verbs are given, and what they give back."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune.errors import ConfigError, unknown_name
+
+CONFIG_DIR = ("--config-dir", "-cd")
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], Path | None, list[str]]:
@@ -15,13 +17,8 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], Path | None, list[
     pending = iter(arguments)
     for each in pending:
         name, equals, value = each.partition("=")
-        if name in ("--config-dir", "-cd"):
-            search = Path(value if equals else next(pending, ""))
-            if not search.is_dir():
-                raise ConfigError(
-                    f"--config-dir must be a directory. Received: {search}. "
-                    "It holds groups like configs/: schedule/mine.yaml."
-                )
+        if name in CONFIG_DIR:
+            search = config_directory(value if equals else next(pending, ""))
         elif name in ("--cfg", "-c", "--info", "-i", "--package", "-p") and not equals:
             flags += [each, *([value] if (value := next(pending, "")) else [])]
         elif each.startswith("-"):
@@ -31,37 +28,80 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], Path | None, list[
     return overrides, search, flags
 
 
+def config_directory(text: str) -> Path:
+    """Returns the directory with more configs that is given.
+
+    Raises:
+        ConfigError: for what is no directory, or nothing.
+    """
+    if not text or not Path(text).is_dir():
+        raise ConfigError(
+            f"--config-dir must be a directory. Received: {text or 'nothing'}. It holds groups like "
+            "configs/: schedule/mine.yaml."
+        )
+    return Path(text)
+
+
 def split_options(
-    verb: str, arguments: Sequence[str], valid: Sequence[str]
+    verb: str, arguments: Sequence[str], valid: Sequence[str], flags: Sequence[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
-    """Splits arguments into options that have a value, and all others in their order.
+    """Splits arguments into options, and all others in their order.
+
+    ``--name VALUE`` and ``--name=VALUE`` are options; ``-`` is none, nor is what follows ``--``.
 
     Args:
         verb: for messages.
-        arguments: ``--name VALUE`` and ``--name=VALUE`` are options; what follows ``--`` is none.
-        valid: names of options, with their dashes.
+        arguments: of the verb.
+        valid: names of options that have a value, with their dashes.
+        flags: names of options that have none; their value is the empty text.
 
     Raises:
-        ConfigError: for another option, one that is given twice, or one without a value.
+        ConfigError: for another option, one that is given twice, or one without a value, or with
+            one that it does not take.
     """
+    names = (*valid, *flags)
     options: dict[str, str] = {}
     others: list[str] = []
-    pending = iter(arguments)
-    for each in pending:
+    pending = list(arguments)
+    while pending:
+        each = pending.pop(0)
         name, equals, value = each.partition("=")
         if each == "--":
-            others += pending
-        elif not each.startswith("-") or each == "-":
+            return options, others + pending
+        if not each.startswith("-") or each == "-":
             others.append(each)
-        elif name not in valid:
-            raise ConfigError(unknown_name(f"{verb}: an option", "one that it has", name, valid))
-        elif name in options:
+            continue
+        if name not in names:
+            raise ConfigError(unknown_name(f"{verb}: an option", "one that it has", name, names))
+        if name in options:
             raise ConfigError(f"{name} must be given once. Received: {each} again. Keep one.")
-        else:
-            options[name] = value if equals else next(pending, "")
-            if not options[name]:
-                raise ConfigError(f"{name} must have a value. Received: {each}. Add it: {name} …")
+        if name in flags:
+            if equals:
+                raise ConfigError(f"{name} must have no value. Received: {each}. Write {name}.")
+        elif not equals and pending and pending[0].partition("=")[0] not in (*names, "--"):
+            value = pending.pop(0)
+        if name in valid and not value:
+            raise ConfigError(f"{name} must have a value. Received: {each}. Add it: {name} …")
+        options[name] = value
     return options, others
+
+
+def one_of(options: Mapping[str, str], name: str, kind: str, valid: Sequence[str]) -> str:
+    """Returns the value of an option that is one of a few; the first where it is not given.
+
+    Args:
+        options: as `split_options` gave them.
+        name: of the option.
+        kind: what its value is, with the article, for the message.
+        valid: all values that it may have.
+
+    Raises:
+        ConfigError: for another.
+    """
+    value = options.get(name, valid[0])
+    if value not in valid:
+        raise ConfigError(unknown_name(name, kind, value, valid))
+    return value
 
 
 def whole_number(name: str, text: str, low: int, high: int, what: str) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from finetune.commands.arguments import one_of, split_options, write_out
 from finetune.commands.failures import block
 from finetune.durable import write_atomically
-from finetune.errors import ConfigError, unknown_name
+from finetune.errors import ConfigError
 from finetune.printable import printable
 from finetune.record_files import read_json, read_record
 from finetune.reporting.comparison.compare import Comparison, Run, compare
@@ -143,7 +144,7 @@ def write_comparison(directory: Path) -> tuple[Path, list[str]]:
 def _show(compared: Comparison, format: str, problems: Sequence[str]) -> None:
     """Writes to stdout, also where the command is quiet: it is what was asked for."""
     if format != "table":
-        sys.stdout.write(_text(compared, format, problems))
+        write_out(_text(compared, format, problems))
         return
     console = make_console()
     for each in tables(compared):
@@ -167,28 +168,13 @@ def _text(compared: Comparison, format: str, problems: Sequence[str]) -> str:
 
 
 def _request(arguments: Sequence[str]) -> Request:
-    options: dict[str, str] = {}
-    directories: list[Path] = []
-    pending = iter(arguments)
-    for each in pending:
-        name, equals, value = each.partition("=")
-        if not each.startswith("-"):
-            directories.append(Path(each))
-            continue
-        if name not in OPTIONS:
-            raise ConfigError(unknown_name("compare", "an option of it", name, OPTIONS))
-        given = value if equals else next(pending, "")
-        if not given:
-            raise ConfigError(
-                f"{name} must be followed by its value. Received: nothing. Write {name} VALUE."
-            )
-        options[name] = given
+    options, directories = split_options("compare", arguments, OPTIONS)
     if not directories:
         raise ConfigError(
             "compare must be given directories of runs, or one of a sweep. Received: nothing. "
             "Write python -m finetune compare RUN_DIR RUN_DIR."
         )
-    return Request(tuple(directories), *_output(options), options.get("--sort"))
+    return Request(tuple(map(Path, directories)), *_output(options), options.get("--sort"))
 
 
 def _output(options: dict[str, str]) -> tuple[str, Path | None]:
@@ -200,7 +186,6 @@ def _output(options: dict[str, str]) -> tuple[str, Path | None]:
             f"--output must be a file in a directory that is there. Received: {output}. Make "
             f"{output.parent} first."
         )
-    format = options.get("--format", suffix if suffix in FORMATS else "table")
-    if format not in FORMATS:
-        raise ConfigError(unknown_name("--format", "a format", format, FORMATS))
-    return format, output
+    if "--format" not in options and suffix in FORMATS:
+        return suffix, output
+    return one_of(options, "--format", "a format", FORMATS), output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetune.commands.arguments import split_options, write_out
+from finetune.commands.arguments import one_of, split_options, write_out
 from finetune.commands.libraries import import_quietly
 from finetune.config import Config
 from finetune.errors import ConfigError, unknown_name
@@ -83,9 +83,7 @@ def _request(arguments: list[str]) -> _Request:
             "evaluate must be given one run directory, then overrides, if any. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write python -m finetune evaluate RUN_DIR."
         )
-    form = options.get("--format", FORMATS[0])
-    if form not in FORMATS:
-        raise ConfigError(unknown_name("--format", "a format", form, FORMATS))
+    form = one_of(options, "--format", "a format", FORMATS)
     splits = [each.partition("=")[2] for each in others[1:] if each.startswith("split=")]
     overrides = [each for each in others[1:] if not each.startswith("split=")]
     if any(each not in _SPLITS for each in splits) or len(splits) > 1:

@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from finetune.commands.arguments import split_options
 from finetune.commands.libraries import import_runs
 from finetune.errors import ConfigError
 from finetune.inference.completed import read_completed
@@ -34,27 +35,19 @@ def export(arguments: list[str], console: Console) -> int:
 
 def _read(arguments: list[str]) -> tuple[Path, str, Path | None]:
     """Returns the run directory, the format and where it goes."""
-    given: dict[str, str] = {}
-    places: list[str] = []
-    pending = iter(arguments)
-    for each in pending:
-        flag, equals, value = each.partition("=")
-        if flag in (FLAG, OUTPUT):
-            given[flag] = value if equals else next(pending, "")
-        else:
-            places.append(each)
-    if len(places) != 1 or places[0].startswith("-") or not all(given.get(f, "-") for f in given):
+    options, places = split_options("export", arguments, (FLAG, OUTPUT))
+    if len(places) != 1:
         raise ConfigError(
             f"export must be given one run directory, {FLAG} and, if any, {OUTPUT}. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write python -m finetune export RUN_DIR {FLAG} "
             f"{' | '.join(FORMATS)} [{OUTPUT} DIR]."
         )
-    if FLAG not in given:
+    if FLAG not in options:
         raise ConfigError(
             f"{FLAG} must be one of {', '.join(FORMATS)}. Received: nothing. Add {FLAG} keras."
         )
-    output = given.get(OUTPUT)
-    return Path(places[0]), given[FLAG], None if output is None else Path(output)
+    output = options.get(OUTPUT)
+    return Path(places[0]), options[FLAG], None if output is None else Path(output)
 
 
 def _show(console: Console, done: Any, directory: Path) -> None:

@@ -1,11 +1,12 @@
 """`check` and `inspect`: what a run would be, without training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 from rich.console import Console
 
-from finetune.commands.arguments import split_overrides
+from finetune.commands.arguments import CONFIG_DIR, config_directory, split_options
 from finetune.commands.libraries import import_runs
 from finetune.config import Config
 from finetune.errors import ConfigError
@@ -16,15 +17,17 @@ PICTURE = "--picture"
 
 def check(arguments: list[str], console: Console) -> int:
     """Runs one real step of each phase."""
-    config = _composed("check", arguments, console)
+    options, overrides = split_options("check", arguments, CONFIG_DIR)
+    config = _composed(overrides, options, console)
     _runs(console).check(config, console)
     return 0
 
 
 def inspect(arguments: list[str], console: Console) -> int:
     """Shows stages, plan and weight counts of every phase; draws the freeze map, if asked to."""
-    arguments, picture = _take_picture(arguments)
-    config = _composed("inspect", arguments, console)
+    options, overrides = split_options("inspect", arguments, (PICTURE, *CONFIG_DIR))
+    picture = _picture(options.get(PICTURE))
+    config = _composed(overrides, options, console)
     record = _runs(console).inspect(config, console)
     if picture is not None:
         from finetune.reporting.report import write_picture
@@ -35,23 +38,17 @@ def inspect(arguments: list[str], console: Console) -> int:
     return 0
 
 
-def _take_picture(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """Takes ``--picture FILE`` out of arguments; refuses what could not be written at the end."""
-    rest: list[str] = []
-    picture: Path | None = None
-    pending = iter(arguments)
-    for each in pending:
-        name, equals, value = each.partition("=")
-        if name != PICTURE:
-            rest.append(each)
-            continue
-        picture = Path(value if equals else next(pending, ""))
-        if picture.suffix not in (".png", ".svg") or not picture.parent.is_dir():
-            raise ConfigError(
-                f"{PICTURE} must be a file that ends with .png or .svg, in a folder that is there. "
-                f"Received: {picture}. Write {PICTURE} freeze_map.png."
-            )
-    return rest, picture
+def _picture(given: str | None) -> Path | None:
+    """Returns where the picture goes; refuses what could not be written at the end."""
+    if given is None:
+        return None
+    picture = Path(given)
+    if picture.suffix not in (".png", ".svg") or not picture.parent.is_dir():
+        raise ConfigError(
+            f"{PICTURE} must be a file that ends with .png or .svg, in a folder that is there. "
+            f"Received: {picture}. Write {PICTURE} freeze_map.png."
+        )
+    return picture
 
 
 def _runs(console: Console) -> ModuleType:
@@ -59,15 +56,13 @@ def _runs(console: Console) -> ModuleType:
         return import_runs()
 
 
-def _composed(verb: str, arguments: list[str], console: Console) -> Config:
+def _composed(overrides: list[str], options: Mapping[str, str], console: Console) -> Config:
     from finetune.composition import compose_config
     from finetune.reading import read
     from finetune.reporting.trackers.choice import require_installed
 
-    overrides, search, flags = split_overrides(arguments)
-    if flags:
-        raise ConfigError(f"{verb} takes overrides only. Received: {' '.join(flags)}.")
+    places = [config_directory(options[each]) for each in CONFIG_DIR if each in options]
     with console.status("reading the config"):
-        config = read(compose_config(overrides, search))
+        config = read(compose_config(overrides, places[0] if places else None))
     require_installed(config.trackers)
     return config

@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetune.commands.arguments import split_options, whole_number, write_out
+from finetune.commands.arguments import one_of, split_options, whole_number, write_out
 from finetune.commands.libraries import import_quietly
 from finetune.config import DEVICES
-from finetune.errors import ConfigError, unknown_name
+from finetune.errors import ConfigError
 from finetune.inference.completed import kind_of, read_completed
 from finetune.inference.examples import (
     STDIN,
@@ -83,19 +83,14 @@ def _request(arguments: list[str]) -> _Request:
             "predict must be given a run directory and what to ask about. Received: nothing. "
             "Write python -m finetune predict RUN_DIR FILE…"
         )
-    form, device = options.get("--format", FORMATS[0]), options.get("--device", DEVICES[0])
-    if form not in FORMATS:
-        raise ConfigError(unknown_name("--format", "a format", form, FORMATS))
-    if device not in DEVICES:
-        raise ConfigError(unknown_name("--device", "a device", device, DEVICES))
     batch = options.get("--batch-size", str(_BATCH))
     return _Request(
         directory=Path(others[0]),
         files=tuple(others[1:]),
-        form=form,
+        form=one_of(options, "--format", "a format", FORMATS),
         top_k=options.get("--top-k"),
         batch_size=whole_number("--batch-size", batch, 1, _LARGEST, "examples computed at once"),
-        device=device,
+        device=one_of(options, "--device", "a device", DEVICES),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from finetune.commands.arguments import split_options
 from finetune.commands.failures import block
 from finetune.errors import ConfigError
 from finetune.printable import printable
@@ -13,7 +14,8 @@ from finetune.printable import printable
 
 def report(arguments: list[str], console: Console) -> int:
     """Writes report.html and plots/ of a run, however far it has come; of a sweep one page."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    _, given = split_options("report", arguments, ())
+    if len(given) != 1:
         raise ConfigError(
             "report must be given one directory, of a run or a sweep. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write python -m finetune report RUN_DIR."
@@ -21,7 +23,7 @@ def report(arguments: list[str], console: Console) -> int:
     from finetune.commands.comparing import runs_below
     from finetune.saved_config import where_to_look
 
-    directory = Path(arguments[0])
+    directory = Path(given[0])
     if os.path.isfile(directory / "run.json"):  # pathlib's raises where it may not look
         lines = _of_run(directory, console)
     elif os.path.isdir(directory) and next(runs_below(directory), None) is not None:

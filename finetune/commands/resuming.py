@@ -5,19 +5,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+from finetune.commands.arguments import split_options
 from finetune.commands.libraries import import_runs
 from finetune.errors import ConfigError
 from finetune.printable import printable
 from finetune.startup import STARTED
 
+ALLOW = "--allow-changed"
+
 
 def resume(arguments: list[str], console: Console) -> int:
     """Goes on with the run in a directory; one that is completed is left as it is."""
-    flags = [each for each in arguments if each.startswith("-")]
-    given = [each for each in arguments if not each.startswith("-")]
-    if not given or any("=" not in each for each in given[1:]) or set(flags) - {"--allow-changed"}:
+    flags, given = split_options("resume", arguments, (), flags=(ALLOW,))
+    if not given or any("=" not in each for each in given[1:]):
         raise ConfigError(
-            "resume must be given one run directory, then overrides and --allow-changed, if any. "
+            f"resume must be given one run directory, then overrides and {ALLOW}, if any. "
             f"Received: {' '.join(arguments) or 'nothing'}. Write python -m finetune resume RUN_DIR."
         )
     from finetune.reporting.trackers.choice import require_installed
@@ -25,7 +27,7 @@ def resume(arguments: list[str], console: Console) -> int:
     from finetune.run_directory import locked
     from finetune.saved_config import read_saved
 
-    directory, allow_changed = Path(given[0]), bool(flags)
+    directory, allow_changed = Path(given[0]), ALLOW in flags
     config = read_saved(directory, given[1:])
     require_installed(config.trackers)
     with locked(directory):

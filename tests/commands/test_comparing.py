@@ -102,9 +102,9 @@ def test_damaged_and_missing_runs_are_one_line_each(sweep, capsys):
         (["sweep/0/run.json"], "RUN_DIR must be the directory of a run"),
         (["empty"], "RUN_DIR must be a directory with a run that can be read"),
         (["sweep", "--format", "jsn"], "Valid: table, json, csv, html. Did you mean json"),
-        (["sweep", "--format"], "--format must be followed by its value"),
+        (["sweep", "--format"], "--format must have a value"),
         (["sweep", "--sort", "sed"], "Did you mean seed"),
-        (["sweep", "--fast"], "compare must be an option of it. Received: --fast"),
+        (["sweep", "--fast"], "compare: an option must be one that it has. Received: --fast"),
         (["sweep", "--output", "no/a.csv"], "--output must be a file in a directory that is there"),
     ],
 )

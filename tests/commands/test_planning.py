@@ -7,7 +7,9 @@ from finetune.commands.planning import inspect
 from finetune.errors import ConfigError
 
 
-@pytest.mark.parametrize("given", [["--picture"], ["--picture", "map.gif"], ["--picture=no/m.png"]])
+@pytest.mark.parametrize(
+    "given", [["--picture", "map"], ["--picture", "map.gif"], ["--picture=no/m.png"]]
+)
 def test_a_picture_that_cannot_be_written_is_refused_first(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"--picture must be a file that ends with .*Received: "):

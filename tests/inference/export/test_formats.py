@@ -43,7 +43,7 @@ def test_what_is_not_an_export_is_refused_before_anything_is_imported(tmp_path, 
     assert "--opset" in refused(capsys, tmp_path, "--format", "onnx", "--opset")
     assert "--format must be one of keras, saved_model" in refused(capsys, tmp_path)
     assert "Valid: keras, saved_model" in refused(capsys, tmp_path, "--format=tflite")
-    assert "must be given one run directory" in refused(capsys, tmp_path, "--format")
+    assert "--format must have a value" in refused(capsys, tmp_path, "--format")
     assert "which holds run.json" in refused(capsys, tmp_path, "--format", "keras")
 
 

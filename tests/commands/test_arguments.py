@@ -1,0 +1,98 @@
+"""What verbs are given: options in both spellings, and every way to get one wrong."""
+
+import pytest
+
+from finetune.cli import main
+from finetune.commands.arguments import (
+    config_directory,
+    one_of,
+    split_options,
+    split_overrides,
+    whole_number,
+)
+from finetune.errors import ConfigError
+
+VALID, FLAGS = ("--format", "--output"), ("--all",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "others"),
+    [
+        ([], {}, []),
+        (["a", "--format", "csv", "b"], {"--format": "csv"}, ["a", "b"]),
+        (["--format=a=b", "seed=1"], {"--format": "a=b"}, ["seed=1"]),
+        (["--output", "-"], {"--output": "-"}, []),
+        (["--output", "-x.csv"], {"--output": "-x.csv"}, []),
+        (["--output=--all", "--all"], {"--output": "--all", "--all": ""}, []),
+        (["-", "~a.b"], {}, ["-", "~a.b"]),
+        (
+            ["--all", "a", "--", "--format", "--", "-x"],
+            {"--all": ""},
+            ["a", "--format", "--", "-x"],
+        ),
+    ],
+)
+def test_options_and_all_others(arguments, options, others):
+    assert split_options("verb", arguments, VALID, FLAGS) == (options, others)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fromat", "csv"], r"verb: an option must be one that it has\. Received: --fromat\. "
+         r"Valid: --format, --output, --all\. Did you mean --format\?"),
+        (["-v"], r"Received: -v\. Valid: "),
+        (["--format"], r"--format must have a value\. Received: --format\."),
+        (["--format="], r"--format must have a value\. Received: --format=\."),
+        (["--output", "--format=csv"], r"--output must have a value\."),
+        (["--output", "--", "a"], r"--output must have a value\."),
+        (["--format", "csv", "--format=json"], r"--format must be given once\. Received: --format=json"),
+        (["--all", "--all"], r"--all must be given once\."),
+        (["--all=yes"], r"--all must have no value\. Received: --all=yes\. Write --all\."),
+    ],
+)  # fmt: skip
+def test_wrong_options_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        split_options("verb", arguments, VALID, FLAGS)
+
+
+def test_a_value_of_a_few_is_the_first_by_default():
+    assert one_of({}, "--format", "a format", ("table", "json")) == "table"
+    assert one_of({"--format": "json"}, "--format", "a format", ("table", "json")) == "json"
+    with pytest.raises(ConfigError, match="--format must be a format. Received: jsn. .*mean json"):
+        one_of({"--format": "jsn"}, "--format", "a format", ("table", "json"))
+
+
+@pytest.mark.parametrize("text", ["0", "9", "-1", "1.5", "²", "many", "1" * 5000])
+def test_a_number_out_of_range_is_refused(text):
+    assert whole_number("--top-k", "8", 1, 8, "labels") == 8
+    with pytest.raises(ConfigError, match=r"--top-k must be 1\.\.8, labels\. Received: "):
+        whole_number("--top-k", text, 1, 8, "labels")
+
+
+def test_a_directory_of_configs_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_directory(str(tmp_path)) == tmp_path
+    assert split_overrides([f"--config-dir={tmp_path}", "seed=1", "--cfg", "job", "-m"]) == (
+        ["seed=1"], tmp_path, ["--cfg", "job", "-m"],
+    )  # fmt: skip
+    for text, shown in (("", "nothing"), ("nowhere", "nowhere")):
+        with pytest.raises(
+            ConfigError, match=f"--config-dir must be a directory. Received: {shown}"
+        ):
+            config_directory(text)
+
+
+def test_a_file_may_be_called_like_an_option(tmp_path, capsys):
+    assert main(["report", "--", "-q"]) == 2
+    assert "Received: -q." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "verb", ["check", "inspect", "resume", "report", "compare", "evaluate", "predict", "export"]
+)
+def test_every_verb_names_an_option_that_it_does_not_have(verb, capsys):
+    assert main([verb, "--multirun"]) == 2
+    assert f"{verb}: an option must be one that it has. Received: --multirun." in (
+        capsys.readouterr().err
+    )
