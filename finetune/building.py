@@ -31,6 +31,7 @@ from finetune.training.objective import MIXED, ONE, SEVERAL, Objective, balanced
 from finetune.training.programs import Programs
 
 log = logging.getLogger(__name__)
+LOADING = "loading data and backbone"  # what a console says while a run is built
 
 
 @dataclass(frozen=True)

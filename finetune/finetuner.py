@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from omegaconf import OmegaConf
 
-from finetune import runs
+from finetune import runs, trying
 from finetune.backbones import saving
 from finetune.backbones.loading import weights_sha256
 from finetune.backbones.own import StageRule, last_activation, own_stages
@@ -156,7 +156,7 @@ class FineTuner:
     def inspect(self, train: Data, validation: Data) -> None:
         """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
         with _as_found(self.model):
-            runs.show(self._run(train, validation, None), self._config, self._console)
+            trying.show(self._run(train, validation, None), self._config, self._console)
 
     def check(self, train: Data, validation: Data) -> None:
         """Runs one real step of each phase and keeps the model's weights as they were."""
@@ -164,7 +164,7 @@ class FineTuner:
             run = self._run(train, validation, None)
             before = self.model.get_weights()
             try:
-                runs.try_out(run, self._config, self._console)
+                trying.try_out(run, self._config, self._console)
             finally:
                 self.model.set_weights(before)
 

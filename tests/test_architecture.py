@@ -11,7 +11,7 @@ ORDER = [
     "printable", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config", "checks",
     "reading", "record", "record_files", "datasets", "backbones", "freezing", "features", "training", "building",
     "feeds", "reporting", "config_source", "composition", "saved_config", "own_data", "inference", "catalog",
-    "resuming", "describing", "runs", "finetuner", "commands", "cli", "__main__",
+    "resuming", "describing", "assessing", "runs", "trying", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {"reporting": {"printable", "errors", "durable", "config", "record", "reporting"}}
 # Whole rooms, or single modules of a room.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune import runs
+from finetune import runs, trying
 from finetune.building import Workbench
 from finetune.composition import compose_config
 from finetune.reading import read
@@ -118,13 +118,13 @@ def test_whatever_changes_the_model_is_built_anew(tmp_path):
 def test_check_tries_the_phase_that_trains_most_first(monkeypatch, capsys):
     tried = []
 
-    class Spy(runs.Trainer):
+    class Spy(trying.Trainer):
         def __init__(self, inventory, phases, *given, **more):
             tried.extend(phase.name for phase in phases)
             super().__init__(inventory, phases, *given, **more)
 
-    monkeypatch.setattr(runs, "Trainer", Spy)
-    runs.check(read(compose_config([*SMALL, "dataset.max_samples=20"])), make_console())
+    monkeypatch.setattr(trying, "Trainer", Spy)
+    trying.check(read(compose_config([*SMALL, "dataset.max_samples=20"])), make_console())
     assert tried == ["stage3", "head"]
     shown = capsys.readouterr().out
     assert shown.index("\nhead") < shown.index("\nstage3")  # in the order of the schedule

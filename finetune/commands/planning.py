@@ -7,7 +7,7 @@ from types import ModuleType
 from rich.console import Console
 
 from finetune.commands.arguments import CONFIG_DIR, config_directory, split_options
-from finetune.commands.libraries import import_runs
+from finetune.commands.libraries import import_quietly
 from finetune.config import Config
 from finetune.errors import ConfigError
 from finetune.printable import printable
@@ -19,7 +19,7 @@ def check(arguments: list[str], console: Console) -> int:
     """Runs one real step of each phase."""
     options, overrides = split_options("check", arguments, CONFIG_DIR)
     config = _composed(overrides, options, console)
-    _runs(console).check(config, console)
+    _trying(console).check(config, console)
     return 0
 
 
@@ -28,7 +28,7 @@ def inspect(arguments: list[str], console: Console) -> int:
     options, overrides = split_options("inspect", arguments, (PICTURE, *CONFIG_DIR))
     picture = _picture(options.get(PICTURE))
     config = _composed(overrides, options, console)
-    record = _runs(console).inspect(config, console)
+    record = _trying(console).inspect(config, console)
     if picture is not None:
         from finetune.reporting.report import write_picture
 
@@ -51,9 +51,9 @@ def _picture(given: str | None) -> Path | None:
     return picture
 
 
-def _runs(console: Console) -> ModuleType:
+def _trying(console: Console) -> ModuleType:
     with console.status("loading TensorFlow"):
-        return import_runs()
+        return import_quietly("finetune.trying")
 
 
 def _composed(overrides: list[str], options: Mapping[str, str], console: Console) -> Config:

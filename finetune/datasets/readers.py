@@ -5,7 +5,8 @@ A reader is made for one backbone; what it made of a split once, it keeps as lon
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -140,6 +141,16 @@ def require_decodable(splits: Iterable[Split]) -> None:
     bad = damaged_images(splits)
     if bad:
         raise refusal(bad)
+
+
+@contextmanager
+def damage_named(splits: Iterable[Split]) -> Iterator[None]:
+    """Names the images that could not be decoded: TensorFlow says only that one could not."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError:
+        require_decodable(splits)
+        raise
 
 
 def _halves(converter: Any, size: tuple[int, int]) -> tuple[Prepare, Prepare]:

@@ -1,7 +1,6 @@
 """Measures a trained model on a split, with the metrics of its run's own test."""
 
 import numpy as np
-import tensorflow as tf
 
 from finetune.datasets.dataset import Split
 from finetune.datasets.pipeline import Examples, single_pass
@@ -10,7 +9,7 @@ from finetune.datasets.readers import (
     ImageReader,
     Reader,
     TextReader,
-    require_decodable,
+    damage_named,
 )
 from finetune.errors import ConfigError
 from finetune.inference.predicting import forward
@@ -37,12 +36,9 @@ def evaluate(trained: TrainedModel, split: Split, kind: str, batch_size: int) ->
         )
     examples = Examples(split, _reader(trained, split), split.labels)
     run = forward(trained)
-    try:
+    with damage_named([split]):
         batches = single_pass(examples, batch_size=batch_size, view=None)
         outputs = np.concatenate([run(each) for each in batches])
-    except tf.errors.InvalidArgumentError:
-        require_decodable([split])
-        raise
     return report(outputs, split.labels, trained.classes, trained.objective)
 
 

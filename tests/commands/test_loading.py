@@ -18,12 +18,17 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("quiet", [False, True])
 @pytest.mark.parametrize(
-    ("verb", "module"), [("train", "training"), ("check", "planning"), ("inspect", "planning")]
+    ("verb", "imports"),
+    [
+        ("train", "training.import_runs"),
+        ("check", "planning.import_quietly"),
+        ("inspect", "planning.import_quietly"),
+    ],
 )
-def test_a_terminal_says_what_is_loading(verb, module, quiet, tmp_path, monkeypatch):
+def test_a_terminal_says_what_is_loading(verb, imports, quiet, tmp_path, monkeypatch):
     terminal, seen = Terminal(), []
 
-    def imported():
+    def imported(*_):
         time.sleep(0.3)  # the least that a person could notice
         seen.append(terminal.getvalue())
         raise KeyboardInterrupt
@@ -31,7 +36,7 @@ def test_a_terminal_says_what_is_loading(verb, module, quiet, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(f"finetune.commands.{module}.import_runs", imported)
+    monkeypatch.setattr(f"finetune.commands.{imports}", imported)
     assert main([verb, *(["--quiet"] if quiet else [])]) == 130
     (text,) = seen
     if quiet:
