@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from finetune.checks import check
+from finetune.checks.config import check
 from finetune.config import Config, PhaseConfig
 from finetune.errors import ConfigError, unknown_name
 

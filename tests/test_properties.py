@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf, open_dict
 
-from finetune.checks import MAX_INT
+from finetune.checks.values import MAX_INT
 from finetune.composition import compose_config
 from finetune.config import FreezeConfig, PhaseConfig, ScheduleConfig
 from finetune.errors import ConfigError

@@ -1,0 +1,1 @@
+"""What must hold of a config by its values alone."""
