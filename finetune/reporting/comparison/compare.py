@@ -1,20 +1,15 @@
 """Runs side by side, from their records alone: what differs, what came out, which is best. Pure."""
 
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
 
-from omegaconf import MISSING
-
-from finetune.config import Config, PhaseConfig
 from finetune.errors import ConfigError, unknown_name
 from finetune.record import RunRecord
+from finetune.reporting.comparison.columns import Column, Value, is_number
+from finetune.reporting.comparison.configs import differing, flat_config, flatten
 
-Value = str | int | float | bool | None
-PHASES = "schedule.phases."
 LOWER_IS_BETTER = ("loss", "expected_calibration_error")
 PARTS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
 
@@ -25,37 +20,6 @@ class Run:
 
     directory: Path
     record: RunRecord
-
-
-@dataclass(frozen=True)
-class Column:
-    """One value of every run.
-
-    Args:
-        key: its name: ``test.accuracy``, or a key of the config.
-        values: one a run, in their order; None where a run has none.
-        kind: how it is written: text, count, number, percent, seconds or bytes.
-        better: high or low; None where neither is.
-    """
-
-    key: str
-    values: tuple[Value, ...]
-    kind: str = "text"
-    better: str | None = None
-
-    @property
-    def best(self) -> frozenset[int]:
-        """The runs that are best; none where all are alike, or there is nothing to be best of."""
-        known = {i: float(v) for i, v in enumerate(self.values) if _is_number(v)}
-        if self.better is None or len(set(known.values())) < 2:
-            return frozenset()
-        top = (max if self.better == "high" else min)(known.values())
-        return frozenset(index for index, value in known.items() if value == top)
-
-    @property
-    def differs(self) -> bool:
-        """Whether two runs have different values."""
-        return any(not _same(each, self.values[0]) for each in self.values[1:])
 
 
 @dataclass(frozen=True)
@@ -116,8 +80,8 @@ def _compare(runs: Sequence[Run]) -> Comparison:
         runs=tuple(runs),
         names=names,
         results=tuple(_results(records)),
-        config=tuple(_differing(map(_flat_config, records))),
-        identity=tuple(_differing(map(_identity, records))),
+        config=tuple(differing(map(flat_config, records))),
+        identity=tuple(differing(map(_identity, records))),
         warnings=tuple(_warnings(records, names)),
     )
 
@@ -127,7 +91,7 @@ def _order(column: Column) -> list[int]:
         value = column.values[index]
         if value is None or value != value:
             return 2, 0.0, ""
-        if not _is_number(value):
+        if not is_number(value):
             return 1, 0.0, str(value)
         return 0, -value if column.better == "high" else value, ""
 
@@ -135,7 +99,9 @@ def _order(column: Column) -> list[int]:
 
 
 def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
-    def column(key: str, of: Any, kind: str, better: str | None = None) -> Column:
+    def column(
+        key: str, of: Callable[[RunRecord], Value], kind: str, better: str | None = None
+    ) -> Column:
         return Column(key, tuple(map(of, records)), kind, better)
 
     yield column("status", lambda r: r.status, "text")
@@ -167,86 +133,6 @@ def _validation(record: RunRecord) -> Mapping[str, float]:
 
 def _most_trainable(record: RunRecord) -> int | None:
     return max((p.weight_counts["trainable"]["parameters"] for p in record.phases), default=None)
-
-
-def _flat_config(record: RunRecord) -> dict[str, Value]:
-    """Returns a config by dotted keys; what an older program did not know has its default."""
-    config = dict(record.config)
-    known = _filled(config, asdict(Config()))
-    schedule = known.get("schedule")
-    phases = schedule.get("phases") if isinstance(schedule, Mapping) else None
-    flat: dict[str, Value] = {
-        key: value for key, value in flatten(known) if not key.startswith(PHASES)
-    }
-    for name, phase in (phases if isinstance(phases, Mapping) else {}).items():
-        flat.update(flatten(_filled(phase, asdict(PhaseConfig())), f"{PHASES}{name}"))
-    return flat
-
-
-def _filled(given: Any, defaults: Mapping[str, Any]) -> Any:
-    if not isinstance(given, Mapping):
-        return given
-    filled = {}
-    for key, value in {**defaults, **given}.items():
-        default = defaults.get(key)
-        if isinstance(default, Mapping):
-            filled[key] = _filled(given.get(key, {}), default)
-        elif value != MISSING:
-            filled[key] = value
-    return filled
-
-
-def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Value]]:
-    """Yields the leaves of nested mappings by dotted key; a list is one leaf, written as text.
-
-    >>> dict(flatten({"a": {"b": 1, "c": [2, None]}}))
-    {'a.b': 1, 'a.c': '[2, null]'}
-    """
-    if isinstance(value, Mapping) and value:
-        for key, each in value.items():
-            yield from flatten(each, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, str | int | float):
-        yield path, value
-    else:
-        yield path, _written(value)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_written, value))}]"
-    return "null" if value is None else str(value)
-
-
-def _differing(flat: Iterator[Mapping[str, Value]]) -> Iterator[Column]:
-    """Yields what differs; a phase that not all runs have is one column, in a few words."""
-    every = list(flat)
-    phases = [_phases(each) for each in every]
-    partial = {name for found in phases for name in found if any(name not in f for f in phases)}
-    for index, each in enumerate(every):
-        kept = {k: v for k, v in each.items() if _phase_of(k) not in partial}
-        words = {f"{PHASES}{name}": phases[index][name] for name in partial & phases[index].keys()}
-        every[index] = kept | dict(sorted(words.items()))
-    for key in dict.fromkeys(key for each in every for key in each):
-        column = Column(key, tuple(each.get(key) for each in every))
-        if column.differs:
-            yield column
-
-
-def _phase_of(key: str) -> str:
-    return key.removeprefix(PHASES).partition(".")[0] if key.startswith(PHASES) else ""
-
-
-def _phases(flat: Mapping[str, Value]) -> dict[str, str]:
-    """Returns each phase of a config as the keys that are not at their default."""
-    defaults = dict(flatten(asdict(PhaseConfig())))
-    found: dict[str, list[str]] = {}
-    for key, value in flat.items():
-        if key.startswith(PHASES):
-            name, _, rest = key.removeprefix(PHASES).partition(".")
-            words = found.setdefault(name, [])
-            if not _same(value, defaults.get(rest)):
-                words.append(f"{rest}={value}")
-    return {name: " ".join(words) or "as by default" for name, words in found.items()}
 
 
 def _identity(record: RunRecord) -> dict[str, Value]:
@@ -283,12 +169,3 @@ def _warnings(records: Sequence[RunRecord], names: Sequence[str]) -> Iterator[st
 def _some(names: Sequence[str], most: int = 5) -> str:
     left = len(names) - most
     return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
-
-
-def _is_number(value: Value) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _same(one: Value, other: Value) -> bool:
-    """Tells whether two values are alike; 1 and 1.0 are, 1 and true are not."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)

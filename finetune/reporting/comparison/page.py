@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from finetune.reporting.comparison.compare import Column, Comparison
+from finetune.reporting.comparison.columns import Column
+from finetune.reporting.comparison.compare import Comparison
 from finetune.reporting.comparison.texts import SECONDS, header, shown
 from finetune.reporting.plots import overlay
 from finetune.reporting.plots.canvas import drawing, inline, svg

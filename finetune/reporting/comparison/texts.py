@@ -12,7 +12,8 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.reporting.comparison.compare import Column, Comparison, Value
+from finetune.reporting.comparison.columns import Column, Value
+from finetune.reporting.comparison.compare import Comparison
 from finetune.reporting.terminal import listing
 from finetune.reporting.terminal.closing import near
 from finetune.reporting.terminal.listing import Listing, plain

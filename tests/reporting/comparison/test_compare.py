@@ -12,7 +12,8 @@ from rich.console import Console
 
 from finetune.config import Config, PhaseConfig
 from finetune.errors import ConfigError
-from finetune.reporting.comparison.compare import Column, Run, compare
+from finetune.reporting.comparison.columns import Column
+from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.texts import shown, tables, to_csv, to_json
 from tests.test_record import make_record
 
