@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 SCHEMA = 1
+STATES = ("trainable", "frozen", "untrainable")  # of a weight; each is in one of them
+# Parts of a run that do not overlap; building is of data and model, evaluation of validation and test,
+# saving of checkpoints and the model.
+SECONDS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
 Count = dict[str, int]
 
 
@@ -166,10 +170,8 @@ class MetricRow:
 class RunRecord:
     """What run.json and metrics.csv hold.
 
-    `seconds`: total; startup (until the first training step, all before it included); and the parts
-    of the total that do not overlap: imports, building (data and model), extraction, training,
-    evaluation (validation and test), saving (checkpoints and the model), reporting. `history` is
-    metrics.csv.
+    `seconds`: total; startup (until the first training step, all before it included); and `SECONDS`,
+    the parts of the total. `history` is metrics.csv.
     `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
     `metrics_sha256` is of metrics.csv, `model_sha256` of each file in model/.
     """

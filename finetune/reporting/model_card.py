@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from finetune.config import PATHS
 from finetune.printable import printable
-from finetune.record import PhaseRecord, RunRecord
+from finetune.record import STATES, PhaseRecord, RunRecord
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import render
 
@@ -164,7 +164,7 @@ def _phase(phase: PhaseRecord) -> dict[str, str]:
         "changed": "–" if proof is None else str(proof.weights_changed),
         "sha256": "–" if proof is None else proof.sha256_after,
     }
-    for state in ("trainable", "frozen", "untrainable"):
+    for state in STATES:
         cells[state] = _count(phase.weight_counts[state])
     for key in ("loss", "accuracy"):
         cells[key] = f"{validation[key]:.4f}" if key in validation else "–"

@@ -1,4 +1,6 @@
-"""Numbers as pages and pictures show them."""
+"""Numbers as pages, pictures and the terminal show them."""
+
+from rich.filesize import decimal
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -9,8 +11,8 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def percent(value: float, digits: int = 2) -> str:
-    """Returns 99.25 % for 0.9925; – for not a number."""
-    return "–" if value != value else f"{100 * value:.{digits}f} %"
+    """Returns 99.25% for 0.9925; – for not a number."""
+    return "–" if value != value else f"{value:.{digits}%}"
 
 
 def duration(seconds: float) -> str:
@@ -38,5 +40,5 @@ def compact(count: int) -> str:
 
 
 def size(value: int) -> str:
-    """Returns bytes in units of 1000, as `ls --si` and rich do."""
-    return f"{value} B" if value < 1000 else f"{compact(value)}B"
+    """Returns 22.7 MB for 22,700,000: units of 1000, as `ls --si` has them."""
+    return decimal(value)

@@ -45,7 +45,6 @@ ROLES = {
     "untrainable": Colour("#b9c0c8", "#8a939e"),
     "on-colour": Colour("#101418", "#101418"),  # text on trainable, frozen, untrainable
 }
-STATES = ("trainable", "frozen", "untrainable")
 
 
 def light(role: str) -> str:

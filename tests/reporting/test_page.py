@@ -29,10 +29,10 @@ def words(text):
 
 def test_a_completed_run_at_a_glance():
     found = {each.name: each for each in summary.facts(make_run())}
-    assert found["Test accuracy"].value == "90.00 %"
+    assert found["Test accuracy"].value == "90.00%"
     assert found["Test accuracy"].details[0] == "of 50 examples, loss 0.3000"
-    assert found["Against"].value == "50.00 %"  # 30 of 30 + 20 + 10
-    assert "linear probe (head): validation 85.00 %, at the end 90.00 %" in found["Against"].details
+    assert found["Against"].value == "50.00%"  # 30 of 30 + 20 + 10
+    assert "linear probe (head): validation 85.00%, at the end 90.00%" in found["Against"].details
     assert found["Took"].value == "20.0 s"
     assert found["Proof of what was held"].value == "holds"
     assert "3 to 4 weights held still in 2 phases" in found["Proof of what was held"].details[0]
@@ -44,12 +44,12 @@ def test_a_completed_run_at_a_glance():
 def test_the_page_holds_all_parts():
     text = page(make_run())
     shown = words(text)
-    for each in ("resnet_mini on pets", "completed", "3 classes, 2 phases", "dog cat 5 25.0 %",
-                 "cat 90.00 % 80.00 % 85.00 % 30", "pets", "ef" * 32, "train 90 examples",
+    for each in ("resnet_mini on pets", "completed", "3 classes, 2 phases", "dog cat 5 25.0%",
+                 "cat 90.00% 80.00% 85.00% 30", "pets", "ef" * 32, "train 90 examples",
                  "ImageClassifier.from_preset(directory)", '"outputs/run/model"',
                  "python -m finetune experiment=pets 'dataset.path=/data/my pets'",
                  "label_separator: null", "keras 3.15.1", "float32", "a text of some words",
-                 "dog with 75.0 %; it is cat", "expected calibration error 4.00 %"):  # fmt: skip
+                 "dog with 75.0%; it is cat", "expected calibration error 4.00%"):  # fmt: skip
         assert each in shown, each
     assert [f'id="picture-{name}"' in text for name in PICTURES] == [True] * len(PICTURES)
     for each in ("Summary", "Pictures", "Test split", "Phases", "Data", "Config"):
@@ -75,7 +75,7 @@ def test_a_run_that_is_not_at_its_end_says_so(status, words_of_it):
     assert words_of_it in shown
     assert "python -m finetune resume outputs/run" in shown
     assert "There is no saved model yet" in shown
-    assert "Validation accuracy 90.00 % after 4 epochs" in shown
+    assert "Validation accuracy 90.00% after 4 epochs" in shown
     assert "Test split" not in shown
 
 

@@ -66,7 +66,7 @@ def test_names_and_numbers_are_text_also_in_pictures(browser, address):
     with opened(browser, address) as page:
         assert page.title() == "resnet_mini on pets"
         text = page.inner_text("body")
-        for each in ("resnet_mini", "cat", "<script>document.title=", "90.00 %", "label_separator"):
+        for each in ("resnet_mini", "cat", "<script>document.title=", "90.00%", "label_separator"):
             assert each in text, each
         drawn = page.locator("#picture-freeze_map svg text").all_text_contents()
         assert {"stage1", "head", "2 k", "trains"} <= set(drawn)
@@ -109,9 +109,9 @@ def test_classes_are_sorted_by_click_and_by_key(browser, address):
         recall = page.locator("table.sortable th", has_text="recall")
         recall.locator("button").focus()
         page.keyboard.press("Enter")
-        assert column(page, 3) == ["80.00 %", "85.00 %", "90.00 %"]
+        assert column(page, 3) == ["80.00%", "85.00%", "90.00%"]
         page.keyboard.press("Space")
-        assert column(page, 3) == ["90.00 %", "85.00 %", "80.00 %"]
+        assert column(page, 3) == ["90.00%", "85.00%", "80.00%"]
         assert header.get_attribute("aria-sort") == "none"
         page.locator("table.sortable th", has_text="class").locator("button").click()
         assert [each[:5] for each in column(page, 1)] == ["<scri", "a ver", "cat"]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from finetune.reporting.palette import ROLES, STATES, as_variables, css, light
+from finetune.record import STATES
+from finetune.reporting.palette import ROLES, as_variables, css, light
 
 
 def luminance(colour):

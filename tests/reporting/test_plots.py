@@ -199,7 +199,7 @@ def test_too_many_classes_make_no_matrix_but_the_table():
 def test_reliability_shows_bins_and_error():
     shown = reliable.reliability(make_run())
     assert shown.bins == ((0.55, 0.5, 10), (0.95, 1.0, 40))
-    assert "calibration error 4 %" in texts(drawn(make_run())["reliability"].file)
+    assert "calibration error 4%" in texts(drawn(make_run())["reliability"].file)
 
 
 def test_many_stages_and_phases_stay_apart():

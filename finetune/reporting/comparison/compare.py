@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.errors import ConfigError, unknown_name
-from finetune.record import RunRecord
+from finetune.record import SECONDS, RunRecord
 from finetune.reporting.comparison.columns import Column, Value, is_number
 from finetune.reporting.comparison.configs import differing, flat_config, flatten
 
 LOWER_IS_BETTER = ("loss", "expected_calibration_error")
-PARTS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
             kind = "number" if name == "loss" else "percent"
             yield Column(f"{split}.{name}", values, kind, "low" if lower else "high")
     yield column("seconds.total", lambda r: r.seconds.get("total"), "seconds", "low")
-    for part in PARTS:
+    for part in SECONDS:
         made = column(f"seconds.{part}", lambda r, part=part: r.seconds.get(part), "seconds")
         if any(made.values):
             yield made

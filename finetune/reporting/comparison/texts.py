@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import RenderableType
-from rich.filesize import decimal
 from rich.text import Text
 
 from finetune.printable import printable
 from finetune.reporting.comparison.columns import Column, Value
 from finetune.reporting.comparison.compare import Comparison
+from finetune.reporting.numbers import percent, size
 from finetune.reporting.terminal import listing
 from finetune.reporting.terminal.closing import near
 from finetune.reporting.terminal.listing import Listing, plain
@@ -30,9 +30,9 @@ def shown(value: Value, kind: str) -> str:
     if isinstance(value, str) or kind == "text":
         return printable(str(value).lower() if isinstance(value, bool) else value)
     if kind == "percent":
-        return f"{value:.2%}"
+        return percent(value)
     if kind == "bytes":
-        return decimal(int(value))
+        return size(int(value))
     return {"count": f"{value:,}", "seconds": f"{value:.1f}"}.get(kind, f"{value:.4f}")
 
 

@@ -128,7 +128,7 @@ def draw(shown: Curves) -> Figure:
     for each, name in zip(axes, ("loss", "accuracy", "rate"), strict=True):
         each.set_ylabel(name)
         each.yaxis.set_label_coords(-0.66 / span, 0.5)
-    axes[1].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
+    axes[1].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}%"))
     axes[1].yaxis.set_major_locator(MaxNLocator(4))
     _rates(axes[2], shown.bands, lowest if several else [])
     axes[2].set_xlabel("epochs")

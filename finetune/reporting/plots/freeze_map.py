@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from finetune.record import FeatureDecision, PhaseRecord, RunRecord
+from finetune.record import STATES, FeatureDecision, PhaseRecord, RunRecord
 from finetune.reporting.numbers import compact
-from finetune.reporting.palette import STATES, light
+from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import SMALL, label
 from finetune.reporting.plots.stage_grid import CELL, stage_grid
 

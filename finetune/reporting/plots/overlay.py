@@ -95,7 +95,7 @@ def draw(shown: Overlay) -> Figure:
             _scale(axes, shown)
         else:
             axes.set_xlabel("epochs")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}%"))
         top += part + GAP
     figure.legend(
         handles=_handles(shown), loc="lower left", ncols=2, bbox_to_anchor=(0, 0), fontsize=SMALL + 0.5,

@@ -52,7 +52,7 @@ def draw(shown: Reliability) -> Figure:
     axes.vlines(confidence, confidence, accuracy, color=light("second"), linewidth=1.2)
     axes.plot(confidence, accuracy, "o-", color=light("accent"), markersize=5, clip_on=False)
     if shown.error is not None:
-        text = f"calibration error {100 * shown.error:.2g} %"
+        text = f"calibration error {100 * shown.error:.2g}%"
         axes.text(0.02, 0.97, text, transform=axes.transAxes, va="top", fontsize=SMALL + 1)
     axes.tick_params(labelbottom=False)
     axes.set_ylabel("accuracy")
@@ -67,4 +67,4 @@ def draw(shown: Reliability) -> Figure:
 
 
 def _percent(value: float, _: object) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{100 * value:.3g}%"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from finetune.record import RunRecord
+from finetune.record import SECONDS, RunRecord
 from finetune.reporting.numbers import duration
 from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import (
@@ -19,7 +19,6 @@ from finetune.reporting.plots.canvas import (
     widest,
 )
 
-PARTS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
 ROW = 0.24  # inches
 
 
@@ -43,7 +42,7 @@ def timing(record: RunRecord) -> Timing | None:
     total = record.seconds.get("total", 0.0)
     if total <= 0.0:
         return None
-    parts = [(name, record.seconds[name]) for name in PARTS if record.seconds.get(name, 0.0) > 0]
+    parts = [(name, record.seconds[name]) for name in SECONDS if record.seconds.get(name, 0.0) > 0]
     rest = total - sum(seconds for _, seconds in parts)
     if rest > 0.0:
         parts.append(("the rest", rest))

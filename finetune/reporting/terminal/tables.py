@@ -1,13 +1,12 @@
 """Tables of stages, counts and phases, made from records."""
 
-from rich.filesize import decimal
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.record import STATES, MetricRow, PhaseRecord, RunRecord
+from finetune.reporting.numbers import size
 from finetune.reporting.terminal.listing import GAP, Column, Listing, number, plain, text
 
-STATES = ("trainable", "frozen", "untrainable")
 STYLES = {"trainable": "green", "frozen": "blue", "untrainable": "dim"}
 # Of the line of an epoch: the least width of each column, which 80 columns hold.
 _EPOCH = {
@@ -93,7 +92,7 @@ def features_table(record: RunRecord) -> Listing:
 
 
 def _bytes(number: int) -> str:
-    return decimal(number) if number else "–"
+    return size(number) if number else "–"
 
 
 def results_table(record: RunRecord) -> Listing:
