@@ -8,9 +8,9 @@ import pytest
 
 from finetune.config import TRACKERS, TrackersConfig
 from finetune.errors import ConfigError
-from finetune.reporting.trackers.story import story
 from finetune.reporting.trackers import listener as listening_to
 from finetune.reporting.trackers.choice import chosen, require_installed
+from finetune.reporting.trackers.story import story
 from tests.reporting.test_reporting import play
 from tests.reporting.test_story import two_phases
 from tests.reporting.trackers.standing_in import Notes, listening, written
