@@ -12,8 +12,8 @@ from finetune.reporting.trackers import listener as listening_to
 from finetune.reporting.trackers.choice import chosen, require_installed
 from finetune.reporting.trackers.story import story
 from tests.reporting.test_reporting import play
-from tests.reporting.test_story import two_phases
 from tests.reporting.trackers.standing_in import Notes, listening, written
+from tests.reporting.trackers.test_story import two_phases
 
 METHODS = ("open", "metrics", "picture", "file", "close")
 
