@@ -81,7 +81,7 @@ def identity(record: RunRecord) -> dict[str, Any]:
 
     The weights of a user's own model are in its checkpoints, whatever the model holds now.
     """
-    own = record.backbone.source == "own"
+    own = record.backbone.own
     backbone = ("source", "preprocessing_sha256", *(() if own else ("weights_sha256",)))
     return {
         "dataset.fingerprint": record.dataset.fingerprint,

@@ -24,7 +24,7 @@ from finetune.errors import ConfigError
 from finetune.freezing.inventory import flatten, take_inventory
 from finetune.own_data import Data, read_splits
 from finetune.reading import read
-from finetune.record import RunRecord
+from finetune.record import OWN, RunRecord
 from finetune.reporting.terminal.console import make_console
 from finetune.reporting.trackers.choice import require_installed
 from finetune.resuming import Earlier, read_run
@@ -188,7 +188,7 @@ class FineTuner:
             examples=make_examples(
                 dataset, ArrayReader(), objective, self._config.dataset.class_weights
             ),
-            origin=Origin(self.model.name, "own", weights_sha256(self.model)),
+            origin=Origin(self.model.name, OWN, weights_sha256(self.model)),
             inventory=inventory,
             programs=Programs(inventory, objective),
             save=lambda directory, card: saving.save_task(self.model, directory, labels, card=card),

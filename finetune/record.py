@@ -11,6 +11,7 @@ STATES = ("trainable", "frozen", "untrainable")  # of a weight; each is in one o
 # Parts of a run that do not overlap; building is of data and model, evaluation of validation and test,
 # saving of checkpoints and the model.
 SECONDS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
+OWN = "own"  # source of a backbone that is the user's own model, trained by FineTuner
 Count = dict[str, int]
 
 
@@ -37,6 +38,11 @@ class BackboneRecord:
     stages: list[dict[str, Any]]
     preprocessing: dict[str, Any] = field(default_factory=dict)
     preprocessing_sha256: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether the whole model is the user's own, trained by FineTuner."""
+        return self.source == OWN
 
 
 @dataclass

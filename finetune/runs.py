@@ -15,7 +15,7 @@ from finetune.datasets.readers import damage_named
 from finetune.describing import card_facts, describe, identity, split_list
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.schedule import as_config
-from finetune.record import Listeners, RunRecord
+from finetune.record import OWN, Listeners, RunRecord
 from finetune.record_files import RecordListener, file_digest
 from finetune.reporting.terminal.console import (
     Console,
@@ -153,7 +153,7 @@ def execute(
             config.runtime.checkpoint_minutes,
             earlier.start,
             (lambda: save(config, directory)) if earlier.changed or earlier.moved else None,
-            whole=run.built.origin.source == "own",
+            whole=run.built.origin.source == OWN,
         ),
         standardise=config.head.standardise == "auto",
         started=started,

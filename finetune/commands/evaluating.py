@@ -11,7 +11,7 @@ from finetune.commands.arguments import one_of, split_options, write_out
 from finetune.commands.libraries import import_quietly
 from finetune.config import Config
 from finetune.errors import ConfigError, unknown_name
-from finetune.inference.completed import OWN, read_completed
+from finetune.inference.completed import read_completed
 from finetune.inference.results import Evaluation, as_csv, as_json, show
 from finetune.inference.writing import FORMATS
 from finetune.printable import LogFormatter
@@ -50,7 +50,7 @@ def evaluate(arguments: list[str], console: Console) -> int:
     """Writes the metrics of a split; writes nothing into the run directory."""
     request = _request(arguments)
     record = read_completed(request.directory)
-    if record.backbone.source == OWN:
+    if record.backbone.own:
         raise ConfigError(
             "RUN_DIR must be of the command line: a run of FineTuner has its data in Python. "
             f"Received: {request.directory}. Call finetune.load({str(request.directory)!r})."

@@ -8,13 +8,12 @@ from finetune.record import RunRecord
 from finetune.record_files import changed_files, read_json
 from finetune.saved_config import where_to_look
 
-OWN = "own"  # source of the backbone of a run of FineTuner
 MODEL = "model"  # folder of a run directory
 
 
 def kind_of(record: RunRecord) -> str:
     """Returns what a run was trained on: ``image``, ``text`` or ``array``."""
-    if record.backbone.source == OWN:
+    if record.backbone.own:
         return "array"
     return "text" if "tokenizer" in record.backbone.preprocessing else "image"
 
@@ -36,7 +35,7 @@ def read_completed(run_directory: Path) -> RunRecord:
         )
     record = read_json(run_directory / "run.json")
     resumed = f"python -m finetune resume {run_directory}"
-    if record.backbone.source == OWN:
+    if record.backbone.own:
         resumed = "fit(…, resume=True) of its FineTuner"
     if record.status != "completed":
         raise ConfigError(

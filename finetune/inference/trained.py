@@ -14,7 +14,7 @@ from finetune.backbones.own import last_activation
 from finetune.backbones.saving import LABELS_FILE, MODEL_FILE
 from finetune.backbones.untrusted import check_h5, read_json, require_inside
 from finetune.errors import ConfigError
-from finetune.inference.completed import MODEL, OWN, read_completed
+from finetune.inference.completed import MODEL, read_completed
 from finetune.record import RunRecord
 from finetune.training.device import state_kept
 from finetune.training.objective import ONE, SEVERAL, Objective
@@ -97,7 +97,7 @@ def of_record(run_directory: Path, record: RunRecord) -> TrainedModel:
     require_inside(folder, (each for each in folder.rglob("*")), _WHERE)
     classes, several = _labels(folder)
     with state_kept():
-        if record.backbone.source == OWN:
+        if record.backbone.own:
             return _own(directory, record, classes, several)
         keras.config.set_dtype_policy(record.device["precision"])
         return _of_backbone(directory, record, classes, several)

@@ -6,7 +6,7 @@ Nothing in it depends on time or place: a run that was resumed writes the same b
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -19,6 +19,7 @@ from finetune.printable import printable
 from finetune.record import STATES, PhaseRecord, RunRecord
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import render
+from finetune.reporting.remarks import remarks
 
 UNKNOWN = "to be filled in: not known to the program"
 # As https://huggingface.co/docs/hub/repositories-licenses calls those of the catalog.
@@ -74,7 +75,7 @@ def model_card(record: RunRecord, facts: CardFacts) -> str:
         test=_finite(record.test),
         per_class=record.test_per_class if len(record.test_per_class) <= MOST_CLASSES else [],
         classes=_listed(record.dataset.classes),
-        remarks=list(_remarks(record)),
+        remarks=list(remarks(record.dataset, named_in=None)),
         phases=[_phase(each) for each in record.phases],
         command=_command(record),
         versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
@@ -131,7 +132,7 @@ def _summary(record: RunRecord, facts: CardFacts) -> str:
     size = (
         "" if total is None else f" {total['weights']} weights, {total['parameters']:,} parameters."
     )
-    if record.backbone.source == "own":
+    if record.backbone.own:
         begin = f"{record.backbone.name}, a Keras model"
     elif record.config.get("backbone", {}).get("load_weights", True):
         begin = f"{record.backbone.name} (pretrained, {record.backbone.source}) under a new head"
@@ -184,16 +185,6 @@ def _listed(classes: list[str]) -> str:
     return ", ".join(classes[:MOST_CLASSES]) + more
 
 
-def _remarks(record: RunRecord) -> Iterator[str]:
-    """Yields what of the data is not as it should be."""
-    if record.dataset.skipped:
-        counts = record.dataset.skipped["counts"].items()
-        yield f"Left out, because bad: {', '.join(f'{split} {n}' for split, n in counts)}."
-    if record.dataset.repeated:
-        counts = record.dataset.repeated.items()
-        yield f"The same samples in two splits: {', '.join(f'{n} in {both}' for both, n in counts)}."
-
-
 def _command(record: RunRecord) -> str:
     """Returns what was typed; of paths the last part."""
     shown = []
@@ -201,7 +192,7 @@ def _command(record: RunRecord) -> str:
         key, equals, value = each.partition("=")
         place = key.lstrip("+") in PATHS and equals
         shown.append(f"{key}={PurePath(value.strip(_QUOTES)).name}" if place else each)
-    if record.backbone.source == "own":
+    if record.backbone.own:
         return f"# finetune.FineTuner(model, …, overrides={shown}).fit(…)"
     return shlex.join(["python", "-m", "finetune", *shown])
 

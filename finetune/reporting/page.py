@@ -2,7 +2,6 @@
 
 import base64
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from finetune.reporting import summary
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.plots import Drawing
 from finetune.reporting.plots.confusion import most_frequent
+from finetune.reporting.remarks import remarks
 from finetune.reporting.templating import render
 from finetune.reporting.terminal.closing import PROGRAM, near, quoted
 
@@ -43,7 +43,7 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         drawings: pictures of the record.
     """
     whole = {"sort_keys": False, "allow_unicode": True, "width": 10_000}
-    own = record.backbone.source == "own"
+    own = record.backbone.own
     where = quoted(directory)
     return render(
         "report.html",
@@ -62,14 +62,14 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         own=own,
         repeat=None if own else shlex.join([*PROGRAM.split(), *map(printable, record.overrides)]),
         go_on="fit(…, resume=True)" if own else f"{PROGRAM} resume {where}",
-        left_out=list(_left_out(record)),
+        remarks=list(remarks(record.dataset)),
     )
 
 
 def _loading(record: RunRecord, directory: Path) -> str:
     """Returns the program that loads the saved model, whatever it is saved as."""
     files, model = record.model_sha256, str(near(directory / "model"))
-    if record.backbone.source == "own":
+    if record.backbone.own:
         return f"import keras\n\nmodel = keras.saving.load_model({f'{model}/model.keras'!r})"
     text = "tokenizer.json" in files
     kind = "text" if text else "image"
@@ -100,17 +100,3 @@ def thumbnail(directory: Path, name: str) -> bytes | None:
         return None
     content = file.read_bytes()
     return content if content.startswith(_PNG) else None
-
-
-def _left_out(record: RunRecord) -> Iterator[str]:
-    """Yields what of the data is not as it should be."""
-    dataset = record.dataset
-    if dataset.skipped:
-        counts = ", ".join(f"{split} {n}" for split, n in dataset.skipped["counts"].items())
-        yield f"Left out, because bad: {counts}; run.json names them."
-    if dataset.repeated:
-        counts = ", ".join(f"{n} in {splits}" for splits, n in dataset.repeated.items())
-        yield f"The same samples in two splits: {counts}."
-    if dataset.ignored:
-        counts = ", ".join(f"{n} {suffix}" for suffix, n in dataset.ignored.items())
-        yield f"Files that are not read: {counts}."

@@ -18,6 +18,7 @@ from finetune.inference.export import runtime
 from finetune.inference.export.formats import Format
 from finetune.inference.export.samples import Samples
 from finetune.inference.export.serving import IMAGES, TEXTS
+from finetune.inference.predicting import probabilities
 from finetune.inference.trained import TrainedModel
 
 TOLERANCE = 1e-4  # of probabilities: what other kernels make of the same float32 arithmetic
@@ -88,11 +89,8 @@ def expected_probabilities(trained: TrainedModel, samples: Samples) -> np.ndarra
         given = _tokens(trained, samples)
     else:
         given = keras.tree.pack_sequence_as(trained.model.input, list(samples.examples))
-    outputs = np.asarray(trained.model.predict(given, verbose=0), np.float32)
-    if not trained.from_logits:
-        return outputs
-    activation = keras.ops.sigmoid if trained.multi_label else keras.ops.softmax
-    return np.asarray(keras.ops.convert_to_numpy(activation(outputs)))
+    outputs: Any = trained.model.predict(given, verbose=0)
+    return probabilities(outputs, trained.objective)
 
 
 def batches_for(

@@ -55,7 +55,7 @@ def next_commands(record: RunRecord, directory: Path) -> list[str]:
         directory: the run directory.
     """
     where = quoted(directory)
-    own = record.backbone.source == "own"
+    own = record.backbone.own
     if record.status != "completed":
         go_on = "fit(…, resume=True)" if own else f"{PROGRAM} resume {where}"
         log = directory / "finetune.log"

@@ -13,7 +13,8 @@ from rich import markup
 from rich.console import Console
 
 from finetune.printable import printable
-from finetune.record import DatasetRecord, MetricRow, PhaseRecord, RunRecord
+from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.reporting.remarks import remarks
 from finetune.reporting.terminal.bar import RunBar
 from finetune.reporting.terminal.closing import next_commands, places
 from finetune.reporting.terminal.pace import Pace
@@ -184,7 +185,7 @@ def _head(record: RunRecord) -> Iterator[str]:
         yield f"[dim]preprocessing: {_data(cells)}[/]"
     if record.dataset.multi_label:
         yield "several labels an example: accuracy is the share of yes and no that are right"
-    for line in _left_out(record.dataset):
+    for line in remarks(record.dataset):
         yield f"[yellow]{_data(line)}[/]"
 
 
@@ -221,19 +222,6 @@ def _results(record: RunRecord) -> Iterator[str]:
 
 def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _left_out(dataset: DatasetRecord) -> Iterator[str]:
-    """Yields what of the data is not as it should be, counted; the log names the samples."""
-    if dataset.skipped:
-        counts = ", ".join(f"{split} {n}" for split, n in dataset.skipped["counts"].items())
-        yield f"left out, because bad: {counts} (run.json names them)"
-    if dataset.repeated:
-        counts = ", ".join(f"{n} in {splits}" for splits, n in dataset.repeated.items())
-        yield f"the same samples in two splits: {counts}"
-    if dataset.ignored:
-        counts = ", ".join(f"{n} {suffix}" for suffix, n in dataset.ignored.items())
-        yield f"files that are not read: {counts}"
 
 
 def show_plan(console: Console, record: RunRecord) -> None:
