@@ -3,7 +3,7 @@
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -132,8 +132,7 @@ class TextInputs:
     """
 
     def __init__(self, preprocessor: Any) -> None:
-        texts = [tf.TensorSpec((None,), tf.string)]
-        self._tokenize: Any = tf.function(lambda each: preprocessor(each), input_signature=texts)
+        self._tokenize = tokenize_of(preprocessor)
 
     def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
         """See `Inputs`; the text."""
@@ -142,8 +141,26 @@ class TextInputs:
 
     def batch(self, prepared: Sequence[Any]) -> Any:
         """See `Inputs`; a dictionary of (batch, tokens)."""
-        tokens = self._tokenize(tf.constant(prepared, tf.string))
-        return shortened({key: value.numpy() for key, value in tokens.items()})
+        return shortened(self._tokenize(prepared))
+
+
+def tokenize_of(preprocessor: Any) -> Callable[[Sequence[str]], dict[str, np.ndarray]]:
+    """Returns what makes tokens of texts: a dictionary of (texts, tokens), as in training.
+
+    Outside of a traced function KerasHub has another program, which makes other tokens of letters that
+    are in no vocabulary.
+
+    Args:
+        preprocessor: KerasHub's, of a text classifier.
+    """
+    spec = [tf.TensorSpec((None,), tf.string)]
+    traced: Any = tf.function(lambda each: preprocessor(each), input_signature=spec)
+
+    def tokenize(texts: Sequence[str]) -> dict[str, np.ndarray]:
+        made = traced(tf.constant(list(texts), tf.string))
+        return {name: each.numpy() for name, each in made.items()}
+
+    return tokenize
 
 
 class ArrayInputs:

@@ -18,6 +18,7 @@ from finetune.inference.export import runtime
 from finetune.inference.export.formats import Format
 from finetune.inference.export.samples import Samples
 from finetune.inference.export.serving import IMAGES, TEXTS
+from finetune.inference.inputs import tokenize_of
 from finetune.inference.predicting import probabilities
 from finetune.inference.trained import TrainedModel
 
@@ -147,9 +148,9 @@ def measure(
 
 
 def _tokens(trained: TrainedModel, samples: Samples) -> dict[str, np.ndarray]:
-    made: Any = trained.preprocessor(list(samples.examples))
+    made = tokenize_of(trained.preprocessor)(samples.examples)
     names: Any = trained.model.input
-    return {name: np.asarray(made[name]).astype(np.int32) for name in names}
+    return {name: made[name].astype(np.int32) for name in names}
 
 
 def _resized(trained: TrainedModel, image: np.ndarray) -> np.ndarray:

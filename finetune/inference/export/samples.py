@@ -30,12 +30,10 @@ class Samples:
         source: where they come from, for people.
         examples: (height, width, 3) uint8 images; texts; or the inputs of a model by position,
             each (n, …).
-        real: whether they are the run's own data.
     """
 
     source: str
     examples: Sequence[Any]
-    real: bool
 
 
 def find_samples(trained: TrainedModel) -> Samples:
@@ -54,7 +52,7 @@ def find_samples(trained: TrainedModel) -> Samples:
     split = dataset.splits.get("test", dataset.splits["validation"])
     rows = np.unique(np.linspace(0, split.num_examples - 1, NUMBER).astype(int))
     source = f"{split.name} split of {dataset.name}"
-    return Samples(source, _raw(split, rows, trained.kind), real=True)
+    return Samples(source, _raw(split, rows, trained.kind))
 
 
 def _on_this_machine(config: Config) -> bool:
@@ -83,16 +81,16 @@ def _synthetic(trained: TrainedModel, why: str) -> Samples:
     source = f"seeded synthetic examples: {why}"
     if trained.kind == "image":
         shape = (NUMBER, *(trained.image_size or ()), 3)
-        return Samples(source, list(random.integers(0, 256, shape, dtype=np.uint8)), real=False)
+        return Samples(source, list(random.integers(0, 256, shape, dtype=np.uint8)))
     if trained.kind == "text":
         vocabulary = trained.preprocessor.tokenizer.get_vocabulary()
-        # Byte pairs and sentence pieces have a sign where a word begins.
-        pieces = {each.lstrip("Ġ▁") for each in vocabulary}
-        words = sorted(each for each in pieces if each.isalpha()) or list(vocabulary)
+        # A letter of no language stands for a space in vocabularies of bytes.
+        plain = sorted(each for each in vocabulary if each.isascii() and each.isalpha())
+        words = plain or list(vocabulary)
         texts = [" ".join(random.choice(words, random.integers(1, 20))) for _ in range(NUMBER)]
-        return Samples(source, texts, real=False)
+        return Samples(source, texts)
     inputs = [_numbers(each, random) for each in keras.tree.flatten(trained.model.input)]
-    return Samples(source, inputs, real=False)
+    return Samples(source, inputs)
 
 
 def _numbers(spec: Any, random: np.random.Generator) -> np.ndarray:

@@ -11,10 +11,14 @@ from finetune.cli import main
 from finetune.datasets.readers import ImageReader
 from finetune.errors import ConfigError, FinetuneError
 from finetune.finetuner import FineTuner
+from finetune.inference.examples import Example
 from finetune.inference.export import exporting, runtime
 from finetune.inference.export.exporting import export_run, output_directory
 from finetune.inference.export.formats import FORMATS
+from finetune.inference.export.parity import expected_probabilities
+from finetune.inference.export.samples import Samples
 from finetune.inference.export.writing import write
+from finetune.inference.predicting import Predictor
 from finetune.inference.trained import load_trained
 from tests.backbones import checkpoints
 from tests.inference.test_trained import image_run, own_run, seal, text_run, write_run
@@ -124,6 +128,18 @@ def test_tokenizers_with_tables_are_in_a_saved_model(make, tmp_path, here):
     loaded = load(path=place)
     write_run(tmp_path / "run", loaded.backbone, loaded.preprocessor, "text")
     assert export(tmp_path / "run", "saved_model")[0].parity.agreement == 32
+
+
+def test_texts_are_tokenized_as_in_training(tmp_path):
+    place, _ = checkpoints.roberta(tmp_path / "checkpoint")
+    loaded = load(path=place)
+    write_run(tmp_path / "run", loaded.backbone, loaded.preprocessor, "text")
+    trained = load_trained(tmp_path / "run")
+    texts = ["a b", "Ġ ab", "é"]  # the tokenizer knows neither the second letter nor the third
+    found = expected_probabilities(trained, Samples("some", texts))
+    asked = [Example("text", each) for each in texts]
+    (answers,) = Predictor(trained, 3)(asked)
+    np.testing.assert_allclose(found, [each.probabilities for each in answers], atol=1e-9)
 
 
 def two_inputs(directory, named):
