@@ -1,5 +1,6 @@
 """What a sweep says of its jobs: a line before each, and their results at its end."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -100,18 +101,23 @@ def _record(directory: Path) -> RunRecord | None:
 
 def num_jobs(overrides: Sequence[str]) -> int | None:
     """Returns how many jobs Hydra's own sweeper makes of overrides; None where another may."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     if any("hydra/sweeper" in each or "hydra.sweeper" in each for each in overrides):
         return None
+    choices: dict[str, int] = {}  # of a key that is given twice the last ones count
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+        for each in OverridesParser.create().parse_overrides(list(overrides)):
+            if each.is_sweep_override() and not each.is_discrete_sweep():
+                return None
+            swept = each.is_sweep_override()
+            choices[each.get_key_element()] = (
+                len(list(each.sweep_string_iterator())) if swept else 1
+            )
     except HydraException:
         return None  # it says what is wrong when it is run
-    return len(jobs)
+    return math.prod(choices.values())
 
 
 def jobs_table(jobs: Sequence[Job]) -> Listing:

@@ -5,6 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
 from finetune.commands.sweeping import Job, Sweep, jobs_table, num_jobs
@@ -29,10 +31,22 @@ def hydra(number, directory, *overrides):
         (["hydra/sweeper=optuna", "seed=1,2"], None),
         (["seed=1,2", "seed=[1,"], None),  # Hydra says what is wrong
         (["seed=interval(1,2)"], None),
+        (["seed=1,2,3", "seed=4,5"], 2),
+        (["seed=glob(*)"], None),
+        (["seed=choice(1,2)", "name='a,b'", "x=[1,2],[3]", "~y"], 4),
     ],
 )
 def test_jobs_are_counted_as_hydra_makes_them(overrides, expected):
     assert num_jobs(overrides) == expected
+
+
+@pytest.mark.parametrize(
+    "overrides", [["a=1,2", "b=x,y,z", "a=3,4"], ["a=range(5)", "+b=[1],[2]", "~c", "d='1,2'"]]
+)
+def test_the_number_is_that_of_hydras_own_sweeper(overrides):
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    assert num_jobs(overrides) == len(jobs)
 
 
 def test_jobs_are_announced_and_listed_with_what_is_their_own(tmp_path, monkeypatch):
