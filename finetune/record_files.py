@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -41,6 +42,7 @@ def read_json(path: Path) -> RunRecord:
         FileNotFoundError: for none.
     """
     try:
+        _require_regular(path)
         values = json.loads(path.read_text(encoding="utf-8"))
         seal = values.pop("sha256")
         if seal != digest_of(values):
@@ -66,6 +68,7 @@ def read_csv(path: Path) -> list[MetricRow]:
     kinds = get_type_hints(MetricRow)
     number = 1
     try:
+        _require_regular(path)
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file, strict=True)
             if next(lines, None) != names:
@@ -121,16 +124,28 @@ def changed_files(directory: Path, record: RunRecord) -> list[str]:
     found = {}
     for name in expected:
         try:
-            found[name] = file_digest(directory / name)
-        except OSError:
+            # A record may have been edited, too: what it names elsewhere is not looked at.
+            found[name] = "elsewhere" if ".." in Path(name).parts else file_digest(directory / name)
+        except (OSError, ValueError):
             found[name] = "gone"
     return [name for name, digest in expected.items() if found[name] != digest]
 
 
 def file_digest(path: Path) -> str:
-    """Returns the sha256 of a file."""
+    """Returns the sha256 of a regular file.
+
+    Raises:
+        OSError: for anything else, and what cannot be read.
+    """
+    _require_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_regular(path: Path) -> None:
+    """Refuses what has no end, such as a device, or a pipe that nobody writes to."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("no regular file")
 
 
 def digest_of(values: Any) -> str:

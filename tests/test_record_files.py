@@ -1,12 +1,20 @@
 """What a run wrote is read again as it was, or refused by the line that is not."""
 
 import math
+import os
 from dataclasses import replace
 
 import pytest
 
 from finetune.errors import ConfigError
-from finetune.record_files import RecordListener, read_csv, read_record, to_csv
+from finetune.record_files import (
+    RecordListener,
+    changed_files,
+    file_digest,
+    read_csv,
+    read_record,
+    to_csv,
+)
 from tests.reporting.runs import make_run
 
 
@@ -83,3 +91,24 @@ def test_a_run_before_its_first_epoch_has_no_rows(tmp_path):
 def test_no_run_is_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.csv"])
+def test_what_has_no_end_is_not_read(run, name):
+    path = run[0] / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=f"{name} must be as .*Received: no regular file"):
+        read_record(run[0])
+
+
+def test_files_that_a_record_names_elsewhere_are_not_looked_at(run):
+    directory, record = run
+    (directory / "model").mkdir()
+    (directory / "model/labels.json").write_text("{}")
+    os.mkfifo(directory / "pipe")
+    os.symlink("../pipe", directory / "model/link")
+    record.model_sha256 = {
+        "labels.json": file_digest(directory / "model/labels.json"), "../pipe": "", "link": "",
+    }  # fmt: skip
+    assert changed_files(directory, record) == ["model/../pipe", "model/link"]
