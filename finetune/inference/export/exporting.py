@@ -121,7 +121,6 @@ def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
             tolerance_of(trained),
             samples.source,
         )
-        files = sorted(path for path in written.rglob("*") if path.is_file())
         export = Export(
             format=target.name,
             artifact=target.artifact,
@@ -132,13 +131,7 @@ def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
             },
             interface=_interface(trained, model, target),
             parity=parity,
-            files={
-                str(path.relative_to(written)): {
-                    "bytes": path.stat().st_size,
-                    "sha256": file_digest(path),
-                }
-                for path in files
-            },
+            files=_files(written),
             versions={
                 "finetune": __version__,
                 "keras": version("keras"),
@@ -148,6 +141,18 @@ def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
         text = json.dumps(asdict(export), indent=2, ensure_ascii=False) + "\n"
         (written / MANIFEST).write_text(text, encoding="utf-8", errors="backslashreplace")
     return export
+
+
+def _files(directory: Path) -> dict[str, dict[str, Any]]:
+    """Returns bytes and sha256 of each file, by its place in the directory."""
+    return {
+        str(path.relative_to(directory)): {
+            "bytes": path.stat().st_size,
+            "sha256": file_digest(path),
+        }
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _of_keras(model: keras.Model) -> bool:

@@ -5,6 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,18 @@ MOST_PARAMS, MOST_METRICS = 100, 1000  # that MLflow takes at once
 Item = TypeVar("Item")
 
 
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Sets what the environment does not say; nothing of it is left behind."""
+    added = {key: value for key, value in ENVIRONMENT.items() if key not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+
+
 class MlflowTracker:
     """Keeps a run in an MLflow store.
 
@@ -37,10 +50,9 @@ class MlflowTracker:
         self._client: Any = None
         self._run = ""
 
+    @_environment()
     def open(self, run: TrackedRun) -> str:
         """Makes a run in the experiment named as the project, or sets a known one running."""
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
         import mlflow.entities
         from mlflow.tracking import MlflowClient
 
@@ -72,6 +84,7 @@ class MlflowTracker:
             )
         return self._run
 
+    @_environment()
     def metrics(self, events: Sequence[Event]) -> None:
         """Logs all at once."""
         now = int(1000 * time.time())
@@ -83,6 +96,7 @@ class MlflowTracker:
         for some in _parts(metrics, MOST_METRICS):
             self._client.log_batch(self._run, metrics=some)
 
+    @_environment()
     def picture(self, name: str, png: bytes, step: int) -> None:
         """Keeps it as the artifact ``plots/NAME.png``."""
         with tempfile.TemporaryDirectory() as folder:
@@ -90,10 +104,12 @@ class MlflowTracker:
             file.write_bytes(png)
             self._client.log_artifact(self._run, str(file), "plots")
 
+    @_environment()
     def file(self, path: Path) -> None:
         """Keeps it as an artifact."""
         self._client.log_artifact(self._run, str(path))
 
+    @_environment()
     def close(self, status: str) -> None:
         """Ends the run with its status."""
         self._client.set_tag(self._run, "status", status)

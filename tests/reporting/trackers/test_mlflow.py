@@ -1,6 +1,7 @@
 """MLflow with a store of files, read back by its own client."""
 
 import math
+import os
 
 import pytest
 
@@ -15,10 +16,9 @@ CONFIG = {"seed": 3, "head": {"dropout": None}, "schedule": {"phases": {"my [top
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """Gives back what the tracker sets, and hides a store of the user's own."""
+    """Hides settings and a store of the user's own."""
     for key in ours.ENVIRONMENT:
-        monkeypatch.setenv(key, "")
-        monkeypatch.delenv(key)
+        monkeypatch.delenv(key, raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -27,8 +27,10 @@ def run_in(directory, **more):
 
 
 def read(directory, known):
-    client = mlflow.MlflowClient((directory / "mlruns").as_uri())
-    return client, client.get_run(known)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        client = mlflow.MlflowClient((directory / "mlruns").as_uri())
+        return client, client.get_run(known)
 
 
 def test_a_run_is_kept_with_all_that_is_told(tmp_path):
@@ -54,6 +56,22 @@ def test_a_run_is_kept_with_all_that_is_told(tmp_path):
     assert [(each.step, each.value) for each in history] == [(0, 1.5), (1, 0.5)]
     assert [each.path for each in client.list_artifacts(known)] == ["plots", "run.json"]
     assert [each.path for each in client.list_artifacts(known, "plots")] == ["plots/curves.png"]
+
+
+def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    before, seen = dict(os.environ), []
+    tracker = MlflowTracker(None)
+    tracker.open(run_in(tmp_path))
+    monkeypatch.setattr(
+        tracker._client, "log_batch", lambda *_, **__: seen.append(dict(os.environ))
+    )
+    tracker.metrics([Event("epochs", 0, 0, {"loss/train": 1.5})])
+    assert seen == [{**ours.ENVIRONMENT, **before}]
+    tracker.close("completed")
+    with pytest.raises(FileNotFoundError):
+        tracker.file(tmp_path / "nothing")
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(("status", "theirs"), [("interrupted", "KILLED"), ("failed", "FAILED")])
