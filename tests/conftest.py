@@ -60,9 +60,10 @@ def tiny():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_feature_store(tmp_path_factory):
-    """Keeps the features of tests out of the user's store."""
+def own_stores(tmp_path_factory):
+    """Keeps the features of tests, and the runs they track, out of the user's stores."""
     os.environ["FINETUNE_FEATURES_DIR"] = str(tmp_path_factory.mktemp("features"))
+    os.environ["TRACKIO_DIR"] = str(tmp_path_factory.mktemp("trackio"))
 
 
 def pytest_configure():

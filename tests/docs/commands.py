@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "RELIABILITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(
-    r"`((?:python -m finetune|scripts/|pip install|finetune |mkdocs |tensorboard )[^`]*)`"
+    r"`((?:python -m finetune|scripts/|pip install|finetune |mkdocs |tensorboard |hf )[^`]*)`"
 )
 SHELLS = ("sh", "bash", "shell", "console")
 

@@ -28,6 +28,9 @@ NOT_RUN = {
     "scripts/pretrain_letters.py": "takes an hour; tests/scripts/test_pretrain_letters.py",
     "scripts/benchmark": "measures for minutes",
     "scripts/torture": "kills runs for minutes",
+    "scripts/docs": "makes an environment; tests/docs/test_site.py builds the site",
+    "tensorboard": "serves until it is stopped",
+    "hf upload": "needs a network and an account",
 }
 # What is composed and checked as far as its config goes: why it is not trained.
 COMPOSED = {
@@ -40,10 +43,14 @@ COMPOSED = {
     "minilm": "90 MB of weights of an extra; end_to_end/test_every_kind_of_data.py trains a BERT",
     "runtime.device=gpu": "needs a GPU",
 }
-# How each verb is shrunk; a verb that takes a run directory is given a copy of the stopped run.
+# How each verb is shrunk; one that takes a run directory finds a copy of this run where the page has it.
 WITH_OVERRIDES = ("train", "check", "inspect")
-WITH_RUN = {"resume": "stopped"}
+WITH_RUN = {
+    "resume": "stopped",
+    **dict.fromkeys(("evaluate", "predict", "export", "report", "compare"), "completed"),
+}
 AS_THEY_ARE = ("catalog",)
+RUN = Path("outputs/DATE/TIME")
 STARTS = (
     ("python", "-m", "finetune"),
     (".venv/bin/python", "-m", "finetune"),
@@ -107,7 +114,8 @@ def with_data(arguments, folder):
     """Puts what the test has made where a command has a place of the reader's own."""
     table = "several" if any("label_separator" in each for each in arguments) else "reviews.csv"
     places = {"image_folder": "flowers", "table": table, "arrays": "shapes.npz"}
-    source = next((each[8:] for each in arguments if each.startswith("dataset=")), None)
+    starts = ("dataset=", "dataset.name=")
+    source = next((each.split("=")[1] for each in arguments if each.startswith(starts)), None)
     replaced = []
     for each in arguments:
         if each.startswith("dataset.path="):
@@ -119,8 +127,8 @@ def with_data(arguments, folder):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Runs by name, for the verbs that take one: `stopped` in its second step."""
+def runs(tmp_path_factory, data):
+    """Runs by name: `stopped` in its second step, `completed` on the flowers."""
     folder = tmp_path_factory.mktemp("runs")
     stepped = PhaseFit._stepped
 
@@ -133,7 +141,22 @@ def runs(tmp_path_factory):
         patch.setattr(PhaseFit, "_stepped", stop)
         full = ["schedule=full", "schedule.phases.full.epochs=2", "features.cache=never"]
         assert main([*full, *SMALL, f"hydra.run.dir={folder}/stopped"]) == 130
+    flowers = ["dataset=image_folder", f"dataset.path={data}/flowers"]
+    probe = ["schedule.phases.head.epochs=1", *flowers, "dataset.batch_size=16"]
+    assert main([*probe, f"hydra.run.dir={folder}/completed"]) == 0
     return folder
+
+
+def lay_out(run, data, here):
+    """Puts a run and the reader's own files where the pages have them; returns the run directory."""
+    directory = shutil.copytree(run, here / RUN)
+    for copy in (RUN.with_name("OTHER_TIME"), Path("multirun/DATE/TIME/0")):
+        shutil.copytree(run, here / copy)
+    (here / "RUN_DIR").symlink_to(directory)
+    for name in ("daisy", "tulip"):
+        shutil.copy(min((data / "flowers" / name).iterdir()), here / f"{name}.png")
+    (here / "flowers").symlink_to(data / "flowers")
+    return directory
 
 
 @pytest.mark.slow
@@ -146,8 +169,8 @@ def test_a_command_does_what_the_page_says(words, data, runs, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     verb = verb_of(arguments)
     if verb in WITH_RUN:
-        directory = shutil.copytree(runs / WITH_RUN[verb], tmp_path / "run")
-        assert main([str(directory) if "/TIME" in each else each for each in arguments]) == 0
+        directory = lay_out(runs / WITH_RUN[verb], data, tmp_path)
+        assert main(with_data(arguments, data)) == 0
         assert json.loads((directory / "run.json").read_text())["status"] == "completed"
     elif verb in AS_THEY_ARE:
         monkeypatch.setenv("FINETUNE_FEATURES_DIR", str(tmp_path / "store"))
@@ -171,6 +194,8 @@ def two_jobs(arguments):
 def run_small(arguments, folder):
     """Runs a command that takes overrides, or composes what cannot be had here."""
     rest = arguments[1:] if arguments and arguments[0] in VERBS else arguments
+    if "--picture" in rest:
+        rest = rest[: rest.index("--picture")]
     overrides, _, flags = split_overrides(rest)
     if any(part in each for part in COMPOSED for each in overrides):
         config = read(compose_config(overrides))
@@ -189,11 +214,14 @@ def run_small(arguments, folder):
     assert bool(records) == trains
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "code"), python_blocks(), ids=lambda each: each[:20])
-def test_python_runs(page, code, tmp_path, monkeypatch):
+def test_python_runs(page, code, data, runs, tmp_path, monkeypatch):
     import finetune
 
     monkeypatch.chdir(tmp_path)
+    lay_out(runs / "completed", data, tmp_path)
+    before = set(tmp_path.rglob("*"))
     random = np.random.default_rng(0)
     inputs = keras.Input((4,))
     hidden = keras.layers.Dense(4, name="low")(inputs)
@@ -205,8 +233,7 @@ def test_python_runs(page, code, tmp_path, monkeypatch):
         **{"x": x, "y": y, "x_val": x, "y_val": y, "x2": x, "y2": y},
     }
     exec(compile(code, page, "exec"), names)
-    made = [path.name for path in tmp_path.iterdir()]
-    assert made, "a block trains or writes"
+    assert set(tmp_path.rglob("*")) - before or "run" in names, "a block trains, or loads a run"
 
 
 def test_the_documentation_shows_commands_and_new_ones_would_be_found():
