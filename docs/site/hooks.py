@@ -16,7 +16,7 @@ def on_files(files: Files, config) -> Files:  # noqa: ANN001 - MkDocsConfig
     text = (ROOT / "RELIABILITY.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "RELIABILITY.md", content=text.replace("](docs/", "](")))
     style = (Path(__file__).parent / "extra.css").read_text(encoding="utf-8")
-    files.append(File.generated(config, "site/extra.css", content=style))
+    files.append(File.generated(config, "stylesheets/extra.css", content=style))
     return files
 
 

@@ -56,6 +56,9 @@ def test_every_page_is_there_and_fetches_nothing(site):
         assert parser.addresses
         outside = [each for each in parser.addresses if re.match(r"[a-z]+:(?!image/)|//", each)]
         assert not outside, page.name
+        inside = [each.lstrip("/") for each in parser.addresses if not each.startswith("data:")]
+        lost = [each for each in inside if not (site / each.partition("?")[0]).exists()]
+        assert not lost, page.name
     for style in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?(https?:)?//", style.read_text(encoding="utf-8"))
 
