@@ -120,7 +120,7 @@ def _dispatch(arguments: list[str]) -> int:
         verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         raise ConfigError(unknown_name("VERB", "a verb, or an override KEY=VALUE", verb, VERBS))
-    return _function(verb)(rest, make_console(quiet))
+    return _function(verb)(rest, make_console(quiet and verb != "catalog"))
 
 
 def _function(verb: str) -> Callable[[list[str], Console], int]:

@@ -99,3 +99,8 @@ def test_several_problems_are_one_list(capsys):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("finetune 0.")
+
+
+def test_a_catalog_is_what_was_asked_for_also_where_the_command_is_quiet(capsys):
+    assert main(["catalog", "policies", "-q"]) == 0
+    assert "depth" in capsys.readouterr().out

@@ -2,7 +2,8 @@
 
 Of Hugging Face directories they drop settings that the constructor would take, expect the weights
 of some families under a prefix that files of the bare model do not have, and forget one table of
-RoBERTa. Each is mended here, and refused where KerasHub computes something else.
+RoBERTa. Each is mended here, and refused where KerasHub computes something else. What its
+EfficientNet leaves out of its own config is put back, so that a saved model is the one that trained.
 """
 
 import json
@@ -43,9 +44,12 @@ def load_backbone(
     """
     family, config = checkpoint.family, checkpoint.config
     if checkpoint.format != HUGGING_FACE:
-        return family.backbone.from_preset(
+        backbone = family.backbone.from_preset(
             checkpoint.preset, load_weights=load_weights, **arguments
         )
+        if family.name == "efficientnet":
+            _complete_config(backbone)
+        return backbone
     _refuse_variants(checkpoint, where)
     left_out = {key: config[named] for key, named in family.left_out if named in config}
     with _as_expected(checkpoint, load_weights) as preset:
@@ -55,6 +59,23 @@ def load_backbone(
     if load_weights and family.name == "roberta":
         _add_token_type(backbone, Path(checkpoint.preset))
     return backbone
+
+
+def _complete_config(backbone: Any) -> None:
+    """Lets an EfficientNet say which stages have no residuals, and how wide its top is.
+
+    KerasHub 0.32 takes both and serializes neither: read again, such a model is another one.
+    """
+    blocks = {layer.name: layer for layer in backbone.layers}
+    stages = range(1, len(backbone.stackwise_num_repeats) + 1)
+    without = [bool(getattr(blocks.get(f"block{n}a_"), "nores", False)) for n in stages]
+    width = backbone.stackwise_width_coefficients[-1]
+    left_out = {
+        "stackwise_nores_option": without,
+        "num_features": round(blocks["top_conv"].filters / width),  # they are multiplied by it
+    }
+    described = backbone.get_config
+    backbone.get_config = lambda: {**described(), **left_out}
 
 
 def _refuse_variants(checkpoint: Checkpoint, where: str) -> None:

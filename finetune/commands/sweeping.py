@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from finetune.errors import ConfigError
 from finetune.printable import printable
 from finetune.record import RunRecord
 from finetune.record_files import read_json
@@ -95,7 +96,7 @@ class Sweep:
 def _record(directory: Path) -> RunRecord | None:
     try:
         return read_json(directory / "run.json")
-    except FileNotFoundError:
+    except (FileNotFoundError, ConfigError):  # what else is wrong has been said of the job
         return None
 
 

@@ -9,6 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
+from finetune.commands import sweeping
 from finetune.commands.sweeping import Job, Sweep, jobs_table, num_jobs
 from finetune.record_files import RecordListener
 from tests.test_record import make_record
@@ -85,3 +86,8 @@ def test_one_job_alone_shows_all_its_overrides():
     out = io.StringIO()
     Console(file=out, width=80).print(jobs_table([Job(0, ("seed=1",), Path("x"), None)]))
     assert "seed=1" in out.getvalue()
+
+
+def test_a_record_that_is_damaged_hides_nothing(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    assert sweeping._record(tmp_path) is None
