@@ -13,6 +13,7 @@ from rich.text import Text
 
 from finetune.printable import printable
 from finetune.record_files import to_values
+from finetune.reporting.numbers import number
 
 _CLASS_KEYS = ("precision", "recall", "f1", "support")
 
@@ -98,7 +99,7 @@ def _metrics(metrics: dict[str, float]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for name, value in metrics.items():
-        shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
+        shown = number(value) if name == "loss" else f"{value:.2%}"
         table.add_row(name.replace("_", " "), shown)
     return table
 

@@ -4,10 +4,16 @@ from rich.filesize import decimal
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Returns 1,234 for an integer, digits after the point for others; – for not a number."""
+    """Returns 1,234 for an integer, digits after the point for others; – for not a number.
+
+    >>> [number(each) for each in (1234, 0.5, 1e6, 1e30, float("nan"))]
+    ['1,234', '0.5000', '1e+06', '1e+30', '–']
+    """
     if isinstance(value, int):
         return f"{value:,}"
-    return "–" if value != value else f"{value:.{digits}f}"
+    if value != value:
+        return "–"
+    return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 def percent(value: float, digits: int = 2) -> str:

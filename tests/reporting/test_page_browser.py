@@ -2,9 +2,12 @@
 
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from finetune.reporting.comparison.compare import Run, compare
+from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.report import write_report
 from tests.reporting.runs import make_run
 
@@ -163,6 +166,28 @@ def test_the_page_fits_and_follows_the_theme(browser, address, width, scheme):
         dark = [sum(map(int, each[4:-1].split(","))) < 384 for each in (ink, paper)]
         assert dark == ([True, False] if scheme == "light" else [False, True])
         assert page.screenshot().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The page that lays two runs side by side."""
+    runs = [Run(Path("/runs") / name, make_run()) for name in ("a", "<b>")]
+    page = tmp_path_factory.mktemp("compared") / "compared.html"
+    page.write_text(comparison_page(compare(runs), []), encoding="utf-8")
+    return page.as_uri()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_runs_side_by_side_fit_and_are_sorted(browser, compared, scheme):
+    with opened(browser, compared, 400, color_scheme=scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert page.locator("figure svg").count() == 1
+        table = page.locator("table.sortable").first
+        names = table.locator("tbody tr > :first-child")
+        assert names.all_text_contents() == ["a", "<b>"]
+        table.locator("th button").first.focus()
+        page.keyboard.press("Enter")
+        assert names.all_text_contents() == ["<b>", "a"]
 
 
 def test_small_text_of_pictures_can_be_read_at_400_pixels(browser, address):

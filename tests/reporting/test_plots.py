@@ -1,7 +1,9 @@
 """Pictures show what the record says, the same each time, whatever the names in it are."""
 
 import math
+import os
 import re
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -244,3 +246,12 @@ def test_a_picture_is_drawn_again_only_when_it_shows_something_else():
     gallery.drawings(record)
     kept = {each.name: each for each in gallery.drawings(record)}
     assert kept["curves"] is gallery.drawings(record, ["curves"])[0]
+
+
+def test_a_window_toolkit_that_is_none_does_not_matter():
+    script = "import os; import finetune.reporting.plots; print(os.environ['MPLBACKEND'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "MPLBACKEND": "none of these"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "none of these\n"), done.stderr

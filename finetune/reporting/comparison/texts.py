@@ -13,7 +13,7 @@ from rich.text import Text
 from finetune.printable import printable
 from finetune.reporting.comparison.columns import Column, Value
 from finetune.reporting.comparison.compare import Comparison
-from finetune.reporting.numbers import percent, size
+from finetune.reporting.numbers import number, percent, size
 from finetune.reporting.terminal import listing
 from finetune.reporting.terminal.closing import near
 from finetune.reporting.terminal.listing import Listing, plain
@@ -33,7 +33,7 @@ def shown(value: Value, kind: str) -> str:
         return percent(value)
     if kind == "bytes":
         return size(int(value))
-    return {"count": f"{value:,}", "seconds": f"{value:.1f}"}.get(kind, f"{value:.4f}")
+    return {"count": f"{value:,}", "seconds": f"{value:.1f}"}.get(kind, number(value))
 
 
 def tables(compared: Comparison) -> Iterator[RenderableType]:

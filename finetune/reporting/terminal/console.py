@@ -14,6 +14,7 @@ from rich.console import Console
 
 from finetune.printable import printable
 from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.reporting.numbers import number as written
 from finetune.reporting.remarks import remarks
 from finetune.reporting.terminal.bar import RunBar
 from finetune.reporting.terminal.closing import next_commands, places
@@ -212,7 +213,7 @@ def _ended(phase: PhaseRecord) -> Iterator[str]:
 def _results(record: RunRecord) -> Iterator[str]:
     test = "no test split"
     if record.test:
-        test = f"test accuracy {record.test['accuracy']:.2%}, loss {record.test['loss']:.4f}"
+        test = f"test accuracy {record.test['accuracy']:.2%}, loss {written(record.test['loss'])}"
     yield f"\n[bold green]{test}[/]"
     if record.test:
         yield from map(_data, more_metrics(record).splitlines())

@@ -4,6 +4,7 @@ from rich.text import Text
 
 from finetune.printable import printable
 from finetune.record import STATES, MetricRow, PhaseRecord, RunRecord
+from finetune.reporting import numbers as written
 from finetune.reporting.numbers import size
 from finetune.reporting.terminal.listing import GAP, Column, Listing, number, plain, text
 
@@ -107,7 +108,7 @@ def results_table(record: RunRecord) -> Listing:
                 phase.name,
                 f"{phase.epochs_run}/{phase.epochs_planned}" if early else str(phase.epochs_run),
                 f"{phase.weight_counts['trainable']['parameters']:,}",
-                f"{validation['loss']:.4f}" if validation else "–",
+                written.number(validation["loss"]) if validation else "–",
                 f"{validation['accuracy']:.2%}" if validation else "–",
                 f"{phase.seconds:.1f}",
                 "–"
@@ -133,7 +134,7 @@ def epoch_line(phase: PhaseRecord, rows: list[MetricRow]) -> str:
     """
     cells = [f"{rows[0].epoch + 1}/{phase.epochs_planned}"]
     for row in rows:
-        cells += [f"{row.loss:.4f}", f"{row.accuracy:.2%}"]
+        cells += [written.number(row.loss), f"{row.accuracy:.2%}"]
     cells.append(f"{sum(row.seconds for row in rows):.1f}")
     widths = _EPOCH.values()
     return (" " * GAP).join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
