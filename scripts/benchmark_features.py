@@ -176,7 +176,6 @@ def ours(folder: Path, work: str) -> float:
         "backbone=local", f"backbone.path={folder / 'resnet18'}", "dataset=tfds",
         "dataset.name=benchmark_noise", f"dataset.data_dir={folder / 'data'}",
         f"dataset.batch_size={BATCH}", f"features.dir={folder / 'features'}",
-
     ]  # fmt: skip
     head = ["schedule.phases.head.learning_rate=1e-3"]
     if work == "head":
