@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -11,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
+CHROMIUM = shutil.which("chromium")
+PAGES = sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
 
 
 def build(target):
@@ -48,8 +51,7 @@ class Fetched(HTMLParser):
 
 def test_every_page_is_there_and_fetches_nothing(site):
     pages = sorted(site.rglob("*.html"))
-    sources = {path.stem for path in (ROOT / "docs").glob("*.md")}
-    assert sources | {"RELIABILITY", "404"} == {page.stem for page in pages}
+    assert {*PAGES, "RELIABILITY", "404"} == {page.stem for page in pages}
     for page in pages:
         parser = Fetched()
         parser.feed(page.read_text(encoding="utf-8"))
@@ -66,6 +68,32 @@ def test_every_page_is_there_and_fetches_nothing(site):
 def test_what_is_searched_holds_the_pages(site):
     index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
     assert "unfreeze_depth" in index and "the loss must stay finite" in index
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_from_disk_it_is_searched_and_nothing_leaves_it(site):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        troubles = []
+        page.on("console", lambda each: troubles.append(each.text))
+        page.on("pageerror", lambda each: troubles.append(str(each)))
+        page.on("request", lambda each: troubles.append(each.url))
+        page.goto((site / "index.html").as_uri())
+        box = page.locator("[data-md-component=search-query]")
+        box.click()
+        box.press_sequentially("unfreeze_depth must be")
+        first = page.locator(".md-search-result__item h1").first
+        assert first.inner_text() in ("Troubleshooting", "Config")
+        page.set_viewport_size({"width": 400, "height": 800})
+        for name in PAGES:
+            page.goto((site / f"{name}.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == 400, name
+        browser.close()
+    assert [each for each in troubles if not each.startswith((site.as_uri(), "data:"))] == []
 
 
 def links_of(path):
