@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 import keras
@@ -59,12 +60,22 @@ STARTS = (
 )
 SMALL = ["dataset.max_samples=40", "dataset.batch_size=16"]
 SHOWN = {each.words: each for each in commands()}
+WRITTEN_TO = ("--picture", "--output")
 
 
 def arguments_of(words):
     """Returns what `finetune` is given; None for another program."""
     starts = [start for start in STARTS if words[: len(start)] == start]
     return list(words[len(starts[0]) :]) if starts else None
+
+
+def once_each():
+    """Returns the commands that are shown, one of those that give `finetune` the same arguments."""
+    by_arguments = {}
+    for words in SHOWN:
+        given = arguments_of(words)
+        by_arguments.setdefault(words if given is None else ("finetune", *given), words)
+    return list(by_arguments.values())
 
 
 def why_not_run(words):
@@ -160,7 +171,7 @@ def lay_out(run, data, here):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", SHOWN, ids=shlex.join)
+@pytest.mark.parametrize("words", once_each(), ids=shlex.join)
 def test_a_command_does_what_the_page_says(words, data, runs, tmp_path, monkeypatch):
     arguments = arguments_of(words)
     if arguments is None:
@@ -178,6 +189,8 @@ def test_a_command_does_what_the_page_says(words, data, runs, tmp_path, monkeypa
     else:
         assert verb in WITH_OVERRIDES, f"say how {verb} is shrunk"
         run_small(with_data(arguments, data), tmp_path)
+    for option, place in pairwise(arguments):
+        assert option not in WRITTEN_TO or (tmp_path / place).exists(), f"{option} {place}"
 
 
 def two_jobs(arguments):
@@ -243,6 +256,8 @@ def test_the_documentation_shows_commands_and_new_ones_would_be_found():
     expected = [("a", "b c", "d"), ("pip", "install", "x"), ("python", "-m", "finetune")]
     assert split(script) == expected
     assert why_not_run(("rm", "-r", "outputs")) is None
+    run = {tuple(arguments_of(words)) for words in once_each() if arguments_of(words) is not None}
+    assert run == {tuple(arguments_of(w)) for w in SHOWN if arguments_of(w) is not None}
 
 
 def test_what_is_excused_is_shown():
