@@ -21,6 +21,7 @@ from finetune.startup import sigterm_raised
 
 INTERRUPTED = 130
 QUIET = ("--quiet", "-q")
+VERBOSE = ("--verbose", "-v")
 
 HELP = """\
 Fine-tune pretrained Keras models: freeze by plan, unfreeze by phase, prove what stayed fixed.
@@ -56,7 +57,8 @@ verbs
             features --clear   empty the store of features
 
 options of every verb
-  -q, --quiet   nothing on the terminal but errors, and what was asked for
+  -q, --quiet     nothing on the terminal but errors, and what was asked for
+  -v, --verbose   the whole table of weight counts for every phase, not only what changes
 
 overrides
   experiment=resnet_freeze                      a whole run by name
@@ -113,14 +115,19 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"finetune {__version__}")
         return 0
     ends = arguments.index("--") if "--" in arguments else len(arguments)  # of the options
-    quiet = any(each in QUIET for each in arguments[:ends])
-    arguments = [*(e for e in arguments[:ends] if e not in QUIET), *arguments[ends:]]
+    quiet, verbose = (any(e in names for e in arguments[:ends]) for names in (QUIET, VERBOSE))
+    if quiet and verbose:
+        raise ConfigError(
+            "--verbose must be given without --quiet. Received: both. Leave one of them out."
+        )
+    named = (*QUIET, *VERBOSE)
+    arguments = [*(e for e in arguments[:ends] if e not in named), *arguments[ends:]]
     verb, rest = "train", arguments
     if arguments and not arguments[0].startswith(("-", "+", "~")) and "=" not in arguments[0]:
         verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         raise ConfigError(unknown_name("VERB", "a verb, or an override KEY=VALUE", verb, VERBS))
-    return _function(verb)(rest, make_console(quiet and verb != "catalog"))
+    return _function(verb)(rest, make_console(quiet and verb != "catalog", verbose))
 
 
 def _function(verb: str) -> Callable[[list[str], Console], int]:

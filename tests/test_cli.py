@@ -10,6 +10,7 @@ import pytest
 from finetune.cli import main
 from finetune.features.arrays import ArraySpec
 from finetune.features.store import Store
+from finetune.reporting.terminal.console import VerboseConsole
 
 QUICK = {
     "help": (["--help"], 0),
@@ -104,3 +105,19 @@ def test_version(capsys):
 def test_a_catalog_is_what_was_asked_for_also_where_the_command_is_quiet(capsys):
     assert main(["catalog", "policies", "-q"]) == 0
     assert "depth" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "verbose"), [([], False), (["-v"], True), (["--verbose"], True)]
+)
+def test_a_verbose_command_is_given_a_verbose_console(monkeypatch, option, verbose):
+    given = []
+    monkeypatch.setattr("finetune.cli._function", lambda verb: lambda *a: given.append(a) or 0)
+    assert main(["check", *option, "seed=1"]) == 0
+    ((arguments, console),) = given
+    assert arguments == ["seed=1"] and isinstance(console, VerboseConsole) is verbose
+
+
+def test_a_command_is_not_both_quiet_and_verbose(capsys):
+    assert main(["check", "-v", "--quiet"]) == 2
+    assert "--verbose must be given without --quiet" in capsys.readouterr().err

@@ -35,9 +35,14 @@ __all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_pla
 UNFOLDED = 100_000  # columns where output is no terminal
 
 
-def make_console(quiet: bool = False) -> Console:
-    """Returns a console on stdout; a quiet one shows nothing."""
-    console = Console(highlight=False, soft_wrap=False, quiet=quiet)
+class VerboseConsole(Console):
+    """A console that is shown every table, also where a line says what has changed."""
+
+
+def make_console(quiet: bool = False, verbose: bool = False) -> Console:
+    """Returns a console on stdout; a quiet one shows nothing, a verbose one every table."""
+    made = VerboseConsole if verbose else Console
+    console = made(highlight=False, soft_wrap=False, quiet=quiet)
     if not console.is_terminal and not console.is_jupyter:
         console.width = UNFOLDED
     return console
