@@ -37,6 +37,7 @@ NOT_RUN = {
 COMPOSED = {
     "resnet50_flowers": "downloads a backbone and a dataset",
     "efficientnet_pets": "downloads a backbone and a dataset",
+    "backbone=efficientnet_b0": "downloads a backbone",
     "resnet_50_imagenet": "downloads a backbone and a dataset",
     "hf://": "downloads a backbone, of a made-up name",
     "kaggle://": "downloads a backbone, of a made-up name",
