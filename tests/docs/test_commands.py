@@ -26,7 +26,6 @@ NOT_RUN = {
     "pytest": "is what runs this test",
     "scripts/test": "is what runs this test",
     "scripts/environment.py": "changes the environment; tests/scripts/test_environment.py",
-    "scripts/pretrain_letters.py": "takes an hour; tests/scripts/test_pretrain_letters.py",
     "scripts/benchmark": "measures for minutes",
     "scripts/torture": "kills runs for minutes",
     "scripts/docs": "makes an environment; tests/docs/test_site.py builds the site",
