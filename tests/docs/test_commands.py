@@ -23,7 +23,6 @@ from tests.docs.commands import ROOT, commands, python_blocks, split
 # What is not run, by its words: why. Anything else that is shown must run.
 NOT_RUN = {
     "pip install": "changes the environment that runs this test",
-    "pytest": "is what runs this test",
     "scripts/test": "is what runs this test",
     "scripts/environment.py": "changes the environment; tests/scripts/test_environment.py",
     "scripts/benchmark": "measures for minutes",
