@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 from finetune.durable import write_atomically
 from finetune.errors import ConfigError
+from finetune.launcher import command
 from finetune.record import MetricRow, PhaseRecord, RunRecord
 from finetune.typed_json import build
 
@@ -53,7 +54,7 @@ def read_json(path: Path) -> RunRecord:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{path} must be as a run wrote it. Received: {error}. Write it anew from the run's "
-            f"checkpoint: python -m finetune resume {path.parent}."
+            f"checkpoint: {command('resume', path.parent)}."
         ) from error
 
 
@@ -84,7 +85,7 @@ def read_csv(path: Path) -> list[MetricRow]:
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(
             f"{path} must be as a run wrote it. Received: {error}, in line {number}. Write it anew "
-            f"from the run's checkpoint: python -m finetune resume {path.parent}."
+            f"from the run's checkpoint: {command('resume', path.parent)}."
         ) from error
 
 
@@ -108,7 +109,7 @@ def read_record(directory: Path) -> RunRecord:
         raise ConfigError(
             f"{path} must be as the run wrote it. Received: "
             f"{'other rows' if record.history else 'no file'}. Write it anew from the run's "
-            f"checkpoint: python -m finetune resume {directory}."
+            f"checkpoint: {command('resume', directory)}."
         )
     return record
 

@@ -8,6 +8,7 @@ import filelock
 
 from finetune.durable import storing
 from finetune.errors import ConfigError
+from finetune.launcher import command
 
 LOCK = ".lock"
 
@@ -55,5 +56,5 @@ def refuse_occupied(directory: Path, key: str, go_on: str | None = None) -> None
             raise ConfigError(
                 f"{key} must be a directory without a run. Received: {directory} (it holds "
                 f"{record.relative_to(directory)}). Choose another directory, move that run away, "
-                f"or let it go on: {go_on or f'python -m finetune resume {record.parent}'}."
+                f"or let it go on: {go_on or command('resume', record.parent)}."
             )

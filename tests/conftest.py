@@ -5,6 +5,7 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["FINETUNE_LAUNCHER"] = "python -m finetune"  # in suggestions, however pytest was started
 
 from types import SimpleNamespace
 

@@ -13,6 +13,7 @@ from finetune.commands.arguments import one_of, split_options, write_out
 from finetune.commands.failures import block
 from finetune.durable import write_atomically
 from finetune.errors import ConfigError
+from finetune.launcher import PROGRAM
 from finetune.printable import printable
 from finetune.record_files import read_json, read_record
 from finetune.reporting.comparison.compare import Comparison, Run, compare
@@ -172,7 +173,7 @@ def _request(arguments: Sequence[str]) -> Request:
     if not directories:
         raise ConfigError(
             "compare must be given directories of runs, or one of a sweep. Received: nothing. "
-            "Write python -m finetune compare RUN_DIR RUN_DIR."
+            f"Write {PROGRAM} compare RUN_DIR RUN_DIR."
         )
     return Request(tuple(map(Path, directories)), *_output(options), options.get("--sort"))
 

@@ -14,6 +14,7 @@ from finetune.errors import ConfigError, unknown_name
 from finetune.inference.completed import read_completed
 from finetune.inference.results import Evaluation, as_csv, as_json, show
 from finetune.inference.writing import FORMATS
+from finetune.launcher import PROGRAM
 from finetune.printable import LogFormatter
 from finetune.record import RunRecord
 from finetune.reporting.terminal.console import make_console
@@ -81,7 +82,7 @@ def _request(arguments: list[str]) -> _Request:
     if not others or "=" in others[0]:
         raise ConfigError(
             "evaluate must be given one run directory, then overrides, if any. Received: "
-            f"{' '.join(arguments) or 'nothing'}. Write python -m finetune evaluate RUN_DIR."
+            f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} evaluate RUN_DIR."
         )
     form = one_of(options, "--format", "a format", FORMATS)
     splits = [each.partition("=")[2] for each in others[1:] if each.startswith("split=")]

@@ -13,6 +13,7 @@ from finetune.commands.libraries import import_runs
 from finetune.errors import ConfigError
 from finetune.inference.completed import read_completed
 from finetune.inference.export.formats import FLAG, FORMATS, format_of
+from finetune.launcher import PROGRAM
 from finetune.printable import printable
 
 OUTPUT = "--output"
@@ -39,7 +40,7 @@ def _read(arguments: list[str]) -> tuple[Path, str, Path | None]:
     if len(places) != 1:
         raise ConfigError(
             f"export must be given one run directory, {FLAG} and, if any, {OUTPUT}. Received: "
-            f"{' '.join(arguments) or 'nothing'}. Write python -m finetune export RUN_DIR {FLAG} "
+            f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} export RUN_DIR {FLAG} "
             f"{' | '.join(FORMATS)} [{OUTPUT} DIR]."
         )
     if FLAG not in options:

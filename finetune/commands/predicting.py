@@ -25,6 +25,7 @@ from finetune.inference.examples import (
     require_fitting,
 )
 from finetune.inference.writing import FORMATS, TOP, make_writer
+from finetune.launcher import PROGRAM
 from finetune.printable import printable
 from finetune.record import RunRecord
 
@@ -81,7 +82,7 @@ def _request(arguments: list[str]) -> _Request:
     if not others:
         raise ConfigError(
             "predict must be given a run directory and what to ask about. Received: nothing. "
-            "Write python -m finetune predict RUN_DIR FILE…"
+            f"Write {PROGRAM} predict RUN_DIR FILE…"
         )
     batch = options.get("--batch-size", str(_BATCH))
     return _Request(

@@ -9,6 +9,7 @@ from rich.console import Console
 from finetune.commands.arguments import split_options
 from finetune.commands.failures import block
 from finetune.errors import ConfigError
+from finetune.launcher import PROGRAM
 from finetune.printable import printable
 
 
@@ -18,7 +19,7 @@ def report(arguments: list[str], console: Console) -> int:
     if len(given) != 1:
         raise ConfigError(
             "report must be given one directory, of a run or a sweep. Received: "
-            f"{' '.join(arguments) or 'nothing'}. Write python -m finetune report RUN_DIR."
+            f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} report RUN_DIR."
         )
     from finetune.commands.comparing import runs_below
     from finetune.saved_config import where_to_look

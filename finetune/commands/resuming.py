@@ -8,6 +8,7 @@ from rich.console import Console
 from finetune.commands.arguments import split_options
 from finetune.commands.libraries import import_runs
 from finetune.errors import ConfigError
+from finetune.launcher import PROGRAM
 from finetune.printable import printable
 from finetune.startup import STARTED
 
@@ -20,7 +21,7 @@ def resume(arguments: list[str], console: Console) -> int:
     if not given or any("=" not in each for each in given[1:]):
         raise ConfigError(
             f"resume must be given one run directory, then overrides and {ALLOW}, if any. "
-            f"Received: {' '.join(arguments) or 'nothing'}. Write python -m finetune resume RUN_DIR."
+            f"Received: {' '.join(arguments) or 'nothing'}. Write {PROGRAM} resume RUN_DIR."
         )
     from finetune.reporting.trackers.choice import require_installed
     from finetune.resuming import read_run

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from finetune.errors import ConfigError
+from finetune.launcher import PROGRAM
 from finetune.printable import printable
 from finetune.record import RunRecord
 from finetune.record_files import read_json
-from finetune.reporting.terminal.closing import PROGRAM, near, quoted
+from finetune.reporting.terminal.closing import near, quoted
 from finetune.reporting.terminal.listing import Listing, number, plain, text
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from finetune.features.arrays import (
     read_entry,
     read_manifest,
 )
+from finetune.launcher import command
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Store:
                 raise
             raise StorageError(
                 f"features.dir must have room and be writable. Received: {self.directory} "
-                f"({error.__cause__.strerror}). Free some disk: python -m finetune catalog features --clear, a lower "
+                f"({error.__cause__.strerror}). Free some disk: {command('catalog', 'features', '--clear')}, a lower "
                 "features.max_gib, another features.dir, or features.cache=never. What was stored "
                 "before is whole."
             ) from error

@@ -15,6 +15,7 @@ from finetune.inference.evaluating import evaluate
 from finetune.inference.examples import Example, Failure
 from finetune.inference.predicting import Predictor, forward, probabilities
 from finetune.inference.trained import TrainedModel, load_trained
+from finetune.launcher import command
 from finetune.own_data import fitting_inputs, read_split
 
 _SHOWN = 20
@@ -95,7 +96,7 @@ class LoadedRun:
         if trained.kind != "array":
             raise ConfigError(
                 f"evaluate must be called on a run of FineTuner. Received: {trained.directory}, of "
-                f"the command line. Use python -m finetune evaluate {trained.directory}."
+                f"the command line. Use {command('evaluate', trained.directory)}."
             )
         split = read_split("data", (inputs, labels), trained.model, trained.classes)
         if (split.labels.ndim == 2) != trained.multi_label:

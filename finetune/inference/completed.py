@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from finetune.errors import ConfigError
+from finetune.launcher import command
 from finetune.record import RunRecord
 from finetune.record_files import changed_files, read_json
 from finetune.saved_config import where_to_look
@@ -34,7 +35,7 @@ def read_completed(run_directory: Path) -> RunRecord:
             f"{run_directory}. {where_to_look(run_directory)}"
         )
     record = read_json(run_directory / "run.json")
-    resumed = f"python -m finetune resume {run_directory}"
+    resumed = command("resume", run_directory)
     if record.backbone.own:
         resumed = "fit(…, resume=True) of its FineTuner"
     if record.status != "completed":

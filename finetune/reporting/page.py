@@ -1,14 +1,13 @@
 """``report.html``: one run as one file, from its record and what lies in its directory."""
 
 import base64
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from markupsafe import Markup
 
-from finetune.printable import printable
+from finetune.launcher import PROGRAM, command
 from finetune.record import Mistake, RunRecord
 from finetune.reporting import summary
 from finetune.reporting.loading_code import loading_code
@@ -16,7 +15,7 @@ from finetune.reporting.plots import Drawing
 from finetune.reporting.plots.confusion import most_frequent
 from finetune.reporting.remarks import remarks
 from finetune.reporting.templating import render
-from finetune.reporting.terminal.closing import PROGRAM, near, quoted
+from finetune.reporting.terminal.closing import near, quoted
 
 FILE = "report.html"
 OF_THE_TEST = ("confusion", "reliability")  # pictures that stand beside its tables
@@ -60,7 +59,7 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         config=yaml.safe_dump(record.config, **whole).rstrip().split("\n"),
         loading=_loading(record, directory) if record.model_sha256 else None,
         own=own,
-        repeat=None if own else shlex.join([*PROGRAM.split(), *map(printable, record.overrides)]),
+        repeat=None if own else command(*record.overrides),
         go_on="fit(…, resume=True)" if own else f"{PROGRAM} resume {where}",
         remarks=list(remarks(record.dataset)),
     )

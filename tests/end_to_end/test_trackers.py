@@ -106,4 +106,4 @@ def test_a_missing_package_is_named_before_anything_is_spent(tmp_path, monkeypat
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
     run = [] if verb else [f"hydra.run.dir={tmp_path}/run"]
     assert main([*verb, "trackers.mlflow=true", *run]) == 2
-    assert "pip install 'finetune[mlflow]'" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[mlflow]'" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from finetune.errors import ConfigError, unknown_name
+from finetune.launcher import installing
 
 FLAG = "--format"
 
@@ -74,8 +75,7 @@ def format_of(name: str) -> Format:
     if missing:
         raise ConfigError(
             f"{FLAG} must be a format whose packages are installed. Received: {name}, without "
-            f"{', '.join(missing)}. Install them with pip install 'finetune[{found.extra}]', or with "
-            f"scripts/environment.py {found.extra}."
+            f"{', '.join(missing)}. Install them: {installing(found.extra)}."
         )
     return found
 

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from finetune.launcher import PROGRAM, command
 from finetune.printable import printable
 from finetune.record import RunRecord
 
-PROGRAM = "python -m finetune"
 _PLACES = {
     "record": "run.json",
     "metrics": "metrics.csv",
@@ -83,4 +83,4 @@ def _progressive(record: RunRecord) -> str:
     others = ("schedule", "hydra.")
     kept = [each for each in record.overrides if not each.lstrip("+~").startswith(others)]
     words = [*map(printable, kept), "schedule=progressive"]
-    return f"{PROGRAM} {shlex.join(words)}"
+    return command(*words)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from finetune.config import TRACKERS, TrackersConfig
 from finetune.errors import ConfigError
+from finetune.launcher import installing
 from finetune.reporting.trackers.mlflow import MlflowTracker
 from finetune.reporting.trackers.protocol import Tracker
 from finetune.reporting.trackers.tensorboard import TensorBoardTracker
@@ -37,7 +38,7 @@ def require_installed(settings: TrackersConfig) -> None:
     """
     problems = [
         f"trackers.{key} must be false where {title} is not installed. Received: true. Install it: "
-        f"pip install 'finetune[{key}]', or scripts/environment.py {key} in a clone."
+        f"{installing(key)}."
         for key, title in TRACKERS.items()
         if getattr(settings, key) and find_spec(key) is None
     ]

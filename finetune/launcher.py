@@ -1,0 +1,82 @@
+"""The command that started this process, as suggestions repeat it.
+
+`python -m finetune`, the console script `finetune` and `scripts/run` start the same program, but only the
+one that was used is known to work in the user's shell.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune.printable import printable
+
+VARIABLE = "FINETUNE_LAUNCHER"  # set by scripts/run, which replaces itself with Python
+MODULE = ("-m", "finetune")
+
+
+def launcher(words: Sequence[str], executable: str) -> str:
+    """Returns the command without its arguments, quoted for a shell.
+
+    Args:
+        words: the command line of the interpreter (`sys.orig_argv`).
+        executable: the interpreter (`sys.executable`), for a process that something else started, such
+            as a notebook.
+    """
+    options = iter(range(1, len(words)))
+    for index in options:
+        word = words[index]
+        if tuple(words[index : index + 2]) == MODULE or word == "".join(MODULE):
+            ends = index + (2 if word == "-m" else 1)
+            return shlex.join(map(printable, words[:ends]))
+        if word in ("-X", "-W"):
+            next(options, None)
+        elif not word.startswith("-"):
+            if Path(word).name != "finetune":
+                break
+            found = shutil.which("finetune")
+            known = found is not None and Path(found).absolute() == Path(word).absolute()
+            return "finetune" if known else shlex.quote(printable(_near(word)))
+    return shlex.join([printable(_interpreter(executable)), *MODULE])
+
+
+def _interpreter(executable: str) -> str:
+    """Returns `python` where the shell finds this interpreter by that name, else its path."""
+    found = shutil.which("python")
+    known = found is None or Path(found).absolute() == Path(executable).absolute()
+    return "python" if known else _near(executable)
+
+
+def _near(path: str) -> str:
+    """Returns a path relative to the current directory, if it is below it."""
+    try:
+        near = str(Path(path).absolute().relative_to(Path.cwd()))
+        return near if "/" in near else f"./{near}"  # a shell looks a bare name up in PATH
+    except (ValueError, OSError):  # elsewhere; or the current directory is gone
+        return path
+
+
+PROGRAM = os.environ.get(VARIABLE) or launcher(sys.orig_argv, sys.executable)
+"""How this process was started, e.g. ``python -m finetune``."""
+
+
+def installing(extra: str) -> str:
+    """Returns the commands that install one of this project's extras.
+
+    No package index has this project: the same name there belongs to somebody else.
+    """
+    return (
+        f"in the project's folder, pip install -c constraints.txt -e '.[{extra}]', or "
+        f"scripts/environment.py {extra}"
+    )
+
+
+def command(*words: object) -> str:
+    """Returns a command of this program as a shell takes it.
+
+    Args:
+        words: the verb and its arguments; what a terminal would obey is escaped.
+    """
+    return " ".join([PROGRAM, *(shlex.quote(printable(word)) for word in words)])
