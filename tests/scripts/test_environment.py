@@ -1,5 +1,7 @@
 """scripts/environment.py, run and test: decided by fakes, with no network and nothing installed."""
 
+import fcntl
+import functools
 import importlib.util
 import json
 import os
@@ -8,7 +10,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 from pathlib import Path
@@ -45,16 +46,13 @@ def commands(monkeypatch):
     """Replaces what installs by fakes; the list holds what would have run."""
     commands = []
 
-    def create_venv(installer, base):
-        link_python(installer.venv, base)
-        commands.append("create")
+    def run(root, lock, activity, command):
+        assert environment.read_state(root / ".venv")["status"] == "installing"
+        if "venv" in command:
+            link_python(root / ".venv", command[0])
+        commands.append(" ".join(command[1:]))
 
-    def run(self, activity, command):
-        assert environment.read_state(self.venv)["status"] == "installing"
-        commands.append(" ".join(command[2:]))
-
-    monkeypatch.setattr(environment, "create_venv", create_venv)
-    monkeypatch.setattr(environment.Installer, "run", run)
+    monkeypatch.setattr(environment, "run", run)
     return commands
 
 
@@ -99,8 +97,8 @@ def test_missing_pins_are_named(root):
 def test_complete_environment_is_reused_and_installs_nothing(root, commands):
     python = environment.ensure({"dev"}, root)
     assert python == root / ".venv/bin/python"
-    assert commands[0] == "create"
-    assert commands[-1].startswith("-m compileall")
+    assert commands[0].startswith("-I -m venv")
+    assert commands[-1].startswith("-I -m compileall")
     commands.clear()
     assert environment.ensure({"dev"}, root) == python
     assert environment.ensure(set(), root) == python
@@ -113,7 +111,7 @@ def test_extras_accumulate(root, commands):
     environment.ensure({"gpu"}, root)
     environment.ensure(set(), root)
     assert installed_targets(commands) == [".", ".[dev]", ".[dev,gpu]"]
-    assert commands.count("create") == 1
+    assert sum(" venv " in command for command in commands) == 1
 
 
 def test_text_extra_adds_the_weights_without_their_dependencies(root, commands):
@@ -131,26 +129,21 @@ def test_new_pins_update_in_place_and_keep_extras(root, commands, name):
     assert (root / ".venv/kept").exists()
 
 
-@pytest.mark.parametrize("killed_at", ["create", "install", "compile"])
-def test_half_made_environment_is_rebuilt_with_its_extras(root, commands, monkeypatch, killed_at):
+@pytest.mark.parametrize("killed_at", ["creating it", "installing packages", "compiling"])
+def test_incomplete_environment_is_created_again_with_its_extras(root, commands, killed_at):
     class Killed(BaseException):
         pass
 
-    def die(self, activity, command):
-        if killed_at == "install" or "compileall" in command:
+    def die(root, lock, activity, command):
+        if activity == killed_at:
             raise Killed
 
-    def die_creating(installer, base):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(environment.Installer, "run", die)
-        if killed_at == "create":
-            patch.setattr(environment, "create_venv", die_creating)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "run", die)
         with pytest.raises(Killed):
             environment.ensure({"dev"}, root)
     (root / ".venv/debris").touch()
-    assert environment.next_action(root, set()) == "rebuild"
+    assert environment.next_action(root, set()) == "create"
 
     environment.ensure(set(), root)
     assert environment.next_action(root, {"dev"}) == "reuse"
@@ -161,14 +154,14 @@ def test_half_made_environment_is_rebuilt_with_its_extras(root, commands, monkey
 def test_killed_update_is_not_trusted(root, commands, monkeypatch):
     environment.ensure(set(), root)
 
-    def die(self, activity, command):
+    def die(root, lock, activity, command):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(environment.Installer, "run", die)
+        patch.setattr(environment, "run", die)
         with pytest.raises(KeyboardInterrupt):
             environment.ensure({"dev"}, root)
-    assert environment.next_action(root, set()) == "rebuild"
+    assert environment.next_action(root, set()) == "create"
 
 
 def test_vanished_base_interpreter_is_noticed(root, commands, tmp_path):
@@ -182,7 +175,7 @@ def test_vanished_base_interpreter_is_noticed(root, commands, tmp_path):
     environment.write_state(root / ".venv", **{**state, "interpreter": str(base)})
     assert environment.next_action(root, set()) == "reuse"
     base.unlink()
-    assert environment.next_action(root, set()) == "rebuild"
+    assert environment.next_action(root, set()) == "create"
 
 
 def test_base_interpreter_of_another_version_is_noticed(root, commands, tmp_path):
@@ -191,57 +184,47 @@ def test_base_interpreter_of_another_version_is_noticed(root, commands, tmp_path
     upgraded = tmp_path / "python3.13"
     upgraded.touch()
     (root / ".venv/bin/python").symlink_to(upgraded)
-    assert environment.next_action(root, set()) == "rebuild"
+    assert environment.next_action(root, set()) == "create"
 
 
 def test_moved_repository_is_noticed(root, commands):
     environment.ensure(set(), root)
     moved = root.rename(root.with_name("moved"))
-    assert environment.next_action(moved, set()) == "rebuild"
+    assert environment.next_action(moved, set()) == "create"
 
 
-@pytest.mark.parametrize("damaged", [None, "", "[]", '{"status": "comp'])
-def test_environment_of_somebody_else_is_moved_aside(root, commands, capsys, damaged):
+def test_damaged_state_is_repaired(root, commands):
+    environment.ensure({"dev"}, root)
+    (root / ".venv/environment.json").write_text('{"status": "comp')
+    environment.ensure({"dev"}, root)
+    assert environment.next_action(root, {"dev"}) == "reuse"
+
+
+def test_environment_of_somebody_else_is_not_touched(root, commands):
     (root / ".venv").mkdir()
     (root / ".venv/precious").write_text("by hand")
-    if damaged is not None:
-        (root / ".venv/environment.json").write_text(damaged)
+    with pytest.raises(environment.EnvironmentFailure, match="another one. Move it away"):
+        environment.ensure(set(), root)
+    assert (root / ".venv/precious").read_text() == "by hand"
+    assert commands == []
+
+
+def test_leftovers_of_killed_processes_are_removed(root, commands):
+    (root / ".venv.discarded").mkdir()
+    (root / ".venv").mkdir()  # killed before it wrote its state
     environment.ensure(set(), root)
-    assert (root / ".venv.moved-1/precious").read_text() == "by hand"
     assert environment.next_action(root, set()) == "reuse"
-    assert "moved to .venv.moved-1" in capsys.readouterr().err
+    assert not (root / ".venv.discarded").exists()
 
 
-def test_leftovers_of_a_killed_removal_are_removed(root, commands):
-    (root / ".venv.discarded-1").mkdir()
-    environment.ensure(set(), root)
-    assert not list(root.glob(".venv.discarded-*"))
-
-
-def test_second_command_waits_for_the_first(root, capsys):
-    first = environment.Lock(root / ".venv.lock")
-    entered = threading.Event()
-
-    def enter():
-        with environment.Lock(root / ".venv.lock"):
-            entered.set()
-
-    with first:
-        second = threading.Thread(target=enter)
-        second.start()
-        assert not entered.wait(0.3)
-    assert entered.wait(5)
-    second.join()
-    assert "waiting for it" in capsys.readouterr().err
-
-
-def test_lock_stays_with_a_command_that_outlives_its_parent(root):
-    lock = environment.Lock(root / ".venv.lock")
-    with lock:
-        child = subprocess.Popen(["sleep", "1"], pass_fds=[lock.descriptor])
+def test_second_command_waits_for_the_first_and_its_children(root, commands, capsys):
+    with (root / ".venv.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        child = subprocess.Popen(["sleep", "1"], pass_fds=[lock.fileno()])
     started = time.monotonic()
-    with environment.Lock(root / ".venv.lock"):
-        assert time.monotonic() - started > 0.5
+    environment.ensure(set(), root)  # the process with the lock is gone, its child is not
+    assert time.monotonic() - started > 0.5
+    assert "waiting for another process" in capsys.readouterr().err
     child.wait()
 
 
@@ -273,204 +256,93 @@ def stub(path, script):
     return path
 
 
-def test_old_python_is_refused_with_the_versions_that_will_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "version_info", (3, 10, 4, "final", 0))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    expected = r"python3 must be Python 3\.11, 3\.12 or 3\.13\. Received: 3\.10\.4 .* Install one"
+def old_python(monkeypatch, folder):
+    """Makes the Python that runs this an old one, and a folder all of PATH."""
+    monkeypatch.setattr(sys, "_base_executable", str(stub(folder / "old", "echo 3.10.4")))
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_old_python_is_refused_with_the_supported_versions(monkeypatch, tmp_path):
+    old_python(monkeypatch, tmp_path)
+    expected = r"python3 must be Python 3\.11, 3\.12 or 3\.13\. Received: .* Install one"
     with pytest.raises(environment.EnvironmentFailure, match=expected):
         environment.find_base()
 
 
 @pytest.mark.parametrize(
     ("version", "supported"),
-    [((3, 10, 9), False), ((3, 11, 0), True), ((3, 13, 9), True), ((3, 14, 0), False)],
+    [("3.10.9", False), ("3.11.0", True), ("3.13.9", True), ("3.14.0", False)],
 )
-def test_supported_versions(version, supported):
-    assert environment.is_supported(version) is supported
+def test_supported_versions(monkeypatch, tmp_path, version, supported):
+    old_python(monkeypatch, tmp_path)
+    path = stub(tmp_path / "python3.13", f'case "$*" in *version*) echo {version};; esac')
+    if supported:
+        assert environment.find_base() == (str(path), version)
+    else:
+        with pytest.raises(environment.EnvironmentFailure):
+            environment.find_base()
 
 
 def test_supported_python_is_found_on_path_past_a_stub_that_runs_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
-    monkeypatch.setenv("PATH", str(tmp_path))
+    old_python(monkeypatch, tmp_path)
     stub(tmp_path / "python3.13", "exit 127")
-    works = stub(tmp_path / "python3.12", "echo 3.12.1")
+    works = stub(tmp_path / "python3.12", 'case "$*" in *version*) echo 3.12.1;; esac')
     assert environment.find_base() == (str(works), "3.12.1")
 
 
-@pytest.fixture
-def installer(root, monkeypatch):
-    """An installer that only writes down what it would run, on a Python without ensurepip."""
-
-    class Recorder:
-        venv = root / ".venv"
-        python = [str(root / ".venv/bin/python"), "-I"]
-        commands = []
-
-        def run(self, activity, command):
-            self.commands.append(command)
-
-    Recorder.commands = []
-    monkeypatch.setattr(environment, "has_module", lambda python, name: name == "venv")
-    monkeypatch.setattr(shutil, "which", {"apt-get": "/usr/bin/apt-get"}.get)
-    return Recorder()
-
-
-def test_no_ensurepip_without_rights_names_the_command(installer, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    expected = r"ensurepip is missing\. Run this as root.*\n.*apt-get install .*-venv"
+def test_python_without_ensurepip_names_the_package(monkeypatch, tmp_path):
+    script = 'case "$*" in *version*) echo 3.12.1;; *) exit 1;; esac'
+    monkeypatch.setattr(sys, "_base_executable", str(stub(tmp_path / "python3", script)))
+    expected = r"ensurepip is missing\. Install it .* apt-get install python3\.12-venv"
     with pytest.raises(environment.EnvironmentFailure, match=expected):
-        environment.create_venv(installer, "/usr/bin/python3")
-    assert installer.commands == []
-
-
-def test_no_ensurepip_and_no_apt_says_what_to_install(installer, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(environment.EnvironmentFailure, match="python3-venv, or virtualenv"):
-        environment.create_venv(installer, "/usr/bin/python3")
-
-
-def test_no_ensurepip_as_root_installs_debians_package(installer, monkeypatch, capsys):
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    environment.create_venv(installer, "/usr/bin/python3")
-    update, add, create = installer.commands
-    assert update[-1] == "update"
-    assert add[-3:] == ["-y", "--no-install-recommends", "python3-venv"]
-    assert create[-1] == str(installer.venv)
-    assert "Running: apt-get update && apt-get install" in capsys.readouterr().err
-
-
-@pytest.fixture
-def no_browser(root, monkeypatch):
-    """A machine with apt-get and without Chromium; the list holds what would have run."""
-    (root / ".venv").mkdir()
-    commands = []
-    monkeypatch.setattr(shutil, "which", {"apt-get": "/usr/bin/apt-get"}.get)
-    monkeypatch.setattr(
-        environment.Installer, "run", lambda self, activity, command: commands.append(command)
-    )
-    return commands
-
-
-def test_a_missing_browser_is_installed_as_root(root, no_browser, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    environment.ensure_browser(root)
-    update, add = no_browser
-    assert update == ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "update"]
-    assert add[-4:] == ["install", "-y", "--no-install-recommends", "chromium"]
-
-
-def test_a_missing_browser_is_installed_through_sudo(root, no_browser, monkeypatch):
-    programs = {"apt-get": "/usr/bin/apt-get", "sudo": "/usr/bin/sudo"}
-    monkeypatch.setattr(shutil, "which", programs.get)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(environment, "output_of", lambda command: "yes")
-    environment.ensure_browser(root)
-    assert [each[:2] for each in no_browser] == [["sudo", "-n"]] * 2
-
-
-@pytest.mark.parametrize("programs", [{}, {"apt-get": "/usr/bin/apt-get"}])
-def test_without_the_right_to_install_a_browser_one_line_says_so(
-    root, no_browser, monkeypatch, programs, capsys
-):
-    monkeypatch.setattr(shutil, "which", programs.get)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    environment.ensure_browser(root)
-    assert no_browser == []
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "the browser tests are skipped: there is no chromium" in line
-
-
-def test_a_browser_that_cannot_be_installed_ends_nothing(root, no_browser, monkeypatch, capsys):
-    def fail(self, activity, command):
-        raise environment.EnvironmentFailure("updating the package lists failed (exit code 100).")
-
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(environment.Installer, "run", fail)
-    environment.ensure_browser(root)
-    assert "skipped: there is no chromium, and updating" in capsys.readouterr().err
-
-
-def test_a_browser_that_is_there_is_left_alone(root, no_browser, monkeypatch, capsys):
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    environment.ensure_browser(root)
-    assert no_browser == [] and capsys.readouterr().err == ""
-
-
-def test_no_ensurepip_with_pip_uses_it(installer, monkeypatch):
-    monkeypatch.setattr(environment, "has_module", lambda python, name: name in ("venv", "pip"))
-    environment.create_venv(installer, "/usr/bin/python3")
-    bare, add = installer.commands
-    assert "--without-pip" in bare
-    assert add[1:4] == ["-m", "pip", "--python"]
-    assert add[-1] == "pip"
-
-
-def test_no_ensurepip_with_virtualenv_uses_it(installer, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    environment.create_venv(installer, "/usr/bin/python3")
-    assert installer.commands == [
-        ["/usr/bin/virtualenv", "--python", "/usr/bin/python3", str(installer.venv)]
-    ]
+        environment.find_base()
 
 
 # Running the installers.
 
 
 @pytest.fixture
-def real_installer(root):
+def run(root):
+    """Runs a command as an installer."""
     (root / ".venv").mkdir()
-    with environment.Lock(root / ".venv.lock") as lock:
-        with environment.Installer(root, root / ".venv", lock) as installer:
-            yield installer
+    with (root / ".venv.lock").open("a") as lock:
+        yield functools.partial(environment.run, root, lock.fileno())
 
 
-def test_failure_shows_errors_and_the_end_of_the_output_and_keeps_it_all(real_installer):
+def test_failure_shows_errors_and_the_end_of_the_output_and_keeps_it_all(root, run):
     code = "print('ERROR: early'); print(*range(100), sep=chr(10)); raise SystemExit(3)"
     with pytest.raises(environment.EnvironmentFailure) as caught:
-        real_installer.run("installing packages", [sys.executable, "-c", code])
+        run("installing packages", [sys.executable, "-c", code])
     message = str(caught.value)
     assert message.startswith("installing packages failed (exit code 3)")
     assert "ERROR: early" in message
     assert "    99\n" in message
     assert "    50\n" not in message
-    log = (real_installer.venv / "install.log").read_text()
-    assert "\n50\n" in log
+    assert "no network?" in message
+    assert "\n50\n" in (root / ".venv/install.log").read_text()
 
 
-def test_missing_program_is_named(real_installer):
-    with pytest.raises(environment.EnvironmentFailure, match="adding pip failed: no-such-program"):
-        real_installer.run("adding pip", ["no-such-program"])
+def test_progress_says_what_is_done(run, capsys):
+    run("installing packages", [sys.executable, "-c", ""])
+    assert capsys.readouterr().err.splitlines() == ["environment:   installing packages"]
 
 
-def test_progress_tells_what_pip_is_at(real_installer, capsys):
-    pip_output = (
-        "Collecting keras\n  Downloading keras-3.15.1.metadata (6 kB)\n"
-        "Installing collected packages: keras, numpy, rich\n"
-    )
-    real_installer.run("installing packages", [sys.executable, "-c", f"print({pip_output!r})"])
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "environment:   installing packages",
-        "environment:   unpacking packages (3)",
-    ]
+def test_variables_that_send_packages_elsewhere_do_not_reach_pip(root, run, monkeypatch):
+    monkeypatch.setenv("PIP_TARGET", "/elsewhere")
+    monkeypatch.setenv("PIP_INDEX_URL", "kept")
+    code = "import os; print(os.environ.get('PIP_TARGET'), os.environ['PIP_INDEX_URL'])"
+    run("installing packages", [sys.executable, "-c", code])
+    assert (root / ".venv/install.log").read_text().endswith("\nNone kept\n")
 
 
-def test_variables_that_send_packages_elsewhere_do_not_reach_pip():
-    given = {"PIP_TARGET": "/elsewhere", "PIP_USER": "1", "PIP_INDEX_URL": "x", "HOME": "/h"}
-    kept = environment.installer_environment(given)
-    assert {"PIP_TARGET", "PIP_USER"}.isdisjoint(kept)
-    assert kept["PIP_INDEX_URL"] == "x"
-    assert kept["HOME"] == "/h"
-
-
-def test_byte_code_is_written_where_the_variables_forbid_it(real_installer, monkeypatch):
+def test_byte_code_is_written_where_the_variables_forbid_it(root, run, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    library = real_installer.root / ".venv/lib"
+    library = root / ".venv/lib"
     library.mkdir()
     (library / "module.py").write_text("x = 1\n")
     (library / "broken.py").write_text("print 'Python 2'\n")
-    arguments = environment.compile_arguments(real_installer.root)
-    real_installer.run("compiling", [sys.executable, "-I", "-m", "compileall", *arguments])
+    compile_all = [sys.executable, "-I", "-m", "compileall", *environment.COMPILE, str(library)]
+    run("compiling", compile_all)
     assert list((library / "__pycache__").glob("module.*.pyc"))
 
 
@@ -488,8 +360,6 @@ def project(root):
         root / ".venv/bin/python",
         'echo "$PWD|$*"\ncase "$*" in *pyright*) exit 3;; *) exit ${STUB_EXIT:-0};; esac',
     )
-    (root / "bin").mkdir()
-    stub(root / "bin/chromium", "exit 1")  # so that scripts/test installs none
     environment.write_state(
         root / ".venv",
         status="complete",
@@ -528,8 +398,7 @@ def test_run_works_through_a_symbolic_link_and_in_safe_path_mode(project, tmp_pa
 
 
 def test_test_runs_every_check_after_a_failure_and_fails(project, tmp_path):
-    path = f"{project}/bin:{os.environ['PATH']}"
-    done = call(project / "scripts/test", cwd=tmp_path, PATH=path)
+    done = call(project / "scripts/test", cwd=tmp_path)
     calls = [
         line.split("|")[1] for line in done.stdout.splitlines() if line.startswith(str(project))
     ]
@@ -540,16 +409,21 @@ def test_test_runs_every_check_after_a_failure_and_fails(project, tmp_path):
     assert done.returncode == 1
 
 
+def test_a_missing_browser_is_asked_for_in_one_line(project, tmp_path):
+    done = call(project / "scripts/test", cwd=tmp_path, PATH=str(tmp_path))
+    (line,) = [line for line in done.stdout.splitlines() if "apt-get" in line]
+    assert line.endswith("apt-get install chromium")
+
+
 def test_test_passes_arguments_to_pytest_without_coverage(project, tmp_path):
-    path = f"{project}/bin:{os.environ['PATH']}"
     arguments = ["tests/freezing", "-k", "plan"]
-    done = call(project / "scripts/test", *arguments, cwd=tmp_path, PATH=path)
+    done = call(project / "scripts/test", *arguments, cwd=tmp_path)
     assert f"{project}|-m pytest tests/freezing -k plan\n" in done.stdout
 
 
 def test_unknown_extra_is_refused(capsys):
     assert environment.main(["cuda"]) == 2
-    assert "extras must be among dev, docs, gpu" in capsys.readouterr().out
+    assert "extras must be among dev, docs, gpu" in capsys.readouterr().err
 
 
 def test_failure_ends_a_script_with_its_message(monkeypatch, capsys):

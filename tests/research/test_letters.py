@@ -1,4 +1,4 @@
-"""scripts/letters.py: drawing and splits, with the font that Pillow carries; nothing is trained."""
+"""research/letters.py: drawing and splits, with the font that Pillow carries; nothing is trained."""
 
 import importlib
 import string
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+RESEARCH = Path(__file__).resolve().parents[2] / "research"
 
 
 @pytest.fixture(scope="module")
 def letters():
-    sys.path.insert(0, str(SCRIPTS))
+    sys.path.insert(0, str(RESEARCH))
     try:
         yield importlib.import_module("letters")
     finally:
-        sys.path.remove(str(SCRIPTS))
+        sys.path.remove(str(RESEARCH))
 
 
 @pytest.fixture(scope="module")

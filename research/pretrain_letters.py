@@ -1,7 +1,7 @@
 """Trains the bundled backbone `resnet_mini` on letters and measures how it transfers to digits.
 
-    python scripts/pretrain_letters.py              # draw, train, save the preset, evaluate
-    python scripts/pretrain_letters.py --evaluate   # only evaluate the saved preset
+    .venv/bin/python research/pretrain_letters.py              # draw, train, save the preset, evaluate
+    .venv/bin/python research/pretrain_letters.py --evaluate   # only evaluate the saved preset
 
 Needs Pillow and the Debian font packages that `letters.py` names; a missing one is reported with
 the command that installs it. No digit is among the classes: what the backbone knows about digits it
@@ -32,7 +32,7 @@ CARD = """\
 
 A small ResNet for 32×32 images, pretrained on rendered letters: a KerasHub preset (`ResNetBackbone`, a 3×3 stem
 convolution of 64 filters, then three stages of one basic block with 64, 128 and 256 filters; 1,227,712 parameters).
-Input: (32, 32, 3), scaled to [0, 1]. Weights: ours, made by `scripts/pretrain_letters.py`; licence Apache-2.0.
+Input: (32, 32, 3), scaled to [0, 1]. Weights: ours, made by `research/pretrain_letters.py`; licence Apache-2.0.
 This card is written by the same run.
 
 ## Data
@@ -52,7 +52,7 @@ The fonts are Debian packages. No font and no rendered letter is in this directo
 
 {args.epochs} epochs, AdamW with rate {args.learning_rate:g} (one epoch of warm-up, then cosine decay to 0), weight
 decay {args.weight_decay:g}, batches of {args.batch_size}, label smoothing {args.label_smoothing:g}, dropout 0.2
-before the output, gradients clipped to norm 1; BatchNorm statistics are estimated anew at the end.
+before the output, gradients clipped to norm 1; BatchNorm statistics are estimated again at the end.
 {minutes} minutes on 2 cores.
 
 ## Figures
@@ -60,7 +60,7 @@ before the output, gradients clipped to norm 1; BatchNorm statistics are estimat
 Held-out letters: {held_out_accuracy:.1f} % of {num_classes} classes.
 
 Handwritten digits (scikit-learn's; 797 test images), test accuracy in percent, mean of seeds 0, 1, 2
-(`scripts/transfer.py`):
+(`research/transfer.py`):
 
 | training labels a class | 10 | 100 |
 | --- | --- | --- |
