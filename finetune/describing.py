@@ -14,6 +14,7 @@ from finetune.config import Config
 from finetune.datasets.bad_samples import as_record
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.dataset import Dataset
+from finetune.datasets.samples import class_counts
 from finetune.freezing.inventory import HEAD
 from finetune.record import BackboneRecord, DatasetRecord, RunRecord
 from finetune.reporting.model_card import CardFacts
@@ -33,6 +34,7 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
         stages[info.stage]["weights"] += 1
         stages[info.stage]["parameters"] += info.parameters
     dataset = run.built.dataset
+    splits = dataset.splits
     return RunRecord(
         config=asdict(config),
         overrides=list(overrides),
@@ -48,11 +50,14 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
             fingerprint=dataset.fingerprint,
             num_classes=len(dataset.classes),
             classes=list(dataset.classes),
-            splits={name: split.num_examples for name, split in dataset.splits.items()},
+            splits={name: split.num_examples for name, split in splits.items()},
             skipped=as_record(dataset.skipped),
             repeated=dict(dataset.repeated),
             ignored=dict(dataset.ignored),
             multi_label=dataset.multi_label,
+            class_counts={
+                n: class_counts(each, len(dataset.classes)) for n, each in splits.items()
+            },
         ),
     )
 

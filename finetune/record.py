@@ -45,13 +45,41 @@ class BackboneRecord:
         return self.source == OWN
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A training example as the model gets it.
+
+    Args:
+        source: where it comes from: a file, or a row of one.
+        label: the names of its classes.
+        image: a picture below the run directory, at the model's size and before scaling.
+        augmented: the same picture as the first epoch augments it; None without augmentation.
+        augmented_label: shares of the classes after MixUp or CutMix; None where the label stays.
+        text: the beginning of a text.
+        tokens: the first tokens of that text.
+        tokens_read: the number of tokens that the model reads.
+        tokens_whole: the number of tokens that the whole text has; larger where it is truncated.
+    """
+
+    source: str
+    label: str
+    image: str | None = None
+    augmented: str | None = None
+    augmented_label: str | None = None
+    text: str | None = None
+    tokens: list[str] = field(default_factory=list)
+    tokens_read: int = 0
+    tokens_whole: int = 0
+
+
 @dataclass
 class DatasetRecord:
     """Which data, by fingerprint, and how many samples each split has.
 
     `skipped`: bad samples left out, counted by split, the first 1000 named. `repeated`: samples in
     two splits. `ignored`: files that are no examples, by suffix. `multi_label`: whether an example
-    has several labels; accuracy is then of the decisions for and against each.
+    has several labels; accuracy is then of the decisions for and against each. `class_counts`: the
+    examples of each class by split, in the order of `classes`. `samples`: a few training examples.
     """
 
     name: str
@@ -63,6 +91,8 @@ class DatasetRecord:
     repeated: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     multi_label: bool = False
+    class_counts: dict[str, list[int]] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -176,6 +206,7 @@ class MetricRow:
 class RunRecord:
     """What run.json and metrics.csv hold.
 
+    `started`: when the command was called, in ISO 8601 with the offset from UTC.
     `seconds`: total; startup (until the first training step, all before it included); and `SECONDS`,
     the parts of the total. `history` is metrics.csv.
     `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
@@ -191,6 +222,7 @@ class RunRecord:
     dataset: DatasetRecord
     schema: int = SCHEMA
     status: str = "running"
+    started: str = ""
     features: list[FeatureDecision] = field(default_factory=list)
     phases: list[PhaseRecord] = field(default_factory=list)
     test: dict[str, float] = field(default_factory=dict)
@@ -285,5 +317,6 @@ def go_on(record: RunRecord, earlier: RunRecord) -> None:
     """
     for name in ("features", "phases", "history", "peak_memory_bytes", "resumed"):
         setattr(record, name, copy.deepcopy(getattr(earlier, name)))
+    record.started = earlier.started or record.started
     for part, seconds in earlier.seconds.items():
         record.seconds[part] = record.seconds.get(part, 0.0) + seconds

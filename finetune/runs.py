@@ -1,18 +1,23 @@
 """From a checked config to a finished run: what `train` and `resume` have in common."""
 
 import functools
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
+import tensorflow as tf
 import yaml
 
 from finetune.assessing import assess
 from finetune.building import LOADING, Run, Workbench
 from finetune.config import Config
 from finetune.datasets.readers import damage_named
+from finetune.datasets.samples import take_samples
 from finetune.describing import card_facts, describe, identity, split_list
+from finetune.errors import StorageError
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.schedule import as_config
 from finetune.record import OWN, Listeners, RunRecord
@@ -29,6 +34,8 @@ from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import Keeping
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -130,7 +137,9 @@ def execute(
             to write pictures as files, beside those in the page. A job of a sweep does neither.
     """
     record = describe(run, config, overrides)
+    record.started = datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds")
     record.seconds.update(spent)
+    _note_samples(record, run, directory)
     direct = direct_feed(run, config)
     decided = None if earlier is None else earlier.decided
     features = feature_service(run, config, direct, decided)
@@ -159,6 +168,19 @@ def execute(
         started=started,
     ).run()
     return record
+
+
+def _note_samples(record: RunRecord, run: Run, directory: Path) -> None:
+    """Notes what the model sees; only an example that cannot be decoded ends the run."""
+    began = time.monotonic()
+    try:
+        examples = run.built.examples["train"]
+        record.dataset.samples = take_samples(examples, run.built.dataset.classes, directory)
+    except (StorageError, tf.errors.InvalidArgumentError):
+        raise
+    except Exception:
+        log.exception("the training examples could not be shown; the run goes on")
+    record.seconds["reporting"] = time.monotonic() - began
 
 
 def _listeners(

@@ -41,7 +41,7 @@ durable.between = count
 from finetune.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-TIMING = re.compile(r"seconds|peak_memory_bytes|samples_extracted|resumed|sha256$")
+TIMING = re.compile(r"seconds|started|peak_memory_bytes|samples_extracted|resumed|sha256$")
 PROOF = re.compile(r"sha256_(before|after)$")
 
 

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 ORDER = [
     "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config",
     "checks", "reading", "record", "record_files", "datasets", "backbones", "freezing", "features", "training",
-    "building", "feeds", "reporting", "config_source", "composition", "saved_config", "own_data", "inference", "catalog",
-    "resuming", "describing", "assessing", "runs", "trying", "finetuner", "commands", "cli", "__main__",
+    "building", "feeds", "reporting", "config_source", "composition", "saved_config", "own_data", "inference",
+    "catalog", "resuming", "describing", "assessing", "runs", "trying", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {
     "reporting": {"printable", "launcher", "errors", "durable", "config", "record", "reporting"}

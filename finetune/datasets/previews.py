@@ -56,7 +56,7 @@ def thumbnail(split: Split, row: int) -> bytes | None:
     """Returns an example that is an image as a PNG of at most 96 × 96 pixels."""
     if not isinstance(split.examples, np.ndarray):
         return None
-    pixels = _pixels(split, row)
+    pixels = pixels_of(split, row)
     if pixels is None:
         return None
     image = Image.fromarray(pixels)
@@ -66,7 +66,7 @@ def thumbnail(split: Split, row: int) -> bytes | None:
     return file.getvalue()
 
 
-def _pixels(split: Split, row: int) -> np.ndarray | None:
+def pixels_of(split: Split, row: int) -> np.ndarray | None:
     """Returns (height, width, 3) or (height, width) uint8."""
     example = split.examples[row]
     if isinstance(example, bytes):

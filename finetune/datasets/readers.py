@@ -5,7 +5,7 @@ A reader is made for one backbone; what it made of a split once, it keeps as lon
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -120,6 +120,25 @@ class ImageReader:
         scaled = tf.cast(self._scale(self._resize(image)), tf.float32)
         return tf.ensure_shape(scaled, self._shape)
 
+    def pictures(self, split: Split, rows: np.ndarray, epoch: int | None = None) -> np.ndarray:
+        """Returns images as the model gets them, before scaling: (n, height, width, 3), 0..255.
+
+        Args:
+            split: of images.
+            rows: of the split.
+            epoch: whose augmentation is applied, where there is one; None: none is.
+        """
+        few = split.take(rows)
+        resized = self._decoder(few, scaled=False)
+        augment: Any = self._augment
+        with tf.device("CPU:0"):
+            if augment is None or epoch is None:
+                return np.stack([resized(tf.constant(i)).numpy() for i in range(len(rows))])
+            order = tf.data.Dataset.from_tensor_slices((np.arange(len(rows)), rows))
+            now = tf.constant(epoch, tf.int64)
+            seen = order.map(lambda i, row: augment(resized(i), now, row), PARALLEL)
+            return np.stack(list(seen.as_numpy_iterator()))
+
     def _decoded_once(self, split: Split, scaled: bool) -> tf.Tensor:
         """Returns all images, (n, height, width, 3) float32, decoding them at first use."""
         known = self._decoded.setdefault(split, {})
@@ -225,6 +244,21 @@ class TextReader:
         if not self._tokens:
             self._tokenize()
         return _gathered(_gather_of(self._tokens[id(split)]), batch_size)
+
+    def tokens(self, texts: Sequence[str]) -> list[tuple[list[str], int]]:
+        """Returns of each text the tokens that are read, and how many the whole text would take."""
+        tokenizer = self._preprocessor.tokenizer
+        packed = self._preprocessor(tf.constant([*texts, ""]))
+        ids = np.asarray(packed["token_ids"])
+        mask = packed.get("padding_mask")
+        read = ids != tokenizer.pad_token_id if mask is None else np.asarray(mask) > 0
+        added = int(read[-1].sum())  # those that mark the start and the end
+        whole = [len(tokenizer(text)) + added for text in texts]
+        kept = [ids[row][read[row]] for row in range(len(texts))]
+        return [
+            ([str(tokenizer.id_to_token(int(each))) for each in row], max(number, len(row)))
+            for row, number in zip(kept, whole, strict=True)
+        ]
 
     def _tokenize(self) -> None:
         began = time.perf_counter()

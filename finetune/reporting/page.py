@@ -1,6 +1,7 @@
 """``report.html``: one run as one file, from its record and what lies in its directory."""
 
 import base64
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import yaml
 from markupsafe import Markup
 
 from finetune.launcher import PROGRAM, command
-from finetune.record import Mistake, RunRecord
+from finetune.record import Mistake, RunRecord, Sample
 from finetune.reporting import summary
+from finetune.reporting.class_table import class_table
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.plots import Drawing
 from finetune.reporting.plots.confusion import most_frequent
 from finetune.reporting.remarks import remarks
+from finetune.reporting.run_names import run_name, when
 from finetune.reporting.templating import render
 from finetune.reporting.terminal.closing import near, quoted
 
@@ -21,8 +24,18 @@ FILE = "report.html"
 OF_THE_TEST = ("confusion", "reliability")  # pictures that stand beside its tables
 MOST_MISTAKES = 24
 MOST_THUMBNAIL_BYTES = 100_000
-OPEN_PHASES = 6  # tables of so many phases are open from the start
-_PNG = b"\x89PNG\r\n\x1a\n"
+MOST_SAMPLES = 8
+MANY_CLASSES = 20  # a table of more classes is folded
+SMALL_SIDE = 64  # pixels up to which a picture is enlarged pixel by pixel
+_KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # by their first bytes
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture that is part of the page; `small` is shown pixel by pixel."""
+
+    source: Markup
+    small: bool
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,16 @@ class Shown:
     """A mistake, with its picture as part of the page where there is one."""
 
     mistake: Mistake
-    image: Markup | None
+    image: Thumbnail | None
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """A training example, with its pictures as part of the page where there are any."""
+
+    sample: Sample
+    image: Thumbnail | None
+    augmented: Thumbnail | None
 
 
 def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> str:
@@ -48,6 +70,9 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         "report.html",
         record=record,
         directory=str(near(directory)),
+        place=str(directory.absolute()),
+        run_name=run_name(directory),
+        started=when(record.started),
         facts=summary.facts(record),
         notices=summary.notices(record),
         metrics=summary.metrics(record),
@@ -55,7 +80,10 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         test_pictures=[each for each in drawings if each.name in OF_THE_TEST],
         confusions=most_frequent(record),
         mistakes=[_shown(each, directory) for each in record.test_details.mistakes[:MOST_MISTAKES]],
-        open_phases=len(record.phases) <= OPEN_PHASES,
+        open_phases=open_phases(record),
+        class_table=class_table(record.dataset, MANY_CLASSES),
+        many_classes=MANY_CLASSES,
+        samples=[_sample(each, directory) for each in record.dataset.samples[:MOST_SAMPLES]],
         config=yaml.safe_dump(record.config, **whole).rstrip().split("\n"),
         loading=_loading(record, directory) if record.model_sha256 else None,
         own=own,
@@ -78,16 +106,43 @@ def _loading(record: RunRecord, directory: Path) -> str:
     return loading_code(kind, task, record.dataset.multi_label, directory=model).rstrip()
 
 
+def open_phases(record: RunRecord) -> set[int]:
+    """Returns the phases whose tables are open from the start: the last one, and broken proofs."""
+    broken = {
+        each.index
+        for each in record.phases
+        if each.frozen_proof is not None and each.frozen_proof.weights_changed > 0
+    }
+    return broken | {each.index for each in record.phases[-1:]}
+
+
 def _shown(mistake: Mistake, directory: Path) -> Shown:
-    content = None if mistake.image is None else thumbnail(directory, mistake.image)
+    return Shown(mistake, _inlined(directory, mistake.image))
+
+
+def _sample(sample: Sample, directory: Path) -> ShownSample:
+    return ShownSample(
+        sample, _inlined(directory, sample.image), _inlined(directory, sample.augmented)
+    )
+
+
+def _inlined(directory: Path, name: str | None) -> Thumbnail | None:
+    """Returns a picture below a run directory as part of the page; None where there is none."""
+    content = None if name is None else thumbnail(directory, name)
     if content is None:
-        return Shown(mistake, None)
-    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return Shown(mistake, Markup(source))
+        return None
+    kind = _kind(content)
+    size = struct.unpack(">II", content[16:24]) if kind == "png" and len(content) > 24 else (0, 0)
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Thumbnail(Markup(source), 0 < max(size) <= SMALL_SIDE)
+
+
+def _kind(content: bytes) -> str | None:
+    return next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
 
 
 def thumbnail(directory: Path, name: str) -> bytes | None:
-    """Returns the bytes of a small PNG below a run directory; None for anything else.
+    """Returns the bytes of a small PNG or JPEG below a run directory; None for anything else.
 
     A record may have been edited: what it names is looked at before it is shown.
     """
@@ -98,4 +153,4 @@ def thumbnail(directory: Path, name: str) -> bytes | None:
     if file.stat().st_size > MOST_THUMBNAIL_BYTES:
         return None
     content = file.read_bytes()
-    return content if content.startswith(_PNG) else None
+    return None if _kind(content) is None else content

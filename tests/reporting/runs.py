@@ -10,6 +10,7 @@ from finetune.record import (
     Mistake,
     PhaseRecord,
     RunRecord,
+    Sample,
 )
 
 STAGES = ("stem", "stage1", "head")
@@ -71,9 +72,18 @@ def make_run(status="completed", classes=("cat", "dog", "eel")):
             preprocessing={"image_size": [32, 32]},
         ),
         dataset=DatasetRecord(
-            "pets", "ef" * 32, len(classes), list(classes), {"train": 90, "validation": 10, "test": 50}
+            "pets", "ef" * 32, len(classes), list(classes), {"train": 90, "validation": 10, "test": 50},
+            class_counts={
+                "train": [60, 20, 10][: len(classes)] + [0] * (len(classes) - 3),
+                "validation": [6, 3, 1][: len(classes)] + [0] * (len(classes) - 3),
+            },
+            samples=[
+                Sample("a/2.png", classes[0], "plots/samples/00.png", "plots/samples/00-augmented.jpg"),
+                Sample("line 3", classes[1], text="some long text", tokens=["some", "##long"],
+                       tokens_read=70, tokens_whole=412),
+            ],
         ),
-        status=status,
+        status=status, started="2026-01-31T12:00:05+01:00",
         features=[
             FeatureDecision("head", "pool", "saves time", True, 1024, 102400, 5.0, 0.3,
                             {"stem": 1.0, "stage1": 1.0}),

@@ -9,12 +9,14 @@ import pytest
 
 from finetune.record import FrozenProof
 from finetune.reporting import summary
-from finetune.reporting.page import MOST_THUMBNAIL_BYTES, report_page, thumbnail
+from finetune.reporting.class_table import class_table
+from finetune.reporting.page import MOST_THUMBNAIL_BYTES, open_phases, report_page, thumbnail
 from finetune.reporting.plots import PICTURES, Gallery
 from tests.reporting.runs import make_run
 from tests.reporting.test_hostile_names import NAMES
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
+SMALL_PNG = PNG[:8] + bytes((0, 0, 0, 13)) + b"IHDR" + bytes((0, 0, 0, 32, 0, 0, 0, 32)) + b"rest"
 
 
 def page(record, directory=Path("outputs/run")):
@@ -135,6 +137,76 @@ def test_names_are_text_and_no_markup():
     assert text.count("<script>") == 1 and "<img" not in text and "<b>" not in text
     text.encode()
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
+def test_the_top_says_which_run_it_is_when_and_where(tmp_path):
+    directory = tmp_path / "outputs" / "2026-01-31" / "12-00-05"
+    text = page(make_run(), directory)
+    top = words(text[: text.index("<nav")])
+    assert "Run 2026-01-31/12-00-05" in top
+    assert "Started 31 January 2026, 12:00 UTC+01:00" in top
+    assert f"Directory {directory}" in top
+    assert "<title>2026-01-31/12-00-05: resnet_mini on pets</title>" in text
+    older = page(replace(make_run(), started=""), directory)
+    assert "Started" not in words(older)
+
+
+def test_only_the_last_phase_is_open_and_the_others_are_one_line():
+    text = page(make_run())
+    folded = re.findall(r"<details( open)?>\s*<summary>Phase (\d)", text)
+    assert folded == [("", "1"), (" open", "2")]
+    assert "Phase 1: head 30 of 2.1 k parameters train; 4 weights held still, 0 changed" in words(
+        text
+    )
+
+
+def test_a_phase_whose_proof_is_broken_is_open():
+    record = make_run("failed")
+    record.phases[0].frozen_proof = FrozenProof(3, 1, "a", "b")
+    assert open_phases(record) == {0, 1}
+    assert open_phases(replace(record, phases=[])) == set()
+
+
+def test_classes_are_counted_in_each_split():
+    text = page(make_run())
+    shown = words(text)
+    assert "The 3 classes have 10 (eel) to 60 (cat) training examples, 6 to 1." in shown
+    assert "cat 60 6 dog 20 3 eel 10 1" in shown
+    assert text.count('class="bar" style="width:100.0%"') == 2  # the longest of each split
+
+
+def test_many_classes_are_folded_and_counts_that_are_not_there_are_left_out():
+    names = [f"class {n}" for n in range(30)]
+    record = make_run(classes=names)
+    assert "<summary>30 classes</summary>" in page(record)
+    record.dataset.class_counts = {}
+    assert "Classes of each split" not in page(record)
+
+
+def test_equal_classes_and_empty_classes_are_told():
+    record = make_run()
+    record.dataset.class_counts = {"train": [5, 5, 5], "test": [0, 0, 0]}
+    table = class_table(record.dataset, 20)
+    assert table.words == "Each of the 3 classes has 5 training examples."
+    assert table.splits == ("train",)
+    record.dataset.class_counts = {"train": [5, 0, 5]}
+    record.dataset.multi_label = True
+    assert class_table(record.dataset, 20).words.endswith(
+        "some class has none. An example counts in each of its classes."
+    )
+
+
+def test_what_the_model_sees_is_shown_with_labels_and_truncation(tmp_path):
+    (tmp_path / "plots/samples").mkdir(parents=True)
+    (tmp_path / "plots/samples/00.png").write_bytes(SMALL_PNG)
+    (tmp_path / "plots/samples/00-augmented.jpg").write_bytes(b"\xff\xd8\xff rest")
+    text = page(make_run(), tmp_path)
+    shown = words(text)
+    assert "Training examples, 32 × 32 pixels, before their values are scaled: left" in shown
+    assert 'class="thumbnail small" src="data:image/png;base64,' in text
+    assert 'class="thumbnail" src="data:image/jpeg;base64,' in text
+    assert "dog truncated 70 of 412 tokens are read" in shown
+    assert "some ##long … and 68 more" in shown
 
 
 def test_thumbnails_are_part_of_the_page(tmp_path):
