@@ -22,7 +22,7 @@ from finetune.datasets.dataset import Dataset, make_dataset
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError
 from finetune.freezing.inventory import flatten, take_inventory
-from finetune.own_data import Data, read_splits
+from finetune.own_data import Data, input_dtypes, read_splits
 from finetune.reading import read
 from finetune.record import OWN, RunRecord
 from finetune.reporting.terminal.console import make_console
@@ -186,7 +186,10 @@ class FineTuner:
             device=device,
             dataset=dataset,
             examples=make_examples(
-                dataset, ArrayReader(), objective, self._config.dataset.class_weights
+                dataset,
+                ArrayReader(input_dtypes(self.model)),
+                objective,
+                self._config.dataset.class_weights,
             ),
             origin=Origin(self.model.name, OWN, weights_sha256(self.model)),
             inventory=inventory,

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from finetune.datasets.dataset import Split
 from finetune.errors import ConfigError, unknown_name
+from finetune.features.arrays import np_dtype
 
 Data = tuple[Any, Any] | tf.data.Dataset
 """(inputs, labels), or a finite `tf.data.Dataset` of such pairs, batched or not.
@@ -133,17 +134,32 @@ def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
             )
         pairs = zip(given, wanted, strict=True)
         return tuple(_array(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
-    if isinstance(given, list | tuple | Mapping) and len(given) == 1:
-        (given,) = given.values() if isinstance(given, Mapping) else given
-    return _array(name, given, keras.tree.flatten(wanted)[0])
+    spec = keras.tree.flatten(wanted)[0]
+    if isinstance(given, Mapping) and len(given) == 1:
+        (given,) = given.values()
+    elif isinstance(given, list | tuple) and len(given) == 1:
+        (only,) = given  # the one input, or a list of one row
+        given = only if _plain(only).ndim == len(spec.shape) else given
+    return _array(name, given, spec)
+
+
+def input_dtypes(model: Any) -> Any:
+    """Returns the dtype of each input of a model, in the structure that `fitting_inputs` returns."""
+    wanted = wanted_inputs(model)
+    if isinstance(wanted, Mapping):
+        return {key: str(spec.dtype) for key, spec in wanted.items()}
+    if isinstance(wanted, list | tuple) and len(wanted) > 1:
+        return tuple(str(spec.dtype) for spec in wanted)
+    return str(keras.tree.flatten(wanted)[0].dtype)
 
 
 def _array(where: str, given: Any, spec: Any) -> np.ndarray:
-    try:
-        array = np.asarray(given)
-    except ValueError:  # rows of different lengths
-        array = np.asarray(None)
-    text = "string" in str(spec.dtype)
+    """Returns the values as an array that the model can be given, in the model's dtype.
+
+    An array of a smaller dtype, such as images of uint8, stays as it is: its batches are cast.
+    """
+    array, dtype = _plain(given), str(spec.dtype)
+    text = "string" in dtype
     shape = tuple(spec.shape[1:])
     kind_fits = array.dtype.kind in ("USO" if text else "uifb")
     fits = array.ndim == 1 + len(shape) and all(
@@ -155,13 +171,60 @@ def _array(where: str, given: Any, spec: Any) -> np.ndarray:
             f"{('n', *shape)}, what the model takes. Received: {array.dtype} {array.shape}. "
             "Prepare the inputs as the model wants them."
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+    if text:
+        return array
+    if array.dtype.kind == "f":
+        _require_finite(where, array, "Remove or fill them.")
+    return _cast(where, array, np_dtype(dtype))
+
+
+def _plain(given: Any) -> np.ndarray:
+    """Returns values as an array; one of objects that hold numbers becomes an array of numbers."""
+    try:
+        array = np.asarray(given)
+        if array.dtype.kind == "O":  # a column of rows, or of Python numbers
+            array = np.asarray(array.tolist())
+    except (ValueError, TypeError):  # rows of different lengths
+        return np.asarray(None)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _cast(where: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns the array in the model's dtype, unless that takes more memory.
+
+    Raises:
+        ConfigError: for values that the dtype cannot hold.
+    """
+    if array.dtype == dtype:
+        return array
+    if dtype.kind not in "uib":
+        if array.dtype.itemsize < dtype.itemsize:
+            return array
+        with np.errstate(over="ignore"):
+            narrow = array.astype(dtype)
+        _require_finite(
+            where, narrow, f"The model takes {dtype.name}, which cannot hold them: scale them."
+        )
+        return narrow
+    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    whole = array.dtype.kind in "uib" or np.array_equal(array, np.round(array))
+    least, most = (array.min().item(), array.max().item()) if array.size else limits
+    if not whole or least < limits[0] or most > limits[1]:
+        raise ConfigError(
+            f"{where} must be whole numbers from {limits[0]} to {limits[1]}: the model takes "
+            f"{dtype.name}. Received: {array.dtype} from {least} to {most}. Round "
+            "them, or build the model for numbers of that kind."
+        )
+    return array.astype(dtype)
+
+
+def _require_finite(where: str, array: np.ndarray, advice: str) -> None:
+    wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+    if len(wrong):
         raise ConfigError(
             f"{where} must be finite numbers. Received: NaN or infinity in {len(wrong)} rows, the "
-            f"first is {wrong[0]}. Remove or fill them."
+            f"first is {wrong[0]}. {advice}"
         )
-    return array
 
 
 def _labels(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:

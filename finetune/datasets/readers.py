@@ -300,16 +300,29 @@ def shortened(tokens: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class ArrayReader:
-    """Hands numbers on as they are: for models that bring their own preprocessing."""
+    """Hands numbers on: for models that bring their own preprocessing.
+
+    Args:
+        dtypes: names of what the model takes, in the structure of the examples; batches are cast
+            to them. None: of the examples' own type.
+    """
 
     augmentation: str | None = None
     mix: Mix | None = None
 
+    def __init__(self, dtypes: Any = None) -> None:
+        self._dtypes = dtypes
+
     def open(
         self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
     ) -> Read:
-        """See `Reader`; (batch, …) of the examples' own type."""
-        return _gathered(_gather_of(split.examples), batch_size)
+        """See `Reader`; (batch, …) of the model's dtype."""
+        gather = _gather_of(split.examples)
+        if self._dtypes is None:
+            return _gathered(gather, batch_size)
+        return _gathered(
+            lambda rows: tf.nest.map_structure(tf.cast, gather(rows), self._dtypes), batch_size
+        )
 
 
 def _gather_of(arrays: Any) -> Callable[[tf.Tensor], Any]:

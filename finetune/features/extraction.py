@@ -39,49 +39,58 @@ class Prefix:
         calls = {index for cut in cuts for index in cut.calls}
         self.edges: list[Edge] = list(dict.fromkeys(edge for cut in cuts for edge in cut.edges))
         self._part = Part(graph, calls, graph.inputs, self.edges)
-        self._forward: Any = None
+        self._programs: dict[str, Any] = {}
 
     def batches(self, source: Source, view: int | None) -> Iterator[list[np.ndarray]]:
         """Yields the features of each batch of a split, one array an edge, in stored order."""
         data = source.inputs(ROWS_AT_ONCE, view)
-        self._compile(data.element_spec)
+        computed = self._compiled(data.element_spec)
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             running: deque[Any] = deque()
-            for batch in data:
-                running.append(pool.submit(self._computed, batch))
-                if len(running) > IN_FLIGHT:
+            try:
+                for batch in data:
+                    running.append(pool.submit(computed, batch))
+                    if len(running) > IN_FLIGHT:
+                        yield running.popleft().result()
+                while running:
                     yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
+            finally:  # where one failed, those that have not begun are not computed
+                pool.shutdown(cancel_futures=True)
 
     def seconds_per_row(self, source: Source, view: int | None) -> float:
         """Measures the forward pass: of 4 rows, or of up to 32 where those are fast."""
         most = min(_MEASURED_ROWS, source.num_examples)
         data = source.inputs(most, view)
-        self._compile(data.element_spec)
+        computed = self._compiled(data.element_spec)
         (batch,) = data.take(1)
         rows = min(4, most)
         while True:
             part = _first(batch, rows)
-            self._computed(part)  # the first round allocates and chooses kernels
+            computed(part)  # the first round allocates and chooses kernels
             began = time.perf_counter()
-            self._computed(part)
+            computed(part)
             seconds = time.perf_counter() - began
             if seconds >= _MEASURED_SECONDS or rows == most:
                 return seconds / rows
             rows = min(2 * rows, most)
 
-    def _compile(self, spec: Any) -> None:
-        if self._forward is None:
-            # One trace for all batches and splits: the data's own spec has an open batch.
-            self._forward = tf.function(self._run, input_signature=[spec])
-            self._forward.get_concrete_function()
+    def _compiled(self, spec: Any) -> Callable[[Any], list[np.ndarray]]:
+        """Returns the function from a batch of `spec` to its features.
+
+        It is traced here, once a spec, whose batch is open. Several threads then call the traced
+        function, which takes no lock: a `tf.function` that fails in one thread while another one
+        calls it can keep TensorFlow's lock for good.
+        """
+        flat = keras.tree.flatten(spec)
+        key = str((keras.tree.map_structure(str, spec), flat))
+        if key not in self._programs:
+            traced: Any = tf.function(self._run, input_signature=[spec])
+            self._programs[key] = traced.get_concrete_function()
+        program = self._programs[key]
+        return lambda batch: [np.asarray(each) for each in program(batch)]
 
     def _run(self, inputs: Any) -> Any:
         return self._part(tuple(keras.tree.flatten(inputs)), training=False)
-
-    def _computed(self, batch: Any) -> list[np.ndarray]:
-        return [np.asarray(each) for each in self._forward(batch)]
 
 
 def _first(batch: Any, rows: int) -> Any:
@@ -105,7 +114,7 @@ def make_missing(
         prefix: returns the part below some cuts.
         sources: the splits.
         progress: called with (split, rows done, rows in all), of all splits and views that are to
-            be made; a total of 0 is a wait.
+            be made; a total of 0 is a wait, and says for what.
 
     Returns:
         Samples that went through the prefix.
@@ -118,9 +127,16 @@ def make_missing(
     if not missing:
         return 0
 
-    def waiting() -> None:
-        log.info("another process extracts the same features; waiting for it")
-        progress("waiting for another process", 0, 0)
+    said: set[str] = set()
+
+    def waiting(key: str, holder: str) -> None:
+        item = next(each for each in missing if each.key == key)
+        what = f"features of {_label(item)} at {item.cut.name} (entry {key[:12]})"
+        line = f"waiting for {holder}, which computes the {what}"
+        if line not in said:
+            said.add(line)
+            log.warning("%s", line)
+        progress(line, 0, 0)
 
     num_extracted = 0
     with store.guarded(), store.locked([item.key for item in missing], waiting):
@@ -141,12 +157,15 @@ def make_missing(
     return num_extracted
 
 
+def _label(item: Item) -> str:
+    return item.split if item.view is None else f"{item.split}, view {item.view}"
+
+
 def _extract(
     items: Sequence[Item], store: Store, below: Prefix, source: Source, progress: Progress
 ) -> None:
     """Runs the frozen prefix over one split in inference mode, once, for all its items."""
-    split, view = items[0].split, items[0].view
-    label = split if view is None else f"{split}, view {view}"
+    label, view = _label(items[0]), items[0].view
     began, done = time.perf_counter(), 0
     try:
         with ExitStack() as stack:

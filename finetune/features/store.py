@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import psutil
 
 from finetune import durable
 from finetune.errors import StorageError
@@ -124,26 +126,22 @@ class Store:
             ) from error
 
     @contextmanager
-    def locked(self, keys: Iterable[str], on_wait: Callable[[], None]) -> Iterator[None]:
+    def locked(self, keys: Iterable[str], on_wait: Callable[[str, str], None]) -> Iterator[None]:
         """Holds the right to make `keys`, one process of the machine at a time.
 
         Args:
             keys: of the entries.
-            on_wait: called once if another process holds one of them.
+            on_wait: called with a key that another process holds and the name of that process,
+                again and again while this one waits; it may raise.
         """
         folder = self.directory / LOCKS
         folder.mkdir(parents=True, exist_ok=True)
-        waited = False
         with ExitStack() as stack:
             for key in sorted(set(keys)):  # one order for all, so that none waits in a circle
-                lock = filelock.FileLock(folder / f"{key}.lock")
-                try:
-                    lock.acquire(blocking=False)
-                except filelock.Timeout:
-                    if not waited:
-                        on_wait()
-                    waited = True
-                    lock.acquire(poll_interval=_POLL_SECONDS)
+                lock = _Lock(folder / f"{key}.lock")
+                while not lock.acquire():
+                    on_wait(key, lock.holder())
+                    time.sleep(_POLL_SECONDS)
                 stack.callback(lock.release)
             yield
 
@@ -237,6 +235,40 @@ class Store:
                 return
             durable.between(doomed)
             _delete(doomed)
+
+
+class _Lock:
+    """A lock of the file system that says to others which process holds it.
+
+    Args:
+        path: of its file, which stays.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = filelock.FileLock(path)
+
+    def acquire(self) -> bool:
+        """Returns whether this process holds the lock now; does not wait."""
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        with suppress(OSError):  # what it says is for people only
+            self._path.write_text(f"{os.getpid()}")
+        return True
+
+    def release(self) -> None:
+        """Gives the lock to whoever waits."""
+        self._lock.release()
+
+    def holder(self) -> str:
+        """Returns the name of the process that holds the lock, as far as it is known."""
+        try:
+            number = int(self._path.read_text())
+        except (OSError, ValueError):
+            return "another process"
+        return f"process {number}" if psutil.pid_exists(number) else "another process"
 
 
 def _delete(path: Path) -> None:

@@ -274,7 +274,7 @@ def die(path):
     if len(calls) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 durable.between = die
-with store.locked([KEY], lambda: None):
+with store.locked([KEY], lambda *_: None):
     if store.open(KEY) is None:
         put(store)
 """
@@ -312,7 +312,7 @@ def test_a_kill_at_each_step_leaves_the_whole_entry_or_none(tmp_path, monkeypatc
         entry = store.open(KEY)
         assert (KEY in keys) == (entry is not None)
         found.append(is_whole(entry))
-        with store.locked([KEY], lambda: pytest.fail("the lock died with its process")):
+        with store.locked([KEY], lambda *_: pytest.fail("the lock died with its process")):
             put(store)
         assert is_whole(store.open(KEY)) and is_whole(store.open(OTHER)) and not hidden(folder)
     assert found == [False] * (len(steps) - 1) + [True]
@@ -350,7 +350,7 @@ def test_locks_that_cannot_be_written_are_named_before_training():
         with (
             pytest.raises(StorageError, match=r"features\.dir must have room and be writable"),
             store.guarded(),
-            store.locked([KEY], lambda: None),
+            store.locked([KEY], lambda *_: None),
         ):
             pytest.fail("no lock was held")
 

@@ -104,7 +104,7 @@ def test_leftovers_go_unless_one_is_being_written(tmp_path):
     left = tmp_path / f".{KEY}.new-1"
     left.mkdir()
     store = Store(tmp_path, 10**9)
-    with store.locked([KEY], lambda: None):
+    with store.locked([KEY], lambda *_: None):
         assert Store(tmp_path, 10**9).entries() == []
         assert left.is_dir()
     assert store.entries() == []
@@ -113,7 +113,7 @@ def test_leftovers_go_unless_one_is_being_written(tmp_path):
 
 def make_slowly(folder, queue):
     store = Store(folder, 10**9)
-    with store.locked([KEY], lambda: None):
+    with store.locked([KEY], lambda *_: None):
         if store.open(KEY) is None:
             time.sleep(0.3)
             put(store)

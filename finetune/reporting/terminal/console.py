@@ -78,6 +78,7 @@ class ConsoleListener:
         self._num_steps, self._epochs, self._closing = num_steps, epochs, closing
         self._bar: RunBar | None = None
         self._extracting = self._headed = False  # what has been said in this phase
+        self._waiting = ""
 
     def run_started(self, record: RunRecord) -> None:
         """Prints backbone, dataset and device; starts the bar."""
@@ -109,16 +110,16 @@ class ConsoleListener:
             self._bar.phase(phase, "starts")
 
     def extracting(self, what: str, done: int, total: int) -> None:
-        """Shows how many features are computed; says it once."""
-        if not self._extracting:
-            self._extracting = True
-            of = f"features of {total:,} samples" if total else "features"
-            self._print(f"  computing {of}" if total else f"  {_data(what)}")
+        """Shows how many features are computed, or what is waited for; says each once."""
+        if total and not self._extracting:
+            self._print(f"  computing features of {total:,} samples")
+        elif not total and what != self._waiting:
+            self._print(f"  {_data(what)}")
+        self._extracting, self._waiting = bool(total), "" if total else what
         if self._bar is not None and total:
             self._bar.rows(done, total)
         elif self._bar is not None:
             self._bar.doing(what)
-            self._extracting = False
 
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
