@@ -1,7 +1,7 @@
 """What a run writes down: the record of run.json, the rows of metrics.csv, and who listens."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,8 +11,23 @@ STATES = ("trainable", "frozen", "untrainable")  # of a weight; each is in one o
 # Parts of a run that do not overlap; building is of data and model, evaluation of validation and test,
 # saving of checkpoints and the model.
 SECONDS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
+UNITS = ("weights", "parameters")  # variables, and the numbers in them
 OWN = "own"  # source of a backbone that is the user's own model, trained by FineTuner
 Count = dict[str, int]
+
+
+def non_trainable(states: Mapping[str, Any]) -> Count:
+    """Returns what Keras calls non-trainable: the sum of the frozen and the untrainable counts."""
+    return {unit: states["frozen"][unit] + states["untrainable"][unit] for unit in UNITS}
+
+
+def count_text(count: Mapping[str, int]) -> str:
+    """Returns a count as it is shown everywhere: weights / parameters.
+
+    >>> count_text({"weights": 45, "parameters": 1_227_712})
+    '45 / 1,227,712'
+    """
+    return f"{count['weights']:,} / {count['parameters']:,}"
 
 
 @dataclass

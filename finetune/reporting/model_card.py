@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from finetune.config import PATHS
 from finetune.printable import printable
-from finetune.record import STATES, PhaseRecord, RunRecord
+from finetune.record import STATES, PhaseRecord, RunRecord, count_text, non_trainable
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import render
 from finetune.reporting.remarks import remarks
@@ -166,14 +166,11 @@ def _phase(phase: PhaseRecord) -> dict[str, str]:
         "sha256": "–" if proof is None else proof.sha256_after,
     }
     for state in STATES:
-        cells[state] = _count(phase.weight_counts[state])
+        cells[state] = count_text(phase.weight_counts[state])
+    cells["non_trainable"] = count_text(non_trainable(phase.weight_counts))
     for key in ("loss", "accuracy"):
         cells[key] = f"{validation[key]:.4f}" if key in validation else "–"
     return cells
-
-
-def _count(count: Mapping[str, int]) -> str:
-    return f"{count['weights']:,} / {count['parameters']:,}"
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from finetune.printable import printable
+from finetune.record import count_text, non_trainable
 from finetune.reporting import palette
 from finetune.reporting.numbers import compact, duration, number, percent, size
 
@@ -52,7 +53,13 @@ def _environment() -> jinja2.Environment:
         policy=_policy(script),
     )
     environment.filters.update(
-        number=number, percent=percent, duration=duration, compact=compact, size=size
+        number=number,
+        percent=percent,
+        duration=duration,
+        compact=compact,
+        size=size,
+        counted=count_text,
+        non_trainable=non_trainable,
     )
     return environment
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from finetune.freezing.counts import WeightCounts
 from finetune.freezing.plan import FreezePlan
 from finetune.freezing.schedule import Phase
-from finetune.record import PhaseRecord
+from finetune.record import STATES, MetricRow, PhaseRecord, count_text, non_trainable
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,35 @@ def phase_record(
 def log_counts(phase: Phase, counts: WeightCounts) -> None:
     """Logs the weights and parameters of a phase by state, in all and stage by stage."""
     for scope, states in [("total", counts.total), *counts.stages.items()]:
+        shown = {state: states[state] for state in STATES} | {
+            "non-trainable": non_trainable(states)
+        }
         cells = ", ".join(
-            f"{state} {states[state]['weights']} weights / {states[state]['parameters']} parameters"
-            for state in ("trainable", "frozen", "untrainable")
+            f"{state} {count['weights']} weights / {count['parameters']} parameters"
+            for state, count in shown.items()
         )
         log.info("phase %s, %s: %s", phase.name, scope, cells)
+    log.info(
+        "phase %s: trainable %s, non-trainable %s (weights / parameters)",
+        phase.name,
+        count_text(counts.total["trainable"]),
+        count_text(non_trainable(counts.total)),
+    )
+
+
+def log_epoch(phase: PhaseRecord, rows: Sequence[MetricRow]) -> None:
+    """Logs the metrics of an epoch of a phase on one line, a split after the other."""
+    cells = ", ".join(
+        f"{row.split} loss {row.loss:.6g}, accuracy {row.accuracy:.4f}" for row in rows
+    )
+    log.info(
+        "phase %s, epoch %d of %d: %s, %.1f s",
+        phase.name,
+        phase.epochs_run,
+        phase.epochs_planned,
+        cells,
+        sum(row.seconds for row in rows),
+    )
 
 
 def peak_memory_bytes() -> int:

@@ -16,7 +16,7 @@ from finetune.freezing.schedule import Phase
 from finetune.record import FeatureDecision, Listener, MetricRow, PhaseRecord, RunRecord, go_on
 from finetune.training import scaling
 from finetune.training.best_epoch import BestEpoch
-from finetune.training.bookkeeping import peak_memory_bytes
+from finetune.training.bookkeeping import log_epoch, peak_memory_bytes
 from finetune.training.interrupt import Interrupt
 from finetune.training.keeping import Inside, Keeping, Position, Start, State, prefixed
 from finetune.training.live_state import LiveState
@@ -272,6 +272,7 @@ class Progress:
             )
         ]
         record.metrics = {row.split: {"loss": row.loss, "accuracy": row.accuracy} for row in rows}
+        log_epoch(record, rows)
         self.record.history += rows
         self.listener.epoch_ended(self.record, record, rows)
 

@@ -93,6 +93,7 @@ def test_the_run_directory_holds_what_the_design_says(runs):
     assert list((folder / "a" / "tensorboard").glob("events*"))
     log = (folder / "a" / "finetune.log").read_text()
     assert "trainable 2 weights / 2570 parameters" in log
+    assert "non-trainable 45 / 1,227,712" in log and "phase head, epoch 1 of " in log
     assert "Traceback" not in result.stderr
 
 

@@ -17,6 +17,7 @@ from finetune.record import FrozenProof
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import escape, fenced
 from finetune.reporting.model_card import HUB_LICENCES, CardFacts, model_card
+from tests.reporting.runs import make_run
 from tests.test_record import COUNTS, make_record
 
 PARSER = MarkdownIt("commonmark", {"html": True}).enable("table")
@@ -95,6 +96,7 @@ def test_it_says_what_trained_what_stood_still_and_how_good_it_is():
     (_, phase), (_, proof) = tables_of(text, "Training")
     assert phase == [
         "head", "depth(0), BatchNorm inference", "0 of 2", "head 0.1", "1 / 2", "1 / 2", "1 / 2",
+        "2 / 4",
     ]  # fmt: skip
     assert proof == ["head", "7", "0", "abc", "–", "–"]
     assert ["a", "0.5000", "1.0000", "0.6667", "2"] in tables_of(text, "Metrics")[1]
@@ -134,7 +136,7 @@ def test_names_are_shown_and_not_obeyed():
     assert "datasets" not in card.data.to_dict()  # no name that a hub could have
     shown = [row[0] for row in tables_of(text, "Metrics")[1][1:]]
     assert shown == [printable(name).strip() for name in HOSTILE]
-    assert {len(row) for table in tables_of(text, "Training") for row in table} == {7, 6}
+    assert {len(row) for table in tables_of(text, "Training") for row in table} == {8, 6}
     html = PARSER.render(card.text)
     plain = PARSER.render(ModelCard(model_card(record_of(), FACTS)).text)
     for each in ("<strong>", "<em>", "<a ", "<h1>", "<h2>", "<pre>", "<code", "<table>", "<li>"):
@@ -185,3 +187,12 @@ def test_the_code_that_loads_it_is_python(task, kind, multi_label):
 def test_a_fence_is_longer_than_any_in_it():
     assert fenced("a\n````\nb", "sh") == "`````sh\na\n````\nb\n`````"
     assert escape("_a_b_") == "\\_a_b\\_"
+
+
+def test_the_counts_have_the_sum_that_keras_calls_non_trainable():
+    record = record_of()
+    record.phases = make_run().phases
+    header, first, second = tables_of(model_card(record, FACTS), "Training")[0]
+    assert header[-3:] == ["frozen", "untrainable", "non-trainable"]
+    assert first[-3:] == ["4 / 2,060", "2 / 40", "6 / 2,100"]
+    assert second[-3:] == ["2 / 100", "2 / 40", "4 / 140"]

@@ -155,9 +155,8 @@ def test_only_the_last_phase_is_open_and_the_others_are_one_line():
     text = page(make_run())
     folded = re.findall(r"<details( open)?>\s*<summary>Phase (\d)", text)
     assert folded == [("", "1"), (" open", "2")]
-    assert "Phase 1: head 30 of 2.1 k parameters train; 4 weights held still, 0 changed" in words(
-        text
-    )
+    counts = "trainable 2 / 30, non-trainable 6 / 2,100"
+    assert f"Phase 1: head {counts}; 4 weights held still, 0 changed" in words(text)
 
 
 def test_a_phase_whose_proof_is_broken_is_open():
@@ -227,3 +226,10 @@ def test_only_small_pngs_below_the_directory_are_thumbnails(tmp_path):
     for name in ("../outside.png", "link.png", "large.png", "text.png", "gone.png", "/etc/passwd"):
         assert thumbnail(run, name) is None, name
     assert thumbnail(run, "good.png") == PNG
+
+
+def test_the_counts_of_each_phase_have_the_sum_that_keras_calls_non_trainable():
+    shown = words(page(make_run()))
+    assert "Phase 1: head trainable 2 / 30, non-trainable 6 / 2,100" in shown
+    assert "untrainable non-trainable stem – – 2 / 100 – 2 / 100" in shown
+    assert "total 4 / 1,990 2 / 100 2 / 40 4 / 140" in shown

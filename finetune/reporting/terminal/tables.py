@@ -3,7 +3,14 @@
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.record import STATES, MetricRow, PhaseRecord, RunRecord
+from finetune.record import (
+    STATES,
+    MetricRow,
+    PhaseRecord,
+    RunRecord,
+    count_text,
+    non_trainable,
+)
 from finetune.reporting import numbers as written
 from finetune.reporting.numbers import size
 from finetune.reporting.terminal.listing import GAP, Column, Listing, number, plain, text
@@ -23,7 +30,7 @@ _EPOCH = {
 def _count(count: dict[str, int], style: str = "") -> Text:
     if count["weights"] == 0:
         return Text("–", style="dim")
-    return Text(f"{count['weights']} / {count['parameters']:,}", style=style)
+    return Text(count_text(count), style=style)
 
 
 def counts_table(phase: PhaseRecord) -> Listing:
@@ -32,10 +39,13 @@ def counts_table(phase: PhaseRecord) -> Listing:
     for stage in phase.stages:
         rate = phase.learning_rates.get(stage["name"])
         counts = [_count(stage[state], STYLES[state]) for state in STATES]
-        rows.append([stage["name"], "–" if rate is None else f"{rate:.2g}", *counts])
-    totals = [_count(phase.weight_counts[state], "bold") for state in STATES]
-    rows.append([plain("total", "bold"), "", *totals])
-    return Listing([text("stage"), number("rate"), *map(number, STATES)], rows)
+        held = _count(non_trainable(stage))
+        rows.append([stage["name"], "–" if rate is None else f"{rate:.2g}", *counts, held])
+    totals = [phase.weight_counts[state] for state in STATES]
+    totals.append(non_trainable(phase.weight_counts))
+    rows.append([plain("total", "bold"), "", *(_count(each, "bold") for each in totals)])
+    headers = ("rate", *STATES, "non-trainable")
+    return Listing([text("stage"), *map(number, headers)], rows)
 
 
 def plan_table(record: RunRecord) -> Listing:
@@ -56,6 +66,8 @@ def plan_table(record: RunRecord) -> Listing:
     for label, state in (("trains", "trainable"), ("frozen", "frozen"), ("untrainable",) * 2):
         counts = [phase.weight_counts[state] for phase in record.phases]
         rows.append([plain(label, "bold"), *map(_count, counts)])
+    held = [non_trainable(phase.weight_counts) for phase in record.phases]
+    rows.append([plain("non-trainable", "bold"), *map(_count, held)])
     return Listing([text("stage"), *(number(phase.name) for phase in record.phases)], rows)
 
 

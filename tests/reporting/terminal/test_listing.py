@@ -7,6 +7,7 @@ from rich.console import Console
 
 from finetune.reporting.terminal.listing import Listing, number, plain, text
 from finetune.reporting.terminal.tables import counts_table, plan_table, results_table
+from tests.reporting.runs import make_run
 from tests.test_record import make_record
 
 BIG = 304_123_456
@@ -82,3 +83,21 @@ def test_wide_letters_take_two_columns():
 def test_cells_are_data():
     assert "[red]x[/]" in shown(Listing([text("[b]")], [["[red]x[/]"]]), 80)
     assert plain("\x1b[2J").plain == r"\x1b[2J"
+
+
+def test_counts_end_with_the_sum_that_keras_calls_non_trainable():
+    phase = make_run().phases[1]
+    lines = shown(counts_table(phase), 80).splitlines()
+    assert lines[0].split() == [
+        "stage",
+        "rate",
+        "trainable",
+        "frozen",
+        "untrainable",
+        "non-trainable",
+    ]
+    assert lines[1].split()[-3:] == ["2", "/", "100"]  # stem: all of it is frozen
+    assert lines[2].split()[-3:] == ["2", "/", "40"]  # stage1: its statistics
+    assert lines[-1].split()[-3:] == ["4", "/", "140"]
+    plan = shown(plan_table(make_run()), 80).splitlines()
+    assert plan[-1].split() == ["non-trainable", "6", "/", "2,100", "4", "/", "140"]
