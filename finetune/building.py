@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Built:
         inventory: of the task model.
         programs: what is compiled for the model, and what it is for.
         save: writes the trained model, with the text of its card, to a directory.
+        notices: what a user should know before anything is trained, one line each.
     """
 
     device: Device
@@ -74,6 +75,7 @@ class Built:
     inventory: Inventory
     programs: Programs
     save: Callable[[Path, str], None]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,7 @@ class Workbench:
         self._keep = keep
         self._built: Built | None = None
         self._key = ""
+        self._said: set[str] = set()
 
     def run(self, config: Config) -> Run:
         """Returns a run whose model is as if it had been built for it alone.
@@ -124,6 +127,13 @@ class Workbench:
             self._built = _build(config, self._keep)
             self._key = key
         return plan_run(self._built, config)
+
+    def news(self) -> list[str]:
+        """Returns what a user should know of the run just built and has not been told: one line each."""
+        lines = () if self._built is None else self._built.notices
+        new = [line for line in lines if line not in self._said]
+        self._said.update(new)
+        return new
 
     def forget(self) -> None:
         """Drops the model: after a failed job nothing is assumed of it."""
@@ -182,7 +192,14 @@ def _build(config: Config, reused: bool) -> Built:
         save=lambda directory, card: saving.save_task(
             task, directory, labels, loaded.preprocessor, loaded.backbone, card
         ),
+        notices=tuple(_notices(loaded, dataset)),
     )
+
+
+def _notices(loaded: LoadedBackbone, dataset: Dataset) -> Iterator[str]:
+    """Yields what a user should know of the data, which may not be what was meant."""
+    if dataset.used:
+        yield dataset.split_line()
 
 
 def _stages_in(task: keras.Model, backbone: keras.Model) -> list[Stage]:

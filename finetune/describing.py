@@ -54,6 +54,8 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
             skipped=as_record(dataset.skipped),
             repeated=dict(dataset.repeated),
             ignored=dict(dataset.ignored),
+            split_sources=dict(dataset.used),
+            unused=list(dataset.unused),
             multi_label=dataset.multi_label,
             class_counts={
                 n: class_counts(each, len(dataset.classes)) for n, each in splits.items()

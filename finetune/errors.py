@@ -51,6 +51,18 @@ def nearest(name: str, valid: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
+def told_apart(name: str, received: str) -> str:
+    r"""Returns a name; where another could look the same, with the characters of both written out.
+
+    >>> print(told_apart("caf\xe9", "cafe\u0301"))
+    café ('caf\xe9', and not 'cafe\u0301')
+    """
+    both = name + received
+    if both.isascii() and both.isprintable() and both.split() == [both]:
+        return name
+    return f"{name} ({ascii(name)}, and not {ascii(received)})"
+
+
 def unknown_name(where: str, kind: str, name: str, valid: Iterable[str]) -> str:
     """Returns the message for a name that is not in a closed list.
 
@@ -66,5 +78,5 @@ def unknown_name(where: str, kind: str, name: str, valid: Iterable[str]) -> str:
     if len(names) > 30:
         similar = get_close_matches(name, names, n=8, cutoff=0.3)
         shown = f"{len(names)} names, among them {', '.join(similar or names[:8])}"
-    hint = f" Did you mean {close}?" if close is not None else ""
+    hint = f" Did you mean {told_apart(close, name)}?" if close is not None else ""
     return f"{where} must be {kind}. Received: {name}. Valid: {shown or 'none'}.{hint}"

@@ -19,6 +19,7 @@ from finetune.building import Built, Origin, Run, make_examples, make_objective,
 from finetune.composition import compose_config
 from finetune.config import BackboneConfig, Config
 from finetune.datasets.dataset import Dataset, make_dataset
+from finetune.datasets.names import plain
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError
 from finetune.freezing.inventory import flatten, take_inventory
@@ -320,7 +321,7 @@ def _require_writable(model: keras.Model) -> None:
 def _names(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
     names = tuple(map(str, range(number))) if classes is None else tuple(classes)
     named = all(isinstance(each, str) for each in names)
-    if not named or len(names) != number or len(set(names)) != number:
+    if not named or len(names) != number or len({plain(each) for each in names}) != number:
         raise ConfigError(
             f"classes must be {number} different names, one for each output of the model. "
             f"Received: {len(names)} ({', '.join(map(repr, names[:10]))}). Name each output once."

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.datasets.dataset import Split
+from finetune.datasets.names import plain
 from finetune.errors import ConfigError, unknown_name
 from finetune.features.arrays import np_dtype
 
@@ -253,8 +254,9 @@ def _labels(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray
 
 def _indices(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Returns the indices of labels that are names."""
-    index = {each: i for i, each in enumerate(classes)}
-    names = [each.decode() if isinstance(each, bytes) else each for each in labels.tolist()]
+    index = {plain(each): i for i, each in enumerate(classes)}
+    texts = (each.decode() if isinstance(each, bytes) else each for each in labels.tolist())
+    names = [plain(each) for each in texts]
     unknown = next((each for each in names if each not in index), None)
     if unknown is not None:
         raise ConfigError(unknown_name(f"{name} labels", "a name in classes", unknown, classes))

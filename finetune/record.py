@@ -92,9 +92,11 @@ class DatasetRecord:
     """Which data, by fingerprint, and how many samples each split has.
 
     `skipped`: bad samples left out, counted by split, the first 1000 named. `repeated`: samples in
-    two splits. `ignored`: files that are no examples, by suffix. `multi_label`: whether an example
-    has several labels; accuracy is then of the decisions for and against each. `class_counts`: the
-    examples of each class by split, in the order of `classes`. `samples`: a few training examples.
+    two splits. `ignored`: files that are no examples, by suffix, and what is no data, by kind.
+    `split_sources`: the folder, file or array that each split is, or is a share of. `unused`: folders
+    and files beside those that are in no split. `multi_label`: whether an example has several labels;
+    accuracy is then of the decisions for and against each. `class_counts`: the examples of each class
+    by split, in the order of `classes`. `samples`: a few training examples.
     """
 
     name: str
@@ -105,6 +107,8 @@ class DatasetRecord:
     skipped: dict[str, Any] = field(default_factory=dict)
     repeated: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
+    split_sources: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
     multi_label: bool = False
     class_counts: dict[str, list[int]] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)

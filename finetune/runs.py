@@ -25,6 +25,7 @@ from finetune.record_files import RecordListener, file_digest
 from finetune.reporting.terminal.console import (
     Console,
     ConsoleListener,
+    show_notices,
 )
 from finetune.reporting.trackers.choice import chosen
 from finetune.reporting.trackers.listener import TrackersListener
@@ -220,4 +221,5 @@ def _build_timed(
     built_from = time.time()
     with console.status(LOADING):
         run = workbench.run(config)
+    show_notices(console, workbench.news())
     return run, {"imports": built_from - started, "building": time.time() - built_from}

@@ -15,6 +15,7 @@ from finetune.record import Listeners, RunRecord
 from finetune.reporting.terminal.console import (
     Console,
     show_check,
+    show_notices,
     show_plan,
 )
 from finetune.training.bookkeeping import phase_record
@@ -97,5 +98,8 @@ def show(run: Run, config: Config, console: Console) -> RunRecord:
 
 
 def _built(config: Config, console: Console) -> Run:
+    workbench = Workbench()
     with console.status(LOADING):
-        return Workbench().run(config)
+        run = workbench.run(config)
+    show_notices(console, workbench.news())
+    return run

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from finetune.datasets.labels import indices, listed
+from finetune.datasets.names import plain
 from finetune.errors import ConfigError
 
 
@@ -23,7 +24,16 @@ def labels_of(
     Raises:
         ConfigError: for labels that are no such thing, or differ from split to split.
     """
+    targets = {part: _plain(array) for part, array in targets.items()}
     train = column_of(next(iter(targets.values())))
+    problems = [
+        _float_labels(f"dataset.path: {names[part]}", array)
+        for part, array in targets.items()
+        if array.dtype.kind == "f" and column_of(array).ndim == 1
+    ]
+    if problems:
+        raise ConfigError(problems)
+    given = None if given is None else _plain(given)
     if given is None:
         if train.dtype.kind in "uib" and train.ndim == 1:
             _require_all_classes(f"dataset.path: {next(iter(names.values()))}", train)
@@ -33,9 +43,10 @@ def labels_of(
     else:
         raise ConfigError(
             "dataset.path: classes must be different names, (classes,) of type str. Received: "
-            f"{given.tolist()} of {given.dtype}. Store numpy.asarray(names, dtype=str)."
+            f"{given.tolist()} of {given.dtype}. Store numpy.asarray(names, dtype=str), where no "
+            "two names differ only in white space or in how their accents are stored."
         )
-    done, problems = {}, []
+    done = {}
     for part, array in targets.items():
         array = column_of(array)
         where = f"dataset.path: {names[part]}"
@@ -72,6 +83,30 @@ def _require_all_classes(where: str, train: np.ndarray) -> None:
             f"Received: {len(found)} numbers from {found[0]} to {found[-1]}. Number them without "
             "gaps, store names (str), or name all classes in an array classes."
         )
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Returns names as `finetune.datasets.names.plain` has them; all else as it is."""
+    if array.dtype.kind != "U" or not array.size:
+        return array
+    return np.asarray([plain(name) for name in array.ravel().tolist()]).reshape(array.shape)
+
+
+def _float_labels(where: str, array: np.ndarray) -> str:
+    """Returns the refusal of labels that are floats, which may be classes or measurements."""
+    name = where.rpartition(" ")[2]
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array == np.round(array))).ravel())
+    fix = f"Store {name}.astype('int64')"
+    if len(wrong):
+        fix = (
+            f"Row {wrong[0]} is {array.ravel()[wrong[0]]:g}, which numbers no class: store classes, "
+            "for example ranges of such values by numpy.digitize; values themselves cannot be "
+            "predicted here"
+        )
+    return (
+        f"{where} must be class indices (n,) of an integer type, names (n,) of type str, or 0 and 1 "
+        f"for each class. Received: shape {array.shape} of {array.dtype}. {fix}."
+    )
 
 
 def column_of(array: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Arrays of images or texts in one NumPy file."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import numpy as np
 
 from finetune.datasets.array_labels import column_of, labels_of
 from finetune.datasets.assembling import (
-    PARTS,
+    Found,
     Part,
     Rows,
     assemble,
@@ -21,6 +22,8 @@ from finetune.datasets.assembling import (
 from finetune.datasets.bad_samples import BadSample, text_reason
 from finetune.datasets.dataset import Dataset, require_classes
 from finetune.datasets.memory import memory_budget
+from finetune.datasets.misplaced import what_it_is
+from finetune.datasets.names import SPLITS, split_of
 from finetune.errors import ConfigError, unknown_name
 
 _WHERE = "dataset.path must be a .npz file of arrays"
@@ -88,6 +91,7 @@ def load_arrays(
         train_per_class=train_per_class,
         seed=seed,
         skip=skip,
+        found=Found({part: x for part, (x, _) in keys.items()}),
     )
 
 
@@ -119,6 +123,7 @@ def arrays_part(path: str, part: str) -> Part:
         classes,
         _rows(part, x, inputs, targets[part]),
         "text" if inputs.dtype == object else "image",
+        Found({part: x}),
     )
 
 
@@ -143,9 +148,8 @@ def _rows(part: str, name: str, inputs: np.ndarray, labels: np.ndarray) -> Rows:
 
 
 def _read(file: Path, given: str) -> dict[str, np.ndarray]:
-    if not file.is_file():
-        what = "which is a directory" if file.is_dir() else "which does not exist"
-        raise ConfigError(f"{_WHERE}. Received: {given}, {what}. {_LAYOUT}")
+    if not os.path.isfile(file) or (file.suffix.lower() != ".npz" and not _is_npz(file)):
+        raise ConfigError(f"{_WHERE}. Received: {given}, {what_it_is(file, 'arrays')} {_LAYOUT}")
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(each.file_size for each in archive.infolist())
@@ -163,6 +167,14 @@ def _read(file: Path, given: str) -> dict[str, np.ndarray]:
         raise ConfigError(
             f"{_WHERE}. Received: {given} ({said}). Write it with numpy.savez."
         ) from error
+
+
+def _is_npz(file: Path) -> bool:
+    """Whether a file of another suffix is one of arrays, and no archive of anything else."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return all(name.endswith(".npy") for name in archive.namelist())
 
 
 def _array(loaded: Any, name: str, given: str) -> np.ndarray:
@@ -183,36 +195,39 @@ def _array(loaded: Any, name: str, given: str) -> np.ndarray:
 
 def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, tuple[str, str]]:
     """Returns the names of x and y of each split; `lead` must be there, by its name or without."""
-    valid = ["x", "y", "classes"]
-    valid += [f"{kind}_{name}" for names in PARTS.values() for name in names for kind in "xy"]
-    problems = [
-        unknown_name("dataset.path: an array", "x, y or classes of a split", name, valid)
-        for name in arrays
-        if name not in valid
-    ]
-    found: dict[str, tuple[str, str]] = {}
-    for part, names in PARTS.items():
-        suffixes = [f"_{name}" for name in names] + [""] * (part == lead)
-        pairs = [(f"x{end}", f"y{end}") for end in suffixes]
-        there = [pair for pair in pairs if any(key in arrays for key in pair)]
-        if len(there) > 1:
+    problems: list[str] = []
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in arrays:
+        kind, _, suffix = name.lower().partition("_")
+        split = split_of(suffix) if suffix else lead
+        if name == "classes":
+            continue
+        if kind not in ("x", "y") or split is None:
+            valid = ["x", "y", "classes", *(f"{k}_{part}" for part in SPLITS for k in "xy")]
+            expected = "x, y or classes of a split"
+            problems.append(unknown_name("dataset.path: an array", expected, name, valid))
+        else:
+            found.setdefault(split, {"x": [], "y": []})[kind].append(name)
+    for part, names in found.items():
+        if max(map(len, names.values())) > 1:
+            double = [name for several in names.values() if len(several) > 1 for name in several]
             problems.append(
                 f"dataset.path must have one x and y for {part}. Received: {given} with "
-                f"{' and '.join(x for x, _ in there)}. Keep one of them."
+                f"{' and '.join(double)}. Keep one of them."
             )
-        elif there and not all(key in arrays for key in there[0]):
-            x, y = there[0]
+        elif not all(names.values()):
+            (there,) = names["x"] or names["y"]
+            lacking = f"{'y' if names['x'] else 'x'}{there[1:]}"
             problems.append(
-                f"dataset.path must have both {x} and {y}. Received: {given} with "
-                f"{x if x in arrays else y} alone. Store the other too."
+                f"dataset.path must have both {min(there, lacking, key=str.lower)} and "
+                f"{max(there, lacking, key=str.lower)}. Received: {given} with {there} alone. "
+                "Store the other too."
             )
-        elif there:
-            found[part] = there[0]
     if not problems and lead not in found:
         problems.append(f"{_WHERE}. Received: {given} without x_{lead} and y_{lead}. {_LAYOUT}")
     if problems:
         raise ConfigError(problems)
-    return found
+    return {part: (found[part]["x"][0], found[part]["y"][0]) for part in SPLITS if part in found}
 
 
 def _inputs(name: str, array: np.ndarray, problems: list[str]) -> np.ndarray:

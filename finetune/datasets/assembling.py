@@ -4,7 +4,7 @@ import errno
 import logging
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from finetune.datasets.bad_samples import BadSample, none_left, unreadable
 from finetune.datasets.cleaning import clean_images, repeated, require_left, settle
 from finetune.datasets.dataset import Dataset, Split, make_dataset
 from finetune.datasets.memory import memory_budget, num_bytes, too_large
+from finetune.datasets.names import SPLITS, look_alikes
 from finetune.datasets.splits import chosen_rows, held_out
 from finetune.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 HELD_OUT = 0.1  # share of the examples for each split that the source does not have
-PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 _MANY_FILES = 10_000
 
 
@@ -45,6 +45,23 @@ class Rows:
         return replace(
             self, inputs=self.inputs[rows], labels=self.labels[rows], sources=self.sources[rows]
         )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source was found to hold, beside its rows.
+
+    Args:
+        used: the folder, file or array of each split that the source has, by its name.
+        unused: names of folders and files beside them that are in no split.
+        ignored: how many files were no examples by their kind, and how much is no data.
+        root: where relative paths begin; None: there are none.
+    """
+
+    used: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    root: Path | None = None
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:
@@ -84,7 +101,7 @@ def assemble(
     train_per_class: int | None,
     seed: int,
     skip: bool = False,
-    ignored: Mapping[str, int] | None = None,
+    found: Found,
 ) -> Dataset:
     """Holds out the splits that are missing, drops the rows that are not kept, reads the others.
 
@@ -101,7 +118,7 @@ def assemble(
         train_per_class: keep this many training examples of each class; None keeps all.
         seed: chooses what is held out and the rows that are kept, 0..2**32-1.
         skip: whether bad samples are left out, not refused; looks at each image then.
-        ignored: how many files were no examples by their suffix.
+        found: what the source holds beside the rows.
 
     Raises:
         ConfigError: for an empty split, too few examples to hold some out, more than fit
@@ -116,7 +133,7 @@ def assemble(
     budget = memory_budget()
     done: dict[str, Split] = {}
     labels: dict[str, np.ndarray] = {}
-    for part in PARTS:
+    for part in SPLITS:
         per_class = train_per_class if part == "train" else None
         if max_samples is not None and whole[part].labels.ndim == 2:
             log.info("%s: at most %d examples, not stratified, seed %d", part, max_samples, seed)
@@ -128,7 +145,15 @@ def assemble(
         budget -= num_bytes(split.examples)
     settle(bad, done, skip)
     require_left(labels, done, classes, bad)
-    return finish(name, [source, kind], classes, done, kind, bad, ignored or {})
+    used = {part: found.used.get(part) or _share(found, whole[part], seed) for part in SPLITS}
+    found = replace(found, used=used)
+    return finish(name, [source, kind], classes, done, kind, bad, found)
+
+
+def _share(found: Found, rows: Rows, seed: int) -> str:
+    """Returns what a split is that the source does not have."""
+    how = "stratified" if rows.labels.ndim == 1 else "not stratified"
+    return f"a tenth of {found.used['train']} ({how}, seed {seed})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +166,7 @@ class Part:
         classes: label names in the order of the indices; those of this split alone.
         rows: bad samples included.
         kind: of the examples: ``image`` or ``text``.
+        found: what the source holds beside the rows.
     """
 
     name: str
@@ -148,6 +174,7 @@ class Part:
     classes: Sequence[str]
     rows: Rows
     kind: str
+    found: Found
 
 
 def assemble_part(
@@ -185,9 +212,9 @@ def finish(
     splits: Mapping[str, Split],
     kind: str,
     bad: Sequence[BadSample],
-    ignored: Mapping[str, int],
+    found: Found,
 ) -> Dataset:
-    """Makes the dataset of clean splits, and says what it is not told to mend; as `make_dataset`.
+    """Makes the dataset of clean splits, and logs what about it may be a mistake; as `make_dataset`.
 
     Args:
         name: of the dataset.
@@ -196,23 +223,35 @@ def finish(
         splits: without the bad samples.
         kind: of the examples.
         bad: the samples that are left out.
-        ignored: how many files were no examples by their suffix.
+        found: what the source holds beside the rows.
     """
     dataset = make_dataset(name, header, classes, splits, kind)
     twice = repeated(splits)
     for where, count in twice.items():
         log.warning("%d samples are both in %s: metrics look better than they are", count, where)
-    if ignored:
-        what = ", ".join(f"{count} {suffix}" for suffix, count in sorted(ignored.items()))
-        log.warning("files that are no images by their suffix are left out: %s", what)
-    return replace(dataset, skipped=tuple(bad), repeated=twice, ignored=dict(ignored))
+    if found.ignored:
+        what = ", ".join(f"{count} {kind}" for kind, count in sorted(found.ignored.items()))
+        log.warning("left out, no examples: %s", what)
+    for one, other in look_alikes(dataset.classes):
+        log.warning("classes that look alike: %s, %s", ascii(one), ascii(other))
+    dataset = replace(
+        dataset,
+        skipped=tuple(bad),
+        repeated=twice,
+        ignored=dict(found.ignored),
+        used=dict(found.used),
+        unused=found.unused,
+    )
+    if dataset.used:
+        log.info("%s", dataset.split_line())
+    return dataset
 
 
 def _hold_out(parts: Mapping[str, Rows], seed: int) -> dict[str, Rows]:
     """Takes the splits that are missing from the training rows."""
     done = dict(parts)
     number = round(HELD_OUT * len(parts["train"].labels))
-    for part in PARTS:
+    for part in SPLITS:
         if part in done:
             continue
         train = done["train"]

@@ -55,6 +55,16 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def listed_names(names: Iterable[str], between: str = ", ") -> str:
+    """Returns at most ten names of files or folders, and how many there are where there are more.
+
+    >>> listed_names(["a", "b"], " and ")
+    'a and b'
+    """
+    every = [printable(name) for name in names]
+    return between.join(every[:10]) + (f", … ({len(every)} in all)" if len(every) > 10 else "")
+
+
 def named(bad: Sequence[BadSample]) -> str:
     """Returns the samples by reason: at most 20 are named, all are counted.
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from finetune.datasets.headers import DAMAGED, TOO_MANY, BadImage, require_size
+from finetune.datasets.image_files import PILLOW_FORMATS
 
 VERSION = 1  # goes up when what a model sees of a converted or turned image changes
-_FORMATS = ("BMP", "GIF", "PNG", "TIFF", "WEBP")
 
 
 def to_png(images: Sequence[bytes], threads: int) -> list[bytes | BadImage]:
@@ -33,7 +33,7 @@ def _converted(data: bytes) -> bytes | BadImage:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             require_size(*image.size)
             png = io.BytesIO()
             _plain(image).save(png, "PNG", compress_level=1)
@@ -50,6 +50,8 @@ def _plain(image: Any) -> Any:
     """Returns the first frame of an opened image as RGB: upright, 8 bit, over white."""
     from PIL import Image, ImageOps
 
+    if image.mode == "I" and image.format == "PPM":  # Pillow scales its values to 16 bits
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise BadImage("32-bit values, of no known scale")
     image = ImageOps.exif_transpose(image)

@@ -70,7 +70,9 @@ class Dataset:
         kind: of the examples: ``image``, ``text`` or ``array``.
         skipped: bad samples that are in no split.
         repeated: how many samples are in two splits, by the names of both.
-        ignored: how many files were no examples by their suffix.
+        ignored: how many files were no examples by their kind, and how much is no data.
+        used: the folder, file or array that each split is, or is a share of; none: not of files.
+        unused: names of folders and files beside them that are in no split.
     """
 
     name: str
@@ -81,6 +83,13 @@ class Dataset:
     skipped: tuple[BadSample, ...] = ()
     repeated: Mapping[str, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
+    used: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+    def split_line(self) -> str:
+        """Returns which folder, file or array is which split, in one line."""
+        line = ", ".join(f"{split} is {where}" for split, where in self.used.items())
+        return f"splits: {line}" + (f"; not used: {', '.join(self.unused)}" if self.unused else "")
 
     @property
     def multi_label(self) -> bool:

@@ -1,20 +1,18 @@
 """Images in folders that are named as their classes; split folders above them, or none."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from finetune.datasets.assembling import PARTS, Part, Rows, assemble, objects
+from finetune.datasets.assembling import Found, Part, Rows, assemble, objects
 from finetune.datasets.bad_samples import BadSample, printable, refusal
 from finetune.datasets.dataset import Dataset, require_classes
-from finetune.datasets.headers import IMAGE_SUFFIXES
+from finetune.datasets.layout import NEEDS, WHERE, Layout, find_layout
 from finetune.datasets.listing import Listing, list_folder
 from finetune.errors import ConfigError, unknown_name
-
-_WHERE = "dataset.path must be a folder of images"
 
 
 def load_folder(
@@ -25,10 +23,12 @@ def load_folder(
     seed: int,
     skip: bool = False,
 ) -> Dataset:
-    """Loads ``DIR/{train,validation|val,test}/CLASS/FILE``, or ``DIR/CLASS/FILE``.
+    """Loads ``DIR/{train,validation,test}/CLASS/FILE``, or ``DIR/CLASS/FILE``.
 
+    Folders of splits may have any usual name in any case, see `finetune.datasets.names.split_of`.
     A split that has no folder is taken from the training images: a tenth of them, each class in
-    its share, chosen by the seed. Classes are the folder names, sorted; so are files.
+    its share, chosen by the seed. Classes are the folder names, see
+    `finetune.datasets.names.plain`, sorted; so are files.
 
     Args:
         path: DIR.
@@ -40,21 +40,17 @@ def load_folder(
     Raises:
         ConfigError: for a layout that cannot be read, with what it should be.
     """
-    root = _root(path)
-    folders = _split_folders(root)
-    if any(folders.values()) and folders["train"] is None:
-        raise ConfigError(f"{_WHERE}. Received: {path} without a folder train. {_layout()}")
-    top = folders["train"] or root
-    given = {"train": top, **{part: each for part, each in folders.items() if each is not None}}
+    root = Path(path).expanduser()
+    layout = find_layout(root, path)
+    if layout.splits and "train" not in layout.splits:
+        raise ConfigError(f"{WHERE}. Received: {path} without a folder train. {NEEDS}")
+    given = layout.splits or {"train": root}
     listed = {part: list_folder(folder) for part, folder in given.items()}
     classes = _classes("train", listed["train"])
-    require_classes("dataset.path", printable(str(top)), classes)
+    require_classes("dataset.path", printable(str(given["train"])), classes)
     problems = [each for part in given for each in _problems(given[part], listed[part], classes)]
     if problems:
         raise ConfigError(problems)
-    ignored: Counter[str] = Counter()
-    for each in listed.values():
-        ignored += each.ignored
     return assemble(
         "image_folder",
         root.resolve().name,
@@ -65,7 +61,7 @@ def load_folder(
         train_per_class=train_per_class,
         seed=seed,
         skip=skip,
-        ignored=ignored,
+        found=_found(root, layout, listed),
     )
 
 
@@ -79,38 +75,43 @@ def folder_part(path: str, part: str) -> Part:
     Raises:
         ConfigError: as `load_folder`; also where there are other splits, and not this one.
     """
-    root = _root(path)
-    folders = _split_folders(root)
-    top = folders[part]
-    if top is None and any(folders.values()):
-        there = ", ".join(name for name, folder in folders.items() if folder is not None)
+    root = Path(path).expanduser()
+    layout = find_layout(root, path)
+    top = layout.splits.get(part)
+    if top is None and layout.splits:
         raise ConfigError(
-            f"{_WHERE}. Received: {path} without a folder {part}; it has {there}. Name another "
-            f"split, or add {part}."
+            f"{WHERE}. Received: {path} without a folder {part}; it has "
+            f"{', '.join(layout.splits)}. Name another split, or add {part}."
         )
     listed = list_folder(top or root)
     where = "all" if top is None else part
     classes = _classes(where, listed)
     problems = list(_problems(top or root, listed, classes))
     if problems or not classes:
-        raise ConfigError(problems or f"{_WHERE}. Received: {path}, which has none. {_layout()}")
+        raise ConfigError(problems or f"{WHERE}. Received: {path}, which has none. {NEEDS}")
     rows = _rows(root, where, listed, classes)
-    return Part(root.resolve().name, None if top is None else part, classes, rows, "image")
+    return Part(
+        root.resolve().name,
+        None if top is None else part,
+        classes,
+        rows,
+        "image",
+        _found(root, replace(layout, splits={} if top is None else {part: top}), {where: listed}),
+    )
 
 
-def _root(path: str) -> Path:
-    root = Path(path).expanduser()
-    if not os.path.isdir(root):  # pathlib's raises where it may not look
-        what = "which is a file" if os.path.exists(root) else "which is no directory"
-        raise ConfigError(f"{_WHERE}. Received: {path}, {what}. {_layout()}")
-    return root
-
-
-def _split_folders(root: Path) -> dict[str, Path | None]:
-    return {
-        part: next((root / n for n in names if os.path.isdir(root / n)), None)
-        for part, names in PARTS.items()
-    }
+def _found(root: Path, layout: Layout, listed: Mapping[str, Listing]) -> Found:
+    """Returns what was found where."""
+    ignored = Counter(layout.ignored)
+    for each in listed.values():
+        ignored += each.ignored
+    used = {part: f"{printable(folder.name)}/" for part, folder in layout.splits.items()}
+    one = f"{printable(root.resolve().name)}/"
+    return Found(
+        used or dict.fromkeys(listed, one),
+        tuple(f"{printable(name)}/" for name in layout.unused),
+        dict(ignored),
+    )
 
 
 def _classes(part: str, listed: Listing) -> list[str]:
@@ -119,24 +120,21 @@ def _classes(part: str, listed: Listing) -> list[str]:
     return sorted(listed.folders)
 
 
-def _layout() -> str:
-    return (
-        "It needs DIR/{train,validation,test}/CLASS/FILE, or DIR/CLASS/FILE, with files "
-        f"{', '.join(IMAGE_SUFFIXES)}."
-    )
-
-
 def _problems(folder: Path, listed: Listing, classes: Sequence[str]) -> Iterator[str]:
     """Yields what is wrong with the folders of a split: unknown, empty, not to be written down."""
     for name, images in listed.folders.items():
+        places = [folder / each for each in listed.names[name]]
         shown = printable(name)
-        if name != shown:
-            yield f"{_WHERE}, named in UTF-8. Received: {folder / shown}. Rename the folder."
+        if name != shown or not name:
+            received = printable(str(places[0]))
+            yield f"{WHERE}, named in UTF-8. Received: {received}. Rename the folder."
         elif name not in classes:
             message = unknown_name(f"{folder.name}/", "a class of train", name, classes)
-            yield f"{_WHERE}: {message}"
-        elif not images and not any(path.is_relative_to(folder / name) for path, _ in listed.bad):
-            yield f"{_WHERE}. Received: {folder / name}, which has no image. {_layout()}"
+            yield f"{WHERE}: {message}"
+        elif not images and not any(
+            path.is_relative_to(place) for path, _ in listed.bad for place in places
+        ):
+            yield f"{WHERE}. Received: {places[0]}, which has no image. {NEEDS}"
 
 
 def _rows(root: Path, part: str, listed: Listing, classes: Sequence[str]) -> Rows:

@@ -5,7 +5,8 @@ Nothing is decoded, and the suffix of the file does not count.
 
 import struct
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+from finetune.datasets.image_files import is_heic, pillow_format
+
 MAX_PIXELS = 178_956_970  # 512 MiB once decoded: what Pillow and TensorFlow refuse too
 CONVERT = 0  # TensorFlow does not decode it, or not as it is meant to be seen
 UPRIGHT = 1  # to 8: orientation as in EXIF (CIPA DC-008, 4.6.4), all but 1 are turned or mirrored
@@ -64,6 +65,10 @@ def _header(data: bytes) -> tuple[int, int, int]:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp(data)
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return 0, 0, CONVERT
+    if is_heic(data):
+        raise BadImage("HEIC, which nothing here reads; save it as JPEG")
+    if pillow_format(data) is not None:
         return 0, 0, CONVERT
     raise BadImage("no image of a known kind")
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from finetune.datasets.assembling import finish, objects
+from finetune.datasets.assembling import Found, finish, objects
 from finetune.datasets.bad_samples import BadSample, text_reason
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.cleaning import clean_images, require_left, settle, without
@@ -90,7 +90,7 @@ def load(
     settle(bad, loaded, skip)
     require_left(given, loaded, chosen.classes, bad)
     header = [name, str(builder.version), config, splits, chosen.input, chosen.label]
-    return finish(name, header, chosen.classes, loaded, chosen.kind, bad, {})
+    return finish(name, header, chosen.classes, loaded, chosen.kind, bad, Found())
 
 
 def _clean(

@@ -11,9 +11,10 @@ from finetune.datasets.arrays import arrays_part
 from finetune.datasets.assembling import Part, assemble_part
 from finetune.datasets.dataset import Split
 from finetune.datasets.folder import folder_part
+from finetune.datasets.names import plain
 from finetune.datasets.sources import load_dataset
 from finetune.datasets.table import table_part
-from finetune.errors import ConfigError, nearest
+from finetune.errors import ConfigError, nearest, told_apart
 
 _SHOWN = 20
 
@@ -119,7 +120,8 @@ def matched(
             "dataset must hold one label an example: the model gives one. Received: several. Use "
             "data with one label, or a model that was trained with several."
         )
-    index = {name: place for place, name in enumerate(classes)}
+    index = {plain(name): place for place, name in enumerate(classes)}
+    own = [plain(name) for name in own]
     unknown = {
         name: rows
         for place, name in enumerate(own)
@@ -145,7 +147,7 @@ def _unknown(unknown: Mapping[str, np.ndarray], classes: Sequence[str], examples
     def described(name: str) -> str:
         rows = unknown[name]
         close = nearest(name, classes)
-        hint = f"; did you mean {close}?" if close is not None else ""
+        hint = f"; did you mean {told_apart(close, name)}?" if close is not None else ""
         return f"{name} ({len(rows)} examples, the first is {examples.source(int(rows[0]))}{hint})"
 
     more = ", …" if len(unknown) > _SHOWN else ""

@@ -1,17 +1,19 @@
 """Tables of texts or images: one file a split, or one file that is split."""
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune.datasets.assembling import PARTS, Part, Rows, assemble, objects, require_rows
-from finetune.datasets.bad_samples import none_left, refusal
+from finetune.datasets.assembling import Found, Part, Rows, assemble, objects, require_rows
+from finetune.datasets.bad_samples import none_left, printable, refusal
 from finetune.datasets.dataset import Dataset, require_classes
 from finetune.datasets.labels import indices, multi_hot
-from finetune.datasets.memory import memory_budget
-from finetune.datasets.table_files import TABLE_SUFFIXES, TableFile, open_table
+from finetune.datasets.table_files import TableFile, open_table
+from finetune.datasets.table_layout import TableLayout, find_tables
 from finetune.datasets.table_rows import (
     LabelledRows,
     holds_images,
@@ -19,12 +21,6 @@ from finetune.datasets.table_rows import (
     leaving_problem,
 )
 from finetune.errors import ConfigError, unknown_name
-
-_WHERE = "dataset.path must be a table or a directory of tables"
-_LAYOUT = (
-    "It needs DIR/train, DIR/validation and DIR/test with one of the suffixes "
-    f"{', '.join(TABLE_SUFFIXES)}, or one such file."
-)
 
 
 def load_table(
@@ -38,8 +34,9 @@ def load_table(
     seed: int,
     skip: bool = False,
 ) -> Dataset:
-    """Loads ``DIR/{train,validation|val,test}.{csv,tsv,jsonl,parquet}``, or one such file.
+    """Loads ``DIR/{train,validation,test}.{csv,tsv,jsonl,parquet}``, or one such file.
 
+    Tables of splits may have any usual name in any case, see `finetune.datasets.names.split_of`.
     A split that has no file is taken from the training rows as in `load_folder`. Classes are the
     labels of train, sorted: numbers of JSON and Parquet as numbers, all else as text.
 
@@ -58,8 +55,9 @@ def load_table(
     Raises:
         ConfigError: for tables that cannot be read, with the lines that are wrong.
     """
-    files = _files(Path(path).expanduser(), path, "train")
-    tables = {part: open_table(file) for part, file in files.items()}
+    root = Path(path).expanduser()
+    layout = find_tables(root, path, "train")
+    tables = {part: open_table(file) for part, file in layout.files.items()}
     label = label_column or "label"
     entry = input_column or _input(tables["train"])
     _require_columns(tables, entry, label)
@@ -67,7 +65,7 @@ def load_table(
     targets, classes = _targets(tables, label, done, several, path, skip)
     return assemble(
         "table",
-        Path(path).expanduser().resolve().name,
+        root.resolve().name,
         classes,
         {part: _rows(tables[part], each, targets[part]) for part, each in done.items()},
         kind="image" if images else "text",
@@ -75,6 +73,16 @@ def load_table(
         train_per_class=train_per_class,
         seed=seed,
         skip=skip,
+        found=_found(root, layout),
+    )
+
+
+def _found(root: Path, layout: TableLayout) -> Found:
+    return Found(
+        {part: printable(file.name) for part, file in layout.files.items()},
+        layout.unused,
+        dict(layout.ignored),
+        root if os.path.isdir(root) else root.parent,
     )
 
 
@@ -101,8 +109,9 @@ def table_part(
         ConfigError: as `load_table`; also where there are other splits, and not this one.
     """
     root = Path(path).expanduser()
-    file = _files(root, path, part)[part]
-    tables = {part: open_table(file)}
+    layout = find_tables(root, path, part)
+    layout = replace(layout, files={part: layout.files[part]})
+    tables = {part: open_table(layout.files[part])}
     label = label_column or "label"
     entry = input_column or _input(tables[part])
     _require_columns(tables, entry, label)
@@ -110,7 +119,8 @@ def table_part(
     targets, classes = _targets(tables, label, done, several, path, skip, alone=True)
     rows = _rows(tables[part], done[part], targets[part])
     split = None if root.is_file() else part
-    return Part(root.resolve().name, split, classes, rows, "image" if images else "text")
+    kind = "image" if images else "text"
+    return Part(root.resolve().name, split, classes, rows, kind, _found(root, layout))
 
 
 def _rows(table: TableFile, done: LabelledRows, targets: np.ndarray) -> Rows:
@@ -145,47 +155,6 @@ def _sorted_rows(
     if leaving:
         raise ConfigError(leaving)
     return done, images, several
-
-
-def _files(root: Path, given: str, lead: str) -> dict[str, Path]:
-    if root.is_file():
-        if root.suffix.lower() not in TABLE_SUFFIXES:
-            raise ConfigError(f"{_WHERE}. Received: {given}. {_LAYOUT}")
-        files = {lead: root}
-    elif root.is_dir():
-        files = _split_files(root, given, lead)
-    else:
-        raise ConfigError(f"{_WHERE}. Received: {given}, which does not exist. {_LAYOUT}")
-    size, budget = sum(file.stat().st_size for file in files.values()), memory_budget()
-    if size > budget:  # a row can only be chosen once its label is read
-        raise ConfigError(
-            "dataset.path must be tables within half of the memory that is free. Received: "
-            f"{given} of {size / 2**30:.1f} GiB, where {budget / 2**30:.1f} GiB may be used. "
-            "Leave rows or columns out."
-        )
-    return files
-
-
-def _split_files(root: Path, given: str, lead: str) -> dict[str, Path]:
-    problems = []
-    files = {}
-    for part, stems in PARTS.items():
-        found = sorted(f for f in root.iterdir() if f.is_file() and f.name.split(".")[0] in stems)
-        unknown = [file.name for file in found if file.suffix.lower() not in TABLE_SUFFIXES]
-        if unknown:
-            problems.append(f"{_WHERE}. Received: {given} with {', '.join(unknown)}. {_LAYOUT}")
-        elif len(found) > 1:
-            problems.append(
-                f"{_WHERE}, one for a split. Received: {given} with "
-                f"{' and '.join(file.name for file in found)} for {part}. Keep one of them."
-            )
-        elif found:
-            files[part] = found[0]
-    if not problems and lead not in files:
-        problems.append(f"{_WHERE}. Received: {given} without a table {lead}. {_LAYOUT}")
-    if problems:
-        raise ConfigError(problems)
-    return files
 
 
 def _input(table: TableFile) -> str:

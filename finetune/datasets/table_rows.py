@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.datasets.bad_samples import BadSample, text_reason
-from finetune.datasets.headers import IMAGE_SUFFIXES
+from finetune.datasets.image_files import IMAGE_SUFFIXES
 from finetune.datasets.labels import listed
+from finetune.datasets.names import plain
 from finetune.datasets.table_files import TableFile, TableRows
 
 
@@ -103,12 +104,15 @@ def _label_reason(value: Any) -> str | None:
 
 
 def label_name(value: Any) -> str | None:
-    """Returns the label name of a value, as JSON writes it; None where it has none."""
+    """Returns the label name of a value: text as `plain` has it, all else as JSON writes it.
+
+    None where it has none.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
-    return value if isinstance(value, str) and text_reason(value) is None else None
+    return plain(value) or None if isinstance(value, str) and text_reason(value) is None else None
 
 
 def holds_images(column: str, values: Sequence[Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from finetune.datasets.bad_samples import text_reason, unreadable
-from finetune.datasets.headers import IMAGE_SUFFIXES
+from finetune.datasets.image_files import is_image
 from finetune.datasets.listing import entries_of
 from finetune.datasets.table_files import TABLE_SUFFIXES, TableFile, open_table
 from finetune.errors import ConfigError
@@ -157,7 +157,7 @@ def _images_below(
     for entry, is_folder in entries:
         if is_folder:
             found = _images_below(folder / entry.name, above | {own}, inner=True)
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+        elif is_image(entry.path):
             found = iter([_file(str(folder / entry.name))])
         else:
             continue
@@ -165,7 +165,7 @@ def _images_below(
             empty = False
             yield each
     if empty and not inner:
-        yield Failure(str(folder), f"no image in it, by suffix: {', '.join(IMAGE_SUFFIXES)}")
+        yield Failure(str(folder), "no image in it")
 
 
 def _texts(name: str, column: str | None) -> Iterator[Example | Failure]:

@@ -22,3 +22,5 @@ def remarks(dataset: DatasetRecord, named_in: str | None = "run.json") -> Iterat
     if dataset.ignored:
         counts = ", ".join(f"{n} {suffix}" for suffix, n in dataset.ignored.items())
         yield f"Files that are not read: {counts}."
+    if dataset.unused:
+        yield f"Beside the splits, and not used: {', '.join(dataset.unused)}."

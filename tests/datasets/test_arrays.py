@@ -95,7 +95,7 @@ BAD = {
     "one class": ({"x": X, "y": Y * 0}, "at least 2 classes"),
     "empty": ({"x": X[:0], "y": Y[:0]}, "where train is empty"),
     "text": ({"x": np.asarray(["a", " "] * 20), "y": Y}, r"20 without a text \(x:2, x:4, "),
-    "unknown": ({"x": X, "y": Y, "x_valid": X}, "Received: x_valid.*Did you mean x_val"),
+    "unknown": ({"x": X, "y": Y, "x_extra": X}, "Received: x_extra.*Did you mean x_train"),
     "no y": ({"x": X}, "both x and y. Received: .* with x alone"),
     "no train": ({"x_test": X, "y_test": Y}, "without x_train and y_train"),
     "twice": ({"x": X, "y": Y, "x_train": X, "y_train": Y}, "one x and y for train"),

@@ -251,9 +251,15 @@ def test_ignored_files_and_repeated_samples_are_counted(tmp_path, caplog):
     (root / "val" / "a" / "9.png").write_bytes(png(201))  # test/a/1.png
     with caplog.at_level(logging.WARNING):
         dataset = load_folder(str(root), seed=0)
-    assert dataset.ignored == {".txt": 1, ".db": 1, ".png": 1, "without suffix": 1}
+    assert dataset.ignored == {
+        ".txt": 1, "Thumbs.db": 1, "images outside of the class folders": 1, "without suffix": 1,
+        "dot files": 1,
+    }  # fmt: skip
     assert dataset.repeated == {"train and test": 2, "validation and test": 1}
-    assert "left out: 1 .db, 1 .png, 1 .txt, 1 without suffix" in caplog.text
+    assert (
+        "left out, no examples: 1 .txt, 1 Thumbs.db, 1 dot files, 1 images outside of"
+        in caplog.text
+    )
     assert "2 samples are both in train and test" in caplog.text
 
 

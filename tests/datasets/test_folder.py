@@ -85,7 +85,7 @@ def test_the_fingerprint_changes_with_any_file_and_not_with_the_place(tmp_path, 
         (lambda root: (root / "train" / "c").mkdir(), "c, which has no image"),
         (
             lambda root: [p.rename(root / p.name) for p in (root / "val").iterdir()],
-            "val.* is empty",
+            "named as splits.*folders of images beside them",
         ),
         (lambda root: (root / "train" / "a" / "x.png").touch(), r"1 empty \(train/a/x.png\)"),
     ],
@@ -99,10 +99,10 @@ def test_a_layout_that_cannot_be_read_is_named(tmp_path, spoil, message):
 
 
 def test_no_directory_one_class_or_too_few_images(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere, which is no directory"):
+    with pytest.raises(ConfigError, match="nowhere, which does not exist"):
         load_folder(str(tmp_path / "nowhere"), seed=0)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file, which is a file"):
+    with pytest.raises(ConfigError, match="file, which is a file of another kind"):
         load_folder(str(tmp_path / "file"), seed=0)
     with pytest.raises(ConfigError, match=r"at least 2 classes.*0 classes"):
         load_folder(str(tmp_path), seed=0)

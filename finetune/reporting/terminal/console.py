@@ -4,8 +4,9 @@ Where output is no terminal there is no bar, no escape code, and no line is cut 
 `NO_COLOR` and ``TERM=dumb`` are honoured by rich.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from finetune.reporting.terminal.tables import (
     results_table,
 )
 
-__all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_plan"]
+__all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_notices", "show_plan"]
 
 UNFOLDED = 100_000  # columns where output is no terminal
 
@@ -46,6 +47,13 @@ def make_console(quiet: bool = False, verbose: bool = False) -> Console:
     if not console.is_terminal and not console.is_jupyter:
         console.width = UNFOLDED
     return console
+
+
+def show_notices(console: Console, lines: Iterable[str]) -> None:
+    """Prints on stderr what a user should know before anything is trained, unless `console` is quiet."""
+    for line in lines:
+        if not console.quiet:
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def _data(text: object) -> str:
