@@ -207,6 +207,25 @@ class EvaluationDetails:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """Where the true accuracy lies, as far as the examples of a split tell.
+
+    Args:
+        low: lower bound, in [0, 1].
+        high: upper bound, in [0, 1].
+        examples: number of independent examples that it was measured on.
+        confidence: share of such intervals that hold the true accuracy.
+        method: by which it was computed.
+    """
+
+    low: float
+    high: float
+    examples: int
+    confidence: float = 0.95
+    method: str = "Wilson score"
+
+
+@dataclass(frozen=True)
 class MetricRow:
     """One line of metrics.csv; `epoch` counts in the phase, `global_epoch` in the run, from 0."""
 
@@ -229,6 +248,7 @@ class RunRecord:
     `seconds`: total; startup (until the first training step, all before it included); and `SECONDS`,
     the parts of the total. `history` is metrics.csv.
     `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
+    `test_interval` is of the test accuracy. `remarks` judge the run at its end, in sentences.
     `metrics_sha256` is of metrics.csv, `model_sha256` of each file in model/.
     """
 
@@ -245,11 +265,13 @@ class RunRecord:
     features: list[FeatureDecision] = field(default_factory=list)
     phases: list[PhaseRecord] = field(default_factory=list)
     test: dict[str, float] = field(default_factory=dict)
+    test_interval: Interval | None = None
     test_per_class: list[dict[str, Any]] = field(default_factory=list)
     test_details: EvaluationDetails = field(default_factory=EvaluationDetails)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     resumed: list[dict[str, int]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     metrics_sha256: str = ""
     model_sha256: dict[str, str] = field(default_factory=dict)
     history: list[MetricRow] = field(default_factory=list)

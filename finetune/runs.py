@@ -22,6 +22,7 @@ from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.schedule import as_config
 from finetune.record import OWN, Listeners, RunRecord
 from finetune.record_files import RecordListener, file_digest
+from finetune.reporting.remarks import judgement
 from finetune.reporting.terminal.console import (
     Console,
     ConsoleListener,
@@ -208,6 +209,10 @@ def _listeners(
 
 def _finish(run: Run, config: Config, directory: Path, record: RunRecord) -> None:
     from finetune.reporting.model_card import model_card
+
+    record.remarks = judgement(record)
+    for each in record.remarks:
+        log.info("%s", each)
 
     run.built.save(directory, model_card(record, card_facts(run, config)))
     files = sorted(path for path in directory.rglob("*") if path.is_file())

@@ -19,7 +19,7 @@ from finetune.printable import printable
 from finetune.record import STATES, PhaseRecord, RunRecord, count_text, non_trainable
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import render
-from finetune.reporting.remarks import remarks
+from finetune.reporting.remarks import interval_text, remarks
 
 UNKNOWN = "to be filled in: not known to the program"
 # As https://huggingface.co/docs/hub/repositories-licenses calls those of the catalog.
@@ -73,6 +73,7 @@ def model_card(record: RunRecord, facts: CardFacts) -> str:
         contents=_contents(facts),
         loading=loading_code(facts.kind, facts.task, facts.multi_label, facts.from_logits),
         test=_finite(record.test),
+        interval=None if record.test_interval is None else interval_text(record.test_interval),
         per_class=record.test_per_class if len(record.test_per_class) <= MOST_CLASSES else [],
         classes=_listed(record.dataset.classes),
         remarks=list(remarks(record.dataset, named_in=None)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from finetune.record import PhaseRecord, RunRecord
 from finetune.reporting.numbers import compact, duration, number, percent, size
+from finetune.reporting.remarks import baseline_accuracy, baseline_words, interval_text
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,6 @@ def epochs(record: RunRecord) -> int:
     return sum(each.epochs_run for each in record.phases)
 
 
-def most_frequent_share(record: RunRecord) -> float | None:
-    """Returns the accuracy on the test split of always saying its most frequent class.
-
-    None without a test split, and where an example may have several labels.
-    """
-    supports = [each["support"] for each in record.test_per_class]
-    if record.dataset.multi_label or sum(supports) == 0:
-        return None
-    return max(supports) / sum(supports)
-
-
 def linear_probe(record: RunRecord) -> PhaseRecord | None:
     """Returns the first phase, if it trained nothing but the head and others came after it."""
     if len(record.phases) < 2:
@@ -90,6 +80,8 @@ def _quality(record: RunRecord) -> Fact | None:
     if record.test:
         examples = record.dataset.splits.get("test", 0)
         details = [f"of {number(examples)} examples, loss {number(record.test['loss'])}"]
+        if record.test_interval is not None:
+            details.append(interval_text(record.test_interval))
         if "macro_f1" in record.test:
             details.append(f"macro-F1 {percent(record.test['macro_f1'])}")
         if validation is not None:
@@ -103,7 +95,7 @@ def _quality(record: RunRecord) -> Fact | None:
 
 
 def _against(record: RunRecord) -> Fact | None:
-    share, probe = most_frequent_share(record), linear_probe(record)
+    share, probe = baseline_accuracy(record), linear_probe(record)
     validation = _last_validation(record)
     details = []
     if probe is not None and validation is not None:
@@ -112,7 +104,7 @@ def _against(record: RunRecord) -> Fact | None:
             f"linear probe ({probe.name}): validation {percent(first)}, at the end {percent(last)}"
         )
     if share is not None:
-        details.insert(0, "by saying the most frequent class, always")
+        details.insert(0, f"by {baseline_words(record)}")
         return Fact("Against", percent(share), tuple(details))
     if details and probe is not None:
         return Fact("Against", percent(probe.metrics["validation"]["accuracy"]), tuple(details))

@@ -1,18 +1,20 @@
 """How good a trained model is on the test split, from its outputs, once."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from finetune.record import EvaluationDetails, Mistake
+from finetune.record import EvaluationDetails, Interval, Mistake
 from finetune.training.objective import SEVERAL, Objective
 
 TOP_5_CLASSES = 20  # top-5 accuracy is given from so many classes on: of fewer it says little
 _BINS = 15  # of the calibration error, as in Guo et al. 2017
 NUM_MISTAKES = 16
 NUM_CONFUSIONS = 10_000
+_Z = 1.959963984540054  # of the standard normal distribution, 97.5 % lie below it
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -25,12 +27,14 @@ class Report:
         per_class: one entry a class: name, precision, recall, f1, support.
         details: what pictures show; its mistakes are named by the row alone.
         mistaken: rows of these mistakes in the split.
+        interval: of the accuracy; None with several labels, whose decisions are not independent.
     """
 
     metrics: dict[str, float]
     per_class: list[dict[str, Any]]
     details: EvaluationDetails
     mistaken: list[int]
+    interval: Interval | None = None
 
 
 def report(
@@ -84,7 +88,25 @@ def _one_label(
             for row in worst
         ],
     )
-    return Report(metrics, per_class, details, worst)
+    return Report(metrics, per_class, details, worst, wilson(int(right.sum()), len(right)))
+
+
+def wilson(right: int, examples: int) -> Interval:
+    """Returns the 95 % Wilson score interval of a share.
+
+    It holds its level for few examples and for shares near 0 and 1, where p ± 1.96 σ does not.
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);
+    recommended by Brown, Cai & DasGupta, "Interval estimation for a binomial proportion",
+    Statistical Science 16 (2001), section 4.
+
+    Args:
+        right: number of examples that were predicted right.
+        examples: their number in all, at least 1.
+    """
+    share, square = right / examples, _Z * _Z / examples
+    middle = (share + square / 2) / (1 + square)
+    half = _Z * math.sqrt(share * (1 - share) / examples + square / (4 * examples)) / (1 + square)
+    return Interval(max(middle - half, 0.0), min(middle + half, 1.0), examples)
 
 
 def _several_labels(

@@ -250,7 +250,7 @@ class Trainer:
         outputs = feed.model.predict(feed.test(), verbose=0, callbacks=watch)  # type: ignore[arg-type]
         report = self._assess(np.asarray(outputs))
         self._record.test, self._record.test_per_class = report.metrics, report.per_class
-        self._record.test_details = report.details
+        self._record.test_details, self._record.test_interval = report.details, report.interval
         self._progress.add_seconds("evaluation", time.perf_counter() - began)
 
     @contextmanager

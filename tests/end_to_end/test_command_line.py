@@ -94,6 +94,9 @@ def test_the_run_directory_holds_what_the_design_says(runs):
     log = (folder / "a" / "finetune.log").read_text()
     assert "trainable 2 weights / 2570 parameters" in log
     assert "non-trainable 45 / 1,227,712" in log and "phase head, epoch 1 of " in log
+    interval = record["test_interval"]
+    assert interval["low"] < record["test"]["accuracy"] < interval["high"]
+    assert all(each in log for each in record["remarks"])
     assert "Traceback" not in result.stderr
 
 

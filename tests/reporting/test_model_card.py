@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from finetune.backbones.catalog import NAMED_BACKBONES
 from finetune.config import Config
 from finetune.printable import printable
-from finetune.record import FrozenProof
+from finetune.record import FrozenProof, Interval
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import escape, fenced
 from finetune.reporting.model_card import HUB_LICENCES, CardFacts, model_card
@@ -196,3 +196,13 @@ def test_the_counts_have_the_sum_that_keras_calls_non_trainable():
     assert header[-3:] == ["frozen", "untrainable", "non-trainable"]
     assert first[-3:] == ["4 / 2,060", "2 / 40", "6 / 2,100"]
     assert second[-3:] == ["2 / 100", "2 / 40", "4 / 140"]
+
+
+def test_it_has_the_interval_of_the_accuracy_and_the_judgement_of_the_run():
+    record = record_of()
+    record.test_interval = Interval(0.0456, 0.6994, 4)
+    record.remarks = ["The test accuracy of 25.00% is no better than …."]
+    text = model_card(record, FACTS)
+    assert "95% interval 4.56% to 69.94% (n = 4)" in text.replace("\\", "")
+    limits = text.split("\n## Limits\n")[1]
+    assert "- The test accuracy of 25.00% is no better than …." in limits

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from finetune.record import FrozenProof
+from finetune.record import FrozenProof, Interval
 from finetune.reporting import summary
 from finetune.reporting.class_table import class_table
 from finetune.reporting.page import MOST_THUMBNAIL_BYTES, open_phases, report_page, thumbnail
 from finetune.reporting.plots import PICTURES, Gallery
+from finetune.reporting.remarks import most_frequent_share
 from tests.reporting.runs import make_run
 from tests.reporting.test_hostile_names import NAMES
 
@@ -92,7 +93,7 @@ def test_a_run_that_has_just_begun_has_a_page():
 def test_a_run_without_a_test_split_says_what_that_means():
     record = replace(make_run(), test={}, test_per_class=[])
     assert "There is no test split" in words(page(record))
-    assert summary.most_frequent_share(record) is None
+    assert most_frequent_share(record) is None
     names = [each.name for each in summary.facts(record)]
     assert names[:2] == ["Validation accuracy", "Against"]
 
@@ -107,7 +108,7 @@ def test_a_broken_proof_comes_first():
 def test_of_several_labels_no_class_is_the_answer_to_all():
     record = make_run()
     record.dataset.multi_label = True
-    assert summary.most_frequent_share(record) is None
+    assert most_frequent_share(record) is None
     assert summary.facts(record)[0].name == "Test decisions right"
     assert "keras.ops.sigmoid" in words(page(record))
 
@@ -233,3 +234,12 @@ def test_the_counts_of_each_phase_have_the_sum_that_keras_calls_non_trainable():
     assert "Phase 1: head trainable 2 / 30, non-trainable 6 / 2,100" in shown
     assert "untrainable non-trainable stem – – 2 / 100 – 2 / 100" in shown
     assert "total 4 / 1,990 2 / 100 2 / 40 4 / 140" in shown
+
+
+def test_the_judgement_and_the_interval_of_the_accuracy_are_in_the_summary():
+    record = make_run()
+    record.test_interval = Interval(0.786, 0.9565, 50)
+    record.remarks = ["Validation got worse <b>after</b> phase head."]
+    shown = words(page(record))
+    assert "95% interval 78.60% to 95.65% (n = 50)" in shown
+    assert "Validation got worse <b>after</b> phase head." in shown

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetune.training.evaluation import calibration_error, reliability, report
+from finetune.training.evaluation import calibration_error, reliability, report, wilson
 from finetune.training.objective import MIXED, ONE, SEVERAL, Objective, balanced_weights
 
 NAMES = ["a", "b", "c"]
@@ -115,3 +115,25 @@ def test_balanced_weights_make_classes_count_alike():
     weights = balanced_weights(labels)
     np.testing.assert_allclose(weights, [4 / 6] * 3 + [4 / 2])
     assert weights.mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("right", "examples", "low", "high"),
+    [
+        (10, 20, 0.2993, 0.7007),  # Brown, Cai & DasGupta 2001 and R's prop.test(correct=FALSE)
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (791, 797, 0.9837, 0.9965),
+    ],
+)
+def test_the_accuracy_has_a_wilson_interval(right, examples, low, high):
+    found = wilson(right, examples)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    assert (found.examples, found.confidence, found.method) == (examples, 0.95, "Wilson score")
+
+
+def test_decisions_on_several_labels_have_no_interval():
+    labels = np.array([[1, 0], [0, 1]], np.uint8)
+    assert report(np.zeros((2, 2)), labels, "ab", Objective(SEVERAL, 2)).interval is None
+    single = report(np.eye(2), np.array([0, 1]), "ab", Objective(ONE, 2))
+    assert single.interval == wilson(2, 2)
