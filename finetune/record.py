@@ -146,6 +146,9 @@ class FeatureDecision:
 class PhaseRecord:
     """One phase: what was planned, what trained, what was proved, what came out.
 
+    `best_epoch` is the global epoch, from 0, whose weights were restored, the best by `monitor` on the
+    validation split; None where those of the last epoch were kept.
+
     `weight_change` is by stage the distance of its weights from where they were when the phase
     began, over their norm then: ‖after − before‖ / ‖before‖, 0 where the phase held all still.
     """
@@ -161,6 +164,7 @@ class PhaseRecord:
     random_seeds: int = 0
     epochs_run: int = 0
     stopped_by: str | None = None
+    monitor: str = "loss"
     best_epoch: int | None = None
     seconds: float = 0.0
     frozen_proof: FrozenProof | None = None

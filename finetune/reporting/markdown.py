@@ -6,6 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from finetune.printable import printable
+from finetune.reporting.numbers import worded
 
 TEMPLATES = Path(__file__).parent / "templates"
 # An underscore inside a word is one.
@@ -29,7 +30,7 @@ def render(template: str, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["fenced"] = fenced
+    environment.filters.update(fenced=fenced, worded=worded)
     return environment.get_template(template).render(values)
 
 

@@ -1,5 +1,7 @@
 """Numbers as pages, pictures and the terminal show them."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.filesize import decimal
 
 
@@ -48,3 +50,23 @@ def compact(count: int) -> str:
 def size(value: int) -> str:
     """Returns 22.7 MB for 22,700,000: units of 1000, as `ls --si` has them."""
     return decimal(value)
+
+
+def worded(value: object) -> str:
+    """Returns a plain value as people write it: no brackets, quotes, None or True.
+
+    >>> [worded(each) for each in ([32, 32], [0.0, 0.0, 0.5], True, None, {"a": 1, "b": "x"}, 1e-05)]
+    ['32 × 32', '0, 0, 0.5', 'yes', 'none', 'a 1, b x', '1e-05']
+    """
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a scalar of NumPy
+        value = value.item()  # type: ignore[attr-defined] - it has one
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {worded(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        size_like = len(value) == 2 and all(type(each) is int for each in value)
+        return (" × " if size_like else ", ").join(map(worded, value)) or "none"
+    return str(value)

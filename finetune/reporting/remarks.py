@@ -123,7 +123,7 @@ def _against_baseline(record: RunRecord) -> Iterator[str]:
 def interval_text(interval: Interval) -> str:
     """Returns an interval of an accuracy, with the number of examples that it rests on."""
     bounds = f"{percent(interval.low)} to {percent(interval.high)}"
-    return f"{interval.confidence:.0%} interval {bounds} (n = {interval.examples:,})"
+    return f"{interval.confidence:.0%} interval {bounds}, n = {interval.examples:,}"
 
 
 def baseline_words(record: RunRecord) -> str:

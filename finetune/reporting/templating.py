@@ -17,7 +17,7 @@ from markupsafe import Markup
 from finetune.printable import printable
 from finetune.record import count_text, non_trainable
 from finetune.reporting import palette
-from finetune.reporting.numbers import compact, duration, number, percent, size
+from finetune.reporting.numbers import compact, duration, number, percent, size, worded
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -58,6 +58,7 @@ def _environment() -> jinja2.Environment:
         duration=duration,
         compact=compact,
         size=size,
+        worded=worded,
         counted=count_text,
         non_trainable=non_trainable,
     )

@@ -32,6 +32,7 @@ def phase_record(
         weight_counts=counts.total,
         stages=[{"name": name, **states} for name, states in counts.stages.items()],
         random_seeds=counts.random_seeds,
+        monitor=phase.monitor,
     )
 
 

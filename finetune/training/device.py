@@ -81,7 +81,8 @@ def prepare(
     else:
         tf_config.disable_op_determinism()  # a job before may have asked for it
     names = tuple(gpu.name for gpu in gpus) or ("cpu",)
-    log.info("device %s %s, precision %s, deterministic %s", kind, names, policy, deterministic)
+    exact = "deterministic" if deterministic else "not deterministic"
+    log.info("device %s (%s), precision %s, %s", kind, ", ".join(names), policy, exact)
     return Device(kind, names, policy, deterministic)
 
 

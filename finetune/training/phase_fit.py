@@ -89,6 +89,14 @@ class PhaseFit:
             best.restore()
             record.metrics["validation"] = evaluate(feed, feed.validation(), self._interrupt)
             record.best_epoch = best.best_epoch
+            first = self._progress.position.epoch - record.epochs_run
+            log.info(
+                "phase %s: restored epoch %d of %d, the best by validation %s",
+                record.name,
+                (best.best_epoch or 0) - first + 1,
+                record.epochs_run,
+                phase.monitor,
+            )
 
     def _unfinished(self, start: Start, num_steps: int) -> Unfinished | None:
         position = self._progress.position

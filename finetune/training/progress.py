@@ -125,7 +125,7 @@ class Progress:
             self._programs.load_heads(start.array_part("training", "head"))
             at = {name: getattr(self.position, name) for name in ("phase", "epoch", "step")}
             self.record.resumed.append(at)
-            log.info("goes on at %s", at)
+            log.info("goes on in phase %d after %d epochs and %d steps", *_counted(at))
             self._doubtful = start.path if self.position.step else None
         self._started -= self.record.seconds.get("total", 0.0)  # of the processes before
         self.record.features = self._feeds.decisions()  # of the weights as they are now
@@ -284,3 +284,8 @@ class Progress:
         self.record.seconds["total"] = time.time() - self._started
         peak = max(self.record.peak_memory_bytes, peak_memory_bytes())
         self.record.peak_memory_bytes = peak
+
+
+def _counted(at: Mapping[str, int]) -> tuple[int, int, int]:
+    """Returns the phase, counted from 1, and how many epochs and steps of the next one are done."""
+    return at["phase"] + 1, at["epoch"], at["step"]

@@ -203,6 +203,6 @@ def test_it_has_the_interval_of_the_accuracy_and_the_judgement_of_the_run():
     record.test_interval = Interval(0.0456, 0.6994, 4)
     record.remarks = ["The test accuracy of 25.00% is no better than …."]
     text = model_card(record, FACTS)
-    assert "95% interval 4.56% to 69.94% (n = 4)" in text.replace("\\", "")
+    assert "95% interval 4.56% to 69.94%, n = 4" in text.replace("\\", "")
     limits = text.split("\n## Limits\n")[1]
     assert "- The test accuracy of 25.00% is no better than …." in limits

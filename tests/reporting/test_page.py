@@ -241,5 +241,5 @@ def test_the_judgement_and_the_interval_of_the_accuracy_are_in_the_summary():
     record.test_interval = Interval(0.786, 0.9565, 50)
     record.remarks = ["Validation got worse <b>after</b> phase head."]
     shown = words(page(record))
-    assert "95% interval 78.60% to 95.65% (n = 50)" in shown
+    assert "95% interval 78.60% to 95.65%, n = 50" in shown
     assert "Validation got worse <b>after</b> phase head." in shown

@@ -8,18 +8,18 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from rich import markup
 from rich.console import Console
 
 from finetune.printable import printable
 from finetune.record import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.numbers import number as written
-from finetune.reporting.remarks import remarks
+from finetune.reporting.numbers import worded
+from finetune.reporting.remarks import interval_text, remarks
 from finetune.reporting.terminal.bar import RunBar
 from finetune.reporting.terminal.closing import next_commands, places
 from finetune.reporting.terminal.pace import Pace
+from finetune.reporting.terminal.phases import counts_line, data, ended, header, plural
 from finetune.reporting.terminal.tables import (
     counts_table,
     epoch_header,
@@ -56,11 +56,6 @@ def show_notices(console: Console, lines: Iterable[str]) -> None:
             print(printable(line), file=sys.stderr, flush=True)
 
 
-def _data(text: object) -> str:
-    """Returns text that is data for use in markup: shown as it is, and not obeyed."""
-    return markup.escape(printable(text))
-
-
 class ConsoleListener:
     """Prints a run as it goes.
 
@@ -87,6 +82,7 @@ class ConsoleListener:
         self._bar: RunBar | None = None
         self._extracting = self._headed = False  # what has been said in this phase
         self._waiting = ""
+        self._counted: PhaseRecord | None = None  # the phase whose counts were shown last
 
     def run_started(self, record: RunRecord) -> None:
         """Prints backbone, dataset and device; starts the bar."""
@@ -106,13 +102,12 @@ class ConsoleListener:
         self._bar.start()
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Prints the phase's header and its weight counts (weights / parameters)."""
-        self._print(
-            f"\n[bold]phase {phase.index + 1} of {len(self._epochs)}: {_data(phase.name)}[/]  "
-            f"{_data(phase.policy)}, {_plural(phase.epochs_planned, 'epoch')}, "
-            f"BatchNorm {phase.batch_norm}"
-        )
-        self._console.print(counts_table(phase))
+        """Prints the phase's header and its weight counts: the first time all, then what changes."""
+        self._print(f"\n{header(phase, len(self._epochs))}")
+        shown, self._counted = self._counted, phase
+        if shown is None or isinstance(self._console, VerboseConsole):
+            self._console.print(counts_table(phase))
+        self._print(f"  {counts_line(phase, shown)}")
         self._extracting = self._headed = False
         if self._bar is not None:
             self._bar.phase(phase, "starts")
@@ -122,7 +117,7 @@ class ConsoleListener:
         if total and not self._extracting:
             self._print(f"  computing features of {total:,} samples")
         elif not total and what != self._waiting:
-            self._print(f"  {_data(what)}")
+            self._print(f"  {data(what)}")
         self._extracting, self._waiting = bool(total), "" if total else what
         if self._bar is not None and total:
             self._bar.rows(done, total)
@@ -147,7 +142,7 @@ class ConsoleListener:
         """Prints the proof."""
         if self._bar is not None:
             self._bar.phase_ended(phase, len(record.phases) == len(self._epochs))
-        for line in _ended(phase):
+        for line in ended(record, phase):
             self._print(f"  {line}")
 
     def run_ended(self, record: RunRecord) -> None:
@@ -169,11 +164,11 @@ class ConsoleListener:
     def _close(self, record: RunRecord) -> None:
         self._console.print()
         for name, path in places(record, self._directory):
-            self._print_whole(f"{name:<11}  {_data(path)}")
+            self._print_whole(f"{name:<11}  {data(path)}")
         for label, command in zip(
             ("next", ""), next_commands(record, self._directory), strict=True
         ):
-            self._print_whole(f"[bold]{label:<11}[/]  {_data(command)}")
+            self._print_whole(f"[bold]{label:<11}[/]  {data(command)}")
 
     def _print(self, text: str) -> None:
         """Prints words, folded between them."""
@@ -189,64 +184,52 @@ def _head(record: RunRecord) -> Iterator[str]:
     names = Counter(record.device["names"])
     devices = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in names.items())
     yield (
-        f"[bold]{_data(record.backbone.name)}[/] ({_data(record.backbone.source)}) on "
-        f"[bold]{_data(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
-        f"{splits}; {_data(devices)}, {record.device['precision']}, seed {record.seed}"
+        f"[bold]{data(record.backbone.name)}[/] ({data(record.backbone.source)}) on "
+        f"[bold]{data(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
+        f"{splits}; {data(devices)}, {record.device['precision']}, seed {record.seed}"
     )
     if record.backbone.preprocessing:
-        cells = ", ".join(
-            f"{k.replace('_', ' ')} {v}" for k, v in record.backbone.preprocessing.items()
+        cells = "; ".join(
+            f"{k.replace('_', ' ')} {worded(v)}" for k, v in record.backbone.preprocessing.items()
         )
-        yield f"[dim]preprocessing: {_data(cells)}[/]"
+        yield f"[dim]preprocessing: {data(cells)}[/]"
     if record.dataset.multi_label:
         yield "several labels an example: accuracy is the share of yes and no that are right"
     for line in remarks(record.dataset):
-        yield f"[yellow]{_data(line)}[/]"
+        yield f"[yellow]{data(line)}[/]"
 
 
 def _went_on(at: dict[str, int]) -> str:
-    steps = f" and {_plural(at['step'], 'step')}" if at["step"] else ""
-    return f"goes on in phase {at['phase'] + 1}, after {_plural(at['epoch'], 'epoch')}{steps}"
-
-
-def _ended(phase: PhaseRecord) -> Iterator[str]:
-    features: dict[str, Any] = phase.features
-    if features.get("cached"):
-        yield (
-            f"read features of {_data(features['cut'])}: {features['samples_extracted']:,} samples "
-            f"computed, {features['seconds']:.1f} s"
-        )
-    proof = phase.frozen_proof
-    if proof is not None:
-        early = ""
-        if phase.stopped_by == "patience":
-            early = f"; stopped by patience after {_plural(phase.epochs_run, 'epoch')}"
-        yield f"{proof.weights_checked} weights held still: {proof.weights_changed} changed{early}"
+    steps = f" and {plural(at['step'], 'step')}" if at["step"] else ""
+    return f"goes on in phase {at['phase'] + 1}, after {plural(at['epoch'], 'epoch')}{steps}"
 
 
 def _results(record: RunRecord) -> Iterator[str]:
     test = "no test split"
     if record.test:
-        test = f"test accuracy {record.test['accuracy']:.2%}, loss {written(record.test['loss'])}"
+        interval = record.test_interval
+        within = "" if interval is None else f" ({interval_text(interval)})"
+        loss = written(record.test["loss"])
+        test = f"test accuracy {record.test['accuracy']:.2%}{within}, loss {loss}"
     yield f"\n[bold green]{test}[/]"
     if record.test:
-        yield from map(_data, more_metrics(record).splitlines())
+        yield from map(data, more_metrics(record).splitlines())
+    yield from (f"[yellow]{data(line)}[/]" for line in record.remarks)
     startup = record.seconds.get("startup", 0.0)
     yield f"{record.seconds['total']:.1f} s in all, first training step after {startup:.1f} s"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def show_plan(console: Console, record: RunRecord) -> None:
     """Prints the phases, stages × phases, and the weight counts of each phase.
 
+    Those of the first phase are a table by stage, of the others a line says what changes, unless
+    the console is verbose.
+
     Args:
         console: where to.
         record: its phases counted, none of them run.
     """
-    name, source = _data(record.backbone.name), _data(record.backbone.source)
+    name, source = data(record.backbone.name), data(record.backbone.source)
     title = f"[bold]{name}[/] ({source}), {record.dataset.num_classes} classes\n"
     console.print(title, emoji=False)
     console.print(phases_table(record))
@@ -254,12 +237,14 @@ def show_plan(console: Console, record: RunRecord) -> None:
     console.print(features_table(record))
     console.print("\n[bold]parameters that train[/] (● all, ◐ some, ○ none of the stage)\n")
     console.print(plan_table(record))
+    before: PhaseRecord | None = None
     for phase in record.phases:
-        console.print(
-            f"\n[bold]phase {phase.index + 1}: {_data(phase.name)}[/]  weights / parameters",
-            emoji=False,
-        )
-        console.print(counts_table(phase))
+        title = f"\n{header(phase, len(record.phases))}"
+        console.print(title, emoji=False)
+        if before is None or isinstance(console, VerboseConsole):
+            console.print(counts_table(phase))
+        console.print(f"  {counts_line(phase, before)}", emoji=False)
+        before = phase
 
 
 def show_check(console: Console, record: RunRecord) -> None:

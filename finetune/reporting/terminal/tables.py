@@ -14,6 +14,7 @@ from finetune.record import (
 from finetune.reporting import numbers as written
 from finetune.reporting.numbers import size
 from finetune.reporting.terminal.listing import GAP, Column, Listing, number, plain, text
+from finetune.reporting.terminal.phases import rates
 
 STYLES = {"trainable": "green", "frozen": "blue", "untrainable": "dim"}
 # Of the line of an epoch: the least width of each column, which 80 columns hold.
@@ -75,10 +76,8 @@ def phases_table(record: RunRecord) -> Listing:
     """Returns one line a phase: policy, epochs, rates, BatchNorm."""
     rows = []
     for phase in record.phases:
-        rates = sorted(phase.learning_rates.values())
-        shown = f"{rates[-1]:.2g}" + (f" … {rates[0]:.2g}" if rates[0] != rates[-1] else "")
         epochs = str(phase.epochs_planned)
-        rows.append([phase.name, phase.policy, epochs, shown, phase.batch_norm])
+        rows.append([phase.name, phase.policy, epochs, rates(phase), phase.batch_norm])
     headers = ("phase", "policy", "epochs", "learning rate", "BatchNorm")
     return Listing([number(each) if each == "epochs" else text(each) for each in headers], rows)
 
@@ -125,7 +124,9 @@ def results_table(record: RunRecord) -> Listing:
                 f"{phase.seconds:.1f}",
                 "–"
                 if proof is None
-                else f"{proof.weights_checked}, {proof.weights_changed} changed",
+                else f"{proof.weights_checked}, {proof.weights_changed} changed"
+                if proof.weights_checked
+                else "none",
             ]
         )
     headers = ("epochs", "trained", "val loss", "val accuracy", "seconds", "held still")
