@@ -51,7 +51,7 @@ def compare_runs(arguments: list[str], console: Console) -> int:
     if request.output is None:
         _show(compared, request.format, problems)
         return 0
-    text = _text(compared, request.format, problems)
+    text = _text(compared, request.format, problems, request.output.absolute().parent)
     write_atomically(request.output, text)
     written = f"{len(runs)} runs compared in {printable(near(request.output))}"
     console.print(written, markup=False, soft_wrap=True)
@@ -138,7 +138,7 @@ def write_comparison(directory: Path) -> tuple[Path, list[str]]:
     if not runs:
         raise ConfigError(problems)
     page = directory / "report.html"
-    write_atomically(page, _text(compare(runs), "html", problems))
+    write_atomically(page, _text(compare(runs), "html", problems, directory))
     return page, problems
 
 
@@ -152,7 +152,10 @@ def _show(compared: Comparison, format: str, problems: Sequence[str]) -> None:
         console.print(each)
 
 
-def _text(compared: Comparison, format: str, problems: Sequence[str]) -> str:
+def _text(
+    compared: Comparison, format: str, problems: Sequence[str], folder: Path | None = None
+) -> str:
+    """Returns a comparison in a format; `folder` is where a page will be, None where unknown."""
     if format == "json":
         return to_json(compared, problems)
     if format == "csv":
@@ -160,7 +163,7 @@ def _text(compared: Comparison, format: str, problems: Sequence[str]) -> str:
     if format == "html":
         from finetune.reporting.comparison.page import comparison_page
 
-        return comparison_page(compared, problems)
+        return comparison_page(compared, problems, folder)
     written = io.StringIO()
     console = Console(file=written, width=UNFOLDED, force_terminal=False, highlight=False)
     for each in tables(compared):

@@ -20,7 +20,7 @@ PLACE = "plots/samples"
 MOST = 8
 LONGER_SIDE = 224  # pixels of a picture; larger inputs are shown smaller
 EXACT_SIDE = 64  # pixels up to which a picture is a PNG, which loses nothing
-TOKENS = 64  # of a text, in the record
+TOKENS = 32  # of a text, in the record
 EPOCH = 0  # whose augmentation is shown
 
 

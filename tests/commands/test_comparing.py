@@ -55,7 +55,7 @@ def test_runs_below_a_folder_of_folders_are_found(sweep):
 def test_a_table_is_shown_also_where_the_command_is_quiet(sweep, capsys):
     assert main(["compare", "sweep", "--quiet", "--sort", "seed"]) == 0
     shown = capsys.readouterr()
-    assert "4 runs in sweep" in shown.out and "* 100.00%" in shown.out
+    assert "4 runs in sweep" in shown.out and "100.00%" in shown.out
     assert shown.err == ""
 
 
@@ -128,6 +128,19 @@ def test_no_tensorflow_is_imported(sweep):
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_page_links_to_those_of_its_runs_from_where_it_is(sweep):
+    folder = sweep / "1 #?%"
+    write_run(folder)
+    for place in (folder, sweep / "2"):
+        (place / "report.html").write_text("")
+    page, _ = write_comparison(sweep)
+    links = re.findall(r'href="([^"#:]+)"', page.read_text())
+    assert set(links) == {"1%20%23%3F%25/report.html", "2/report.html"}
+    assert main(["compare", str(sweep), "--output", str(sweep.parent / "c.html")]) == 0
+    links = re.findall(r'href="([^"#:]+)"', (sweep.parent / "c.html").read_text())
+    assert set(links) == {"sweep/1%20%23%3F%25/report.html", "sweep/2/report.html"}
 
 
 def test_a_sweep_gets_a_page_of_its_own(sweep):

@@ -16,18 +16,21 @@ class Column:
         values: one a run, in their order; None where a run has none.
         kind: how it is written: text, count, number, percent, seconds or bytes.
         better: high or low; None where neither is.
+        judged: whether the best are marked. Runs are chosen by validation: of the test split,
+            which would no longer be unseen, and of the time no run is the best.
     """
 
     key: str
     values: tuple[Value, ...]
     kind: str = "text"
     better: str | None = None
+    judged: bool = True
 
     @property
     def best(self) -> frozenset[int]:
         """The runs that are best; none where all are alike, or there is nothing to be best of."""
         known = {i: float(v) for i, v in enumerate(self.values) if is_number(v)}
-        if self.better is None or len(set(known.values())) < 2:
+        if self.better is None or not self.judged or len(set(known.values())) < 2:
             return frozenset()
         top = (max if self.better == "high" else min)(known.values())
         return frozenset(index for index, value in known.items() if value == top)

@@ -9,6 +9,8 @@ from finetune.errors import ConfigError, unknown_name
 from finetune.record import SECONDS, RunRecord
 from finetune.reporting.comparison.columns import Column, Value, is_number
 from finetune.reporting.comparison.configs import differing, flat_config, flatten
+from finetune.reporting.comparison.over_seeds import OverSeeds, over_seeds
+from finetune.reporting.comparison.swept import labels, swept_columns
 
 LOWER_IS_BETTER = ("loss", "expected_calibration_error")
 
@@ -30,6 +32,9 @@ class Comparison:
         runs: in the order of every column's values.
         names: their directories, from `folder` on.
         results: status, epochs, parameters, metrics, seconds, memory.
+        swept: what tells the runs apart: what their commands set differently.
+        labels: the same as a few words for each run.
+        over_seeds: means of the runs that differ in their seed alone; None where there are none.
         config: keys of the config whose values differ.
         identity: data, weights, device and versions that differ.
         warnings: why their metrics may not be comparable.
@@ -39,6 +44,9 @@ class Comparison:
     runs: tuple[Run, ...]
     names: tuple[str, ...]
     results: tuple[Column, ...]
+    swept: tuple[Column, ...]
+    labels: tuple[str, ...]
+    over_seeds: OverSeeds | None
     config: tuple[Column, ...]
     identity: tuple[Column, ...]
     warnings: tuple[str, ...]
@@ -46,7 +54,8 @@ class Comparison:
     @property
     def columns(self) -> dict[str, Column]:
         """All columns, by key."""
-        return {each.key: each for each in (*self.results, *self.config, *self.identity)}
+        every = (*self.swept, *self.results, *self.config, *self.identity)
+        return {each.key: each for each in every}
 
 
 def compare(runs: Sequence[Run], sort: str | None = None) -> Comparison:
@@ -74,13 +83,20 @@ def _compare(runs: Sequence[Run]) -> Comparison:
     folder = Path(os.path.commonpath([each.parent for each in paths]))
     names = tuple(str(each.relative_to(folder)) for each in paths)
     records = [each.record for each in runs]
+    flat = [flat_config(each) for each in records]
+    identity = [_identity(each) for each in records]
+    results, config = tuple(_results(records)), tuple(differing(flat))
+    swept = swept_columns(records, config, flat)
     return Comparison(
         folder=folder,
         runs=tuple(runs),
         names=names,
-        results=tuple(_results(records)),
-        config=tuple(differing(map(flat_config, records))),
-        identity=tuple(differing(map(_identity, records))),
+        results=results,
+        swept=swept,
+        labels=labels(swept, names),
+        over_seeds=over_seeds(records, flat, identity, results, swept),
+        config=config,
+        identity=tuple(differing(identity)),
         warnings=tuple(_warnings(records, names)),
     )
 
@@ -101,7 +117,7 @@ def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
     def column(
         key: str, of: Callable[[RunRecord], Value], kind: str, better: str | None = None
     ) -> Column:
-        return Column(key, tuple(map(of, records)), kind, better)
+        return Column(key, tuple(map(of, records)), kind, better, judged=False)
 
     yield column("status", lambda r: r.status, "text")
     yield column("epochs", lambda r: sum(p.epochs_run for p in r.phases), "count")
@@ -115,7 +131,8 @@ def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
             values = tuple(each.get(name) for each in found)
             lower = name in LOWER_IS_BETTER
             kind = "number" if name == "loss" else "percent"
-            yield Column(f"{split}.{name}", values, kind, "low" if lower else "high")
+            better, judged = "low" if lower else "high", split == "validation"
+            yield Column(f"{split}.{name}", values, kind, better, judged)
     yield column("seconds.total", lambda r: r.seconds.get("total"), "seconds", "low")
     for part in SECONDS:
         made = column(f"seconds.{part}", lambda r, part=part: r.seconds.get(part), "seconds")

@@ -1,18 +1,23 @@
 """A comparison as one HTML file, with the validation curves of its runs."""
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from finetune.reporting.comparison.columns import Column
 from finetune.reporting.comparison.compare import Comparison
-from finetune.reporting.comparison.texts import SECONDS, header, shown
+from finetune.reporting.comparison.over_seeds import Spread
+from finetune.reporting.comparison.swept import short_columns
+from finetune.reporting.comparison.texts import SECONDS, header, shown, spread_texts
 from finetune.reporting.plots import overlay
 from finetune.reporting.plots.canvas import drawing, inline, svg
+from finetune.reporting.run_names import run_name
 from finetune.reporting.templating import render
-from finetune.reporting.terminal.closing import near
 
 _NAME = "validation"
 
@@ -42,23 +47,35 @@ class Shown:
     best: frozenset[int]
 
 
-def comparison_page(compared: Comparison, unreadable: Sequence[str] = ()) -> str:
+def comparison_page(
+    compared: Comparison, unreadable: Sequence[str] = (), folder: Path | None = None
+) -> str:
     """Returns the page.
 
     Args:
         compared: the runs.
         unreadable: what could not be read, one line each.
+        folder: where the page will be, from which it links to the pages of its runs; None: here.
     """
+    here = Path.cwd() if folder is None else folder
     results = [each for each in compared.results if not each.key.startswith(SECONDS)]
     seconds = [each for each in compared.results if each.key.startswith(SECONDS)]
     return render(
         "compare.html",
-        folder=str(near(compared.folder)),
+        run_name=run_name(compared.folder),
+        place=str(compared.folder.absolute()),
         names=compared.names,
+        labels=compared.labels,
+        links=[_link(each.directory, here) for each in compared.runs],
+        over_seeds=compared.over_seeds,
+        spreads=[_of_spread(each) for each in _spreads(compared)],
         warnings=compared.warnings,
         unreadable=unreadable,
         picture=_picture(compared),
-        results=[_shown(each) for each in results],
+        results=[
+            *(_shown(each, raw=True) for each in short_columns(compared.swept)),
+            *(_shown(each) for each in results),
+        ],
         seconds=[_shown(each, len(SECONDS)) for each in seconds],
         config=[_shown(each, raw=True) for each in compared.config],
         identity=[_shown(each, raw=True) for each in compared.identity],
@@ -66,12 +83,31 @@ def comparison_page(compared: Comparison, unreadable: Sequence[str] = ()) -> str
 
 
 def _picture(compared: Comparison) -> Picture | None:
-    content = overlay.overlay(compared.names, [each.record for each in compared.runs])
+    content = overlay.overlay(compared.labels, [each.record for each in compared.runs])
     if content is None:
         return None
     with drawing():
         drawn = svg(overlay.draw(content))
     return Picture(Markup(inline(drawn, _NAME, overlay.words(content))))  # text in it is escaped
+
+
+def _link(directory: Path, here: Path) -> str | None:
+    """Returns the address of a run's own page from a folder; None where there is no page."""
+    page = directory.absolute() / "report.html"
+    if not page.is_file():
+        return None
+    try:
+        return quote(Path(os.path.relpath(page, here.absolute())).as_posix())
+    except ValueError:  # on another drive
+        return None
+
+
+def _spreads(compared: Comparison) -> Sequence[Spread]:
+    return () if compared.over_seeds is None else compared.over_seeds.spreads
+
+
+def _of_spread(spread: Spread) -> Shown:
+    return replace(_shown(spread.column), texts=spread_texts(spread))
 
 
 def _shown(column: Column, cut: int = 0, raw: bool = False) -> Shown:

@@ -13,6 +13,8 @@ from rich.text import Text
 from finetune.printable import printable
 from finetune.reporting.comparison.columns import Column, Value
 from finetune.reporting.comparison.compare import Comparison
+from finetune.reporting.comparison.over_seeds import OverSeeds, Spread
+from finetune.reporting.comparison.swept import short_columns
 from finetune.reporting.numbers import number, percent, size
 from finetune.reporting.terminal import listing
 from finetune.reporting.terminal.closing import near
@@ -44,7 +46,11 @@ def tables(compared: Comparison) -> Iterator[RenderableType]:
         yield plain(f"warning: {warning}", "yellow")
     results = [each for each in compared.results if not each.key.startswith(SECONDS)]
     spent = [each for each in compared.results if each.key.startswith(SECONDS)]
-    yield from _titled(f"results ({BEST} best)", _by_run(compared, results))
+    swept = short_columns(compared.swept)
+    title = f"results ({BEST} best of the validation)"
+    yield from _titled(title, _by_run(compared, [*swept, *results]))
+    if compared.over_seeds is not None:
+        yield from _titled("over seeds: mean ± deviation", _over_seeds(compared.over_seeds))
     yield from _titled("seconds", _by_run(compared, spent, len(SECONDS)))
     for title, columns in (("config", compared.config), ("computed of", compared.identity)):
         if columns:
@@ -68,6 +74,29 @@ def _by_run(compared: Comparison, columns: Sequence[Column], cut: int = 0) -> Li
     ]
     rows = [[name, *(each[i] for each in cells)] for i, name in enumerate(compared.names)]
     return Listing([listing.text("run"), *headers], rows)
+
+
+def spread_texts(spread: Spread) -> tuple[str, ...]:
+    """Returns ``97.33% ± 0.21%`` for each group."""
+    kind = spread.column.kind
+    return tuple(
+        shown(mean, kind)
+        if deviation is None
+        else f"{shown(mean, kind)} ± {shown(deviation, kind)}"
+        for mean, deviation in zip(spread.column.values, spread.deviations, strict=True)
+    )
+
+
+def _over_seeds(found: OverSeeds) -> Listing:
+    headers = [listing.number(header(each.column.key)) for each in found.spreads]
+    rows: list[list[str | Text]] = [
+        [name, str(len(found.seeds[i]))] for i, name in enumerate(found.labels)
+    ]
+    for spread in found.spreads:
+        for index, text in enumerate(spread_texts(spread)):
+            best = index in spread.column.best
+            rows[index].append(plain(f"{BEST} {text}", "bold green") if best else plain(text))
+    return Listing([listing.text("settings"), listing.number("n"), *headers], rows)
 
 
 def _by_key(compared: Comparison, columns: Sequence[Column]) -> Listing:
@@ -107,15 +136,30 @@ def to_json(compared: Comparison, unreadable: Sequence[str]) -> str:
             part: {each.key: _strict(each.values[index]) for each in columns}
             for part, columns in _parts(compared).items()
         }
-        runs.append({"directory": str(run.directory), **values, "phases": phases})
+        named = {"directory": str(run.directory), "label": compared.labels[index]}
+        runs.append({**named, **values, "phases": phases})
     best = {each.key: sorted(each.best) for each in compared.results if each.best}
     values = {
         "runs": runs,
         "best": best,
+        "over_seeds": _seeds_json(compared.over_seeds),
         "warnings": list(compared.warnings),
         "unreadable": list(unreadable),
     }
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _seeds_json(found: OverSeeds | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "settings": name,
+            "seeds": list(found.seeds[index]),
+            "mean": {s.column.key: _strict(s.column.values[index]) for s in found.spreads},
+            "deviation": {s.column.key: s.deviations[index] for s in found.spreads},
+        }
+        for index, name in enumerate(() if found is None else found.labels)
+        if found is not None
+    ]
 
 
 def to_csv(compared: Comparison) -> str:

@@ -73,14 +73,14 @@ def test_keys_that_an_older_program_did_not_know_have_their_defaults():
     assert compare([make_run("a", config=old), make_run("b", config=new)]).config == ()
 
 
-def test_the_best_of_each_metric_is_marked():
+def test_the_best_of_the_validation_alone_is_marked():
     compared = compare([make_run("a", 0.5), make_run("b", 0.75), make_run("c", 0.75)])
     columns = compared.columns
-    assert columns["test.accuracy"].best == {1, 2}
-    assert columns["test.loss"].best == {1, 2}
-    assert columns["status"].best == columns["epochs"].best == frozenset()
+    assert columns["validation.accuracy"].best == {1, 2}
+    for key in ("test.accuracy", "test.loss", "status", "epochs", "seconds.total"):
+        assert columns[key].best == frozenset(), key
     text = printed(compared)
-    assert text.count("* 75.00%") == 4 and "* 50.00%" not in text  # test and validation
+    assert text.count("* 75.00%") == 2 and text.count("75.00%") == 4
 
 
 def test_nothing_is_best_where_all_are_alike_or_not_finite():
@@ -182,7 +182,7 @@ def test_csv_has_one_line_a_run():
 def test_json_says_what_trained_in_each_phase_and_what_could_not_be_read():
     values = json.loads(to_json(compare([make_run("a", 0.5), make_run("b", 0.75)]), ["no"]))
     assert values["unreadable"] == ["no"]
-    assert values["best"]["test.accuracy"] == [1]
+    assert values["best"] == {"validation.accuracy": [1]}
     (phase,) = values["runs"][0]["phases"]
     assert phase == {"name": "head", "policy": "depth(0)", "epochs_run": 2, "trainable": 2}
 

@@ -35,11 +35,11 @@ def test_the_page_has_results_curves_and_what_differs():
     other.record.dataset.fingerprint = "99" * 32
     text = comparison_page(compare([run("a"), other]), ["c must be a run"])
     shown = words(text)
-    for each in ("2 runs in /runs", "not the same data", "Left out: c must be a run", "90.00% ★",
-                 "65.00%", "seed", "dataset.fingerprint", "99999999"):  # fmt: skip
+    for each in ("2 runs in runs", "Directory /runs", "not the same data", "Left out: c must be a run",
+                 "90.00%", "65.00%", "seed", "dataset.fingerprint", "99999999"):  # fmt: skip
         assert each in shown, each
     assert '<section aria-labelledby="curves">' in text and "<svg" in text
-    assert text.count("<table") == 4 == text.count('class="sortable"')
+    assert text.count("<table") == 5 == text.count('class="sortable first"')
     assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
 
 
