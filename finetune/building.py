@@ -12,6 +12,7 @@ import numpy as np
 
 from finetune.backbones import heads, saving
 from finetune.backbones import loading as backbone_loading
+from finetune.backbones.coverage import Coverage
 from finetune.backbones.families import family_of
 from finetune.backbones.loading import LoadedBackbone
 from finetune.backbones.stages import Stage
@@ -26,6 +27,7 @@ from finetune.errors import ConfigError
 from finetune.freezing.inventory import Inventory, take_inventory
 from finetune.freezing.plan import FreezePlan, make_plan
 from finetune.freezing.schedule import Phase, expand
+from finetune.record import loaded_weights
 from finetune.training.device import Device, prepare
 from finetune.training.objective import MIXED, ONE, SEVERAL, Objective, balanced_weights
 from finetune.training.programs import Programs
@@ -42,6 +44,8 @@ class Origin:
         name: of the backbone.
         source: as in `LoadedBackbone`.
         weights_sha256: of the backbone as loaded.
+        weights: how many of the backbone's weights came from the checkpoint, ``loaded`` of ``total``,
+            and the paths of those that are ``absent`` from it; empty for a model of the user's own.
         preprocessing: JSON values: size, scale, mean, tokenizer and the like.
         preprocessing_sha256: digest of all that decides what becomes of an example.
     """
@@ -49,6 +53,7 @@ class Origin:
     name: str
     source: str
     weights_sha256: str
+    weights: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     preprocessing_sha256: str = ""
 
@@ -175,6 +180,7 @@ def _build(config: Config, reused: bool) -> Built:
     inventory = take_inventory(task, _stages_in(task, loaded.backbone), fixed)
     reader = _reader(loaded, dataset, config)
     labels = {"classes": list(dataset.classes), "multi_label": dataset.multi_label}
+    log.info("weights of %s: %s", loaded.name, loaded_weights(_weights(loaded.coverage)))
     log.info("preprocessing of %s: %s", loaded.name, json.dumps(loaded.preprocessing))
     return Built(
         device=device,
@@ -184,6 +190,7 @@ def _build(config: Config, reused: bool) -> Built:
             loaded.name,
             loaded.source,
             loaded.weights_sha256,
+            _weights(loaded.coverage),
             loaded.preprocessing,
             loaded.preprocessing_sha256,
         ),
@@ -200,6 +207,11 @@ def _notices(loaded: LoadedBackbone, dataset: Dataset) -> Iterator[str]:
     """Yields what a user should know of the data, which may not be what was meant."""
     if dataset.used:
         yield dataset.split_line()
+
+
+def _weights(coverage: Coverage) -> dict[str, Any]:
+    absent = list(coverage.absent) if coverage.loaded > 0 else []  # of random weights all are
+    return {"loaded": coverage.loaded, "total": coverage.total, "absent": absent}
 
 
 def _stages_in(task: keras.Model, backbone: keras.Model) -> list[Stage]:

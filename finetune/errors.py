@@ -45,6 +45,11 @@ class NotFiniteError(TrainingError):
     """A loss is NaN or infinite."""
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, without a full stop; else its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def nearest(name: str, valid: Sequence[str]) -> str | None:
     """Returns the valid name most like `name`, or None where none is close."""
     found = get_close_matches(name, valid, n=1, cutoff=0.6)

@@ -44,7 +44,9 @@ class FrozenProof:
 class BackboneRecord:
     """Which pretrained network, by the digest of its weights, and its stages.
 
-    `preprocessing` is what its checkpoint asks of the data: size, scale, mean, tokenizer.
+    `weights` says how many weights were ``loaded`` from the checkpoint, of how many in ``total``, and
+    which were ``absent`` from it. `preprocessing` is what the checkpoint asks of the data: size,
+    scale, mean, tokenizer.
     """
 
     name: str
@@ -53,6 +55,12 @@ class BackboneRecord:
     stages: list[dict[str, Any]]
     preprocessing: dict[str, Any] = field(default_factory=dict)
     preprocessing_sha256: str = ""
+    weights: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def loaded(self) -> str | None:
+        """How many weights came from the checkpoint, for people; None for a user's own model."""
+        return loaded_weights(self.weights) if self.weights else None
 
     @property
     def own(self) -> bool:
@@ -85,6 +93,15 @@ class Sample:
     tokens: list[str] = field(default_factory=list)
     tokens_read: int = 0
     tokens_whole: int = 0
+
+
+def loaded_weights(weights: Mapping[str, Any]) -> str:
+    """Returns `BackboneRecord.weights` as a line."""
+    if weights["loaded"] == 0:
+        return f"{weights['total']} weights drawn at random"
+    text = f"loaded {weights['loaded']} of {weights['total']} weights"
+    absent = ", ".join(weights["absent"])
+    return f"{text}; not in the checkpoint and not used: {absent}" if absent else text
 
 
 @dataclass

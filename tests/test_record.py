@@ -79,3 +79,18 @@ def test_a_model_card_that_was_filled_in_is_no_damage(tmp_path):
     assert changed_files(tmp_path, record) == []
     (tmp_path / "model/config.json").write_text("{}")
     assert changed_files(tmp_path, record) == ["model/config.json"]
+
+
+def test_loaded_weights_are_said_in_a_line():
+    backbone = BackboneRecord("b", "bundled", "0", [])
+    assert backbone.loaded is None
+    for weights, line in (
+        ({"loaded": 101, "total": 101, "absent": []}, "loaded 101 of 101 weights"),
+        ({"loaded": 0, "total": 101, "absent": []}, "101 weights drawn at random"),
+        (
+            {"loaded": 1, "total": 3, "absent": ["p/kernel", "p/bias"]},
+            "loaded 1 of 3 weights; not in the checkpoint and not used: p/kernel, p/bias",
+        ),
+    ):
+        backbone.weights = weights
+        assert backbone.loaded == line

@@ -2,32 +2,30 @@
 
 Of Hugging Face directories they drop settings that the constructor would take, expect the weights
 of some families under a prefix that files of the bare model do not have, and forget one table of
-RoBERTa. Each is mended here, and refused where KerasHub computes something else. What its
+RoBERTa. Each is put right here, and refused where KerasHub computes something else. What its
 EfficientNet leaves out of its own config is put back, so that a saved model is the one that trained.
 """
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
-from safetensors import safe_open
+from keras_hub.src.utils.preset_utils import get_preset_loader
 
-from finetune.backbones.directories import HUGGING_FACE, Checkpoint
+from finetune.backbones.coverage import Coverage, assignments, coverage_of, shown
+from finetune.backbones.directories import HUGGING_FACE, KERASHUB, TIMM, Checkpoint
+from finetune.backbones.tensors import AbsentTensorError, Tensors
 from finetune.errors import ConfigError
 
 # Exact and approximate: KerasHub takes its own for all of them, 1e-3 apart at most.
 _GELU = ("gelu", "gelu_new", "gelu_python", "gelu_fast", "gelu_pytorch_tanh")
-_TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
+_TOKEN_TYPES = "roberta.embeddings.token_type_embeddings.weight"
 
 
 def load_backbone(
     checkpoint: Checkpoint, load_weights: bool, arguments: dict[str, Any], where: str
-) -> keras.Model:
+) -> tuple[keras.Model, Coverage]:
     """Returns the backbone, built, with the checkpoint's weights where they are asked for.
 
     A head that the checkpoint has is left there.
@@ -38,27 +36,72 @@ def load_backbone(
         arguments: of the constructor, instead of the checkpoint's own, e.g. an image shape.
         where: the config path that names the checkpoint, for messages.
 
+    Returns:
+        The backbone, and which of its weights came from the checkpoint: all of them but those that
+        some heads do not need (see `Family.optional`).
+
     Raises:
-        ConfigError: for a variant that KerasHub would compute differently.
+        ConfigError: for a variant that KerasHub would compute differently, or weights that are not
+            in the checkpoint.
         ValueError: from KerasHub, e.g. for an image shape that does not fit.
     """
     family, config = checkpoint.family, checkpoint.config
-    if checkpoint.format != HUGGING_FACE:
-        backbone = family.backbone.from_preset(
-            checkpoint.preset, load_weights=load_weights, **arguments
+    left_out: dict[str, Any] = {}
+    if checkpoint.format == HUGGING_FACE:
+        _refuse_variants(checkpoint, where)
+        left_out = {key: config[named] for key, named in family.left_out if named in config}
+    backbone = family.backbone.from_preset(
+        checkpoint.preset, load_weights=False, **left_out, **arguments
+    )
+    if family.name == "efficientnet" and checkpoint.format != HUGGING_FACE:
+        _complete_config(backbone)
+    if not load_weights:
+        return backbone, coverage_of(backbone, ())
+    with assignments() as assigned:
+        reason = _fill(backbone, checkpoint)
+    coverage = coverage_of(backbone, assigned)
+    if reason is not None and arguments:
+        raise ValueError(reason)  # the caller knows what it asked for
+    unneeded = (*family.optional, *family.fixed)
+    needed = [p for p in coverage.absent if not any(each in p.split("/") for each in unneeded)]
+    if needed or reason is not None:
+        said = "" if reason is None else f" ({reason})"
+        raise ConfigError(
+            f"{where} must hold every weight of the backbone. Received: {checkpoint.preset}, from "
+            f"which {coverage.loaded} of {coverage.total} weights were loaded; it lacks "
+            f"{shown(needed or coverage.absent)}{said}. Copy the model again from where it was "
+            "published, or set backbone.load_weights=false to draw all weights at random."
         )
-        if family.name == "efficientnet":
-            _complete_config(backbone)
-        return backbone
-    _refuse_variants(checkpoint, where)
-    left_out = {key: config[named] for key, named in family.left_out if named in config}
-    with _as_expected(checkpoint, load_weights) as preset:
-        backbone = family.backbone.from_preset(
-            preset, load_weights=load_weights, **left_out, **arguments
-        )
-    if load_weights and family.name == "roberta":
-        _add_token_type(backbone, Path(checkpoint.preset))
-    return backbone
+    return backbone, coverage
+
+
+def _fill(backbone: Any, checkpoint: Checkpoint) -> str | None:
+    """Reads the weights of a checkpoint; returns why some could not be read, or None."""
+    loader: Any = get_preset_loader(checkpoint.preset)
+    if checkpoint.format == KERASHUB:
+        with warnings.catch_warnings():
+            # Of layers that a file does not have; the coverage names their weights.
+            warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
+            try:
+                loader._load_backbone_weights(backbone)
+            except ValueError as error:  # raised once all that fits is loaded
+                return _reason(error)
+        return None
+    directory, prefix = Path(checkpoint.preset), checkpoint.family.prefix
+    with Tensors(directory, prefix, exact=checkpoint.format == TIMM) as tensors:
+        try:
+            loader.converter.convert_weights(backbone, tensors, checkpoint.config)
+            if checkpoint.family.name == "roberta":
+                _add_token_type(backbone, tensors)
+        except AbsentTensorError as error:
+            return f"no tensor {error}"
+    return None
+
+
+def _reason(error: ValueError) -> str:
+    """Returns what Keras says of the first layer that it could not load, in one line."""
+    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
+    return lines[1] if len(lines) > 1 and lines[0].startswith("A total of") else lines[0]
 
 
 def _complete_config(backbone: Any) -> None:
@@ -91,55 +134,7 @@ def _refuse_variants(checkpoint: Checkpoint, where: str) -> None:
             )
 
 
-@contextmanager
-def _as_expected(checkpoint: Checkpoint, load_weights: bool) -> Iterator[str]:
-    """Yields the directory, or a copy whose weights have the names that KerasHub looks for."""
-    source, prefix = Path(checkpoint.preset), checkpoint.family.prefix
-    if not load_weights or prefix == "" or any(n.startswith(prefix) for n in _names(source)):
-        yield checkpoint.preset
-        return
-    with tempfile.TemporaryDirectory(prefix="finetune-weights-") as made:
-        shutil.copy(source / "config.json", made)
-        for file in _weight_files(source):
-            _copy_with_prefix(file, Path(made) / file.name, prefix)
-        index = source / "model.safetensors.index.json"
-        if index.is_file():
-            content = json.loads(index.read_text(encoding="utf-8"))
-            names = {prefix + name: file for name, file in content["weight_map"].items()}
-            (Path(made) / index.name).write_text(json.dumps({**content, "weight_map": names}))
-        yield made
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        return [directory / "model.safetensors"]
-    shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    return [directory / each for each in sorted(set(shards))]
-
-
-def _names(directory: Path) -> Iterator[str]:
-    for file in _weight_files(directory):
-        with safe_open(file, framework="np") as opened:
-            yield from opened.keys()
-
-
-def _copy_with_prefix(source: Path, target: Path, prefix: str) -> None:
-    """Copies a safetensors file under new names: 8 bytes of length, a JSON header, the bytes."""
-    with source.open("rb") as old, target.open("wb") as new:
-        header = json.loads(old.read(int.from_bytes(old.read(8), "little")))
-        renamed = {k if k == "__metadata__" else prefix + k: v for k, v in header.items()}
-        text = json.dumps(renamed).encode()
-        text += b" " * (-len(text) % 8)  # the format wants the bytes aligned
-        new.write(len(text).to_bytes(8, "little") + text)
-        shutil.copyfileobj(old, new, 1 << 20)
-
-
-def _add_token_type(backbone: Any, directory: Path) -> None:
+def _add_token_type(backbone: Any, tensors: Tensors) -> None:
     """Adds RoBERTa's one token type to its positions, as it is added to every token."""
-    for file in _weight_files(directory):
-        with safe_open(file, framework="np") as opened:
-            for name in opened.keys():  # noqa: SIM118, it is no mapping
-                if name.endswith(_TOKEN_TYPES):
-                    positions = backbone.embeddings.position_embedding.position_embeddings
-                    positions.assign(positions + opened.get_tensor(name)[0])
+    positions = backbone.embeddings.position_embedding.position_embeddings
+    positions.assign(positions + tensors.get_tensor(_TOKEN_TYPES)[0])

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from finetune.backbones.directories import HUGGING_FACE, KERASHUB, Checkpoint
 from finetune.backbones.untrusted import check_objects, read_json
 from finetune.errors import ConfigError
@@ -94,13 +92,43 @@ def _of_kerashub(checkpoint: Checkpoint, where: str) -> Any:
         file = checkpoint.directory / "image_converter.json"
         if not file.is_file():
             return cls(scale=_RESCALE, dtype="float32")
-        check_objects(
-            read_json(file, where), str(keras.saving.get_registered_name(cls)), file, where
-        )
+        settings = read_json(file, where)
+        check_objects(settings, cls, file, where)
+        return cls.from_config(_normalized(dict(settings.get("config") or {}), file, where))
     try:
         return cls.from_preset(checkpoint.preset, dtype="float32")
     except FileNotFoundError:
         return cls(scale=_RESCALE, dtype="float32")
+
+
+def _normalized(config: dict[str, Any], file: Path, where: str) -> dict[str, Any]:
+    """Returns the settings of a preset's converter in the terms of today's class.
+
+    KerasHub 0.19 to 0.21 gave the converters of ViT and DeiT a second step after scale and offset,
+    (pixel − norm_mean) / norm_std; both steps are one scale and one offset.
+    """
+    config["dtype"] = "float32"
+    if "norm_mean" not in config and "norm_std" not in config:
+        return config
+    mean = _three(config.pop("norm_mean", None) or 0.0, "norm_mean", file, where)
+    std = _three(config.pop("norm_std", None) or 1.0, "norm_std", file, where)
+    if 0.0 in std:
+        raise _wrong(where, file.name, "norm_std other than 0", std)
+    scale = _three(config.get("scale") or 1.0, "scale", file, where)
+    offset = _three(config.get("offset") or 0.0, "offset", file, where)
+    config["scale"] = [a / s for a, s in zip(scale, std, strict=True)]
+    config["offset"] = [(b - m) / s for b, m, s in zip(offset, mean, std, strict=True)]
+    return config
+
+
+def _three(value: Any, key: str, file: Path, where: str) -> list[float]:
+    try:
+        numbers = _channels(value)
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 3:
+        raise _wrong(where, file.name, f"{key} as one number, or one for each channel", value)
+    return numbers
 
 
 def _of_hugging_face(checkpoint: Checkpoint, where: str) -> tuple[dict[str, Any], float]:

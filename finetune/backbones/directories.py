@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from finetune.backbones.families import FAMILIES, Family
+from finetune.backbones.other_kinds import (
+    is_file,
+    no_directory,
+    quantized,
+    refuse_others,
+    refuse_quantized,
+)
 from finetune.backbones.untrusted import (
     check_h5,
     check_objects,
     check_sizes,
+    is_of,
     read_json,
     require_inside,
 )
@@ -93,11 +99,14 @@ def recognise(directory: Path, where: str, load_weights: bool = True) -> Checkpo
         raise _lacking(where, form, directory, lacks)
     check_sizes(config, directory / "config.json", where)
     if form == KERASHUB:
-        check_objects(config, family.registered_name, directory / "config.json", where)
+        refuse_quantized(config, directory, where)
+        check_objects(config, family.backbone, directory / "config.json", where)
         if family.kind == "text":
             file = directory / "tokenizer.json"
-            expected = keras.saving.get_registered_name(family.preprocessor.tokenizer_cls)
-            check_objects(read_json(file, where), str(expected), file, where)
+            tokenizer = family.preprocessor.tokenizer_cls
+            check_objects(read_json(file, where), tokenizer, file, where)
+    elif config.get("quantization_config") is not None:
+        raise quantized(directory, "quantization_config", where)
     return Checkpoint(str(directory), family, form, config, directory)
 
 
@@ -112,11 +121,9 @@ def complete(directory: Path) -> bool:
 
 def _read_config(directory: Path, where: str, load_weights: bool) -> dict[str, Any]:
     if not _is_directory(directory):
-        raise ConfigError(
-            f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
-            f"{directory} (no such directory). Check the path, or use backbone.preset=resnet_mini."
-        )
-    if not (directory / "config.json").is_file():
+        raise no_directory(directory, where)
+    if not is_file(directory / "config.json"):
+        refuse_others(directory, where)
         lacks = ["config.json"]
         if load_weights and not _any(directory, (*_KERAS_WEIGHTS, *_SAFETENSORS)):
             lacks.append("model.weights.h5 or model.safetensors")
@@ -155,6 +162,11 @@ def _format(config: Mapping[str, Any], directory: Path, where: str) -> str:
 
 
 def _family(config: Mapping[str, Any], form: str, where: str) -> Family:
+    if form == KERASHUB:
+        registered = config[_KEYS[form]]
+        known = next((each for each in FAMILIES if is_of(registered, each.backbone)), None)
+        if known is not None:
+            return known
     names = {
         KERASHUB: lambda each: (each.registered_name,),
         HUGGING_FACE: lambda each: each.model_types,

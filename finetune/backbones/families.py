@@ -23,6 +23,8 @@ class Family:
         architectures: of the timm directories that KerasHub converts, exactly.
         fixed: names of weights that cannot be trained: no classifier reaches DINO's mask token, and
             KerasHub 0.32 loses trained positions of DINOv2 when it saves them.
+        optional: layers that a checkpoint may lack, for a head can do without them: a masked language
+            model has no pooler.
         tokenizer: ``wordpiece``, ``bpe``, or the name of a SentencePiece model's file.
     """
 
@@ -34,6 +36,7 @@ class Family:
     left_out: tuple[tuple[str, str], ...] = ()
     architectures: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     tokenizer: str | None = None
 
     @property
@@ -118,13 +121,21 @@ FAMILIES: tuple[Family, ...] = (
         left_out=(("layer_norm_epsilon", "layer_norm_eps"),),
     ),
     Family("xception", "Xception"),
-    _text("albert", "Albert", "spiece.model", model_types=("albert",), prefix="albert."),
+    _text(
+        "albert",
+        "Albert",
+        "spiece.model",
+        model_types=("albert",),
+        prefix="albert.",
+        optional=("pooled_dense",),
+    ),
     _text(
         "bert",
         "Bert",
         "wordpiece",
         model_types=("bert",),
         left_out=(("dropout", "hidden_dropout_prob"), ("num_segments", "type_vocab_size")),
+        optional=("pooled_dense",),
     ),
     _text("deberta_v3", "DebertaV3", "spm.model"),
     _text(

@@ -21,12 +21,14 @@ from safetensors import SafetensorError
 from finetune.backbones import converters, handles, network, tokenizers
 from finetune.backbones.catalog import NAMED_BACKBONES, directory_of
 from finetune.backbones.conversion import load_backbone
-from finetune.backbones.directories import HUGGING_FACE, KERASHUB, Checkpoint, recognise
+from finetune.backbones.coverage import Coverage
+from finetune.backbones.directories import KERASHUB, Checkpoint, recognise
 from finetune.backbones.families import FAMILIES, size_argument
-from finetune.errors import ConfigError, unknown_name
+from finetune.backbones.sizes import Size, own_size, refused_size
+from finetune.errors import ConfigError, first_line, unknown_name
 
+_UNKNOWN_ARGUMENT = re.compile(r"(unexpected|Unrecognized) keyword argument.*")
 _DEFAULT_SIZE = 224  # what ImageNet backbones are trained at, where a preset names no size
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class LoadedBackbone:
             preprocessor's `image_converter` is set to `image_size`; a text preprocessor's
             `sequence_length` to the number of tokens it makes.
         weights_sha256: digest of the backbone's weights as loaded.
+        coverage: which of its weights came from the checkpoint.
         preprocessing: what the checkpoint asks for, for people: size, scale, mean, std,
             interpolation; or tokenizer, vocabulary, casing, length.
         image_size: (height, width) that an image backbone is built at; None for text.
@@ -55,6 +58,7 @@ class LoadedBackbone:
     kind: str
     preprocessor: Any
     weights_sha256: str
+    coverage: Coverage
     preprocessing: dict[str, Any]
     image_size: Size | None = None
     preprocessing_sha256: str = ""
@@ -176,7 +180,7 @@ def _refuse_foreign_options(name: str, kind: str, size: Size | None, length: int
 def _assemble_text(
     name: str, origin: _Origin, load_weights: bool, sequence_length: int | None
 ) -> LoadedBackbone:
-    backbone = load_backbone(origin.checkpoint, load_weights, {}, origin.where)
+    backbone, coverage = load_backbone(origin.checkpoint, load_weights, {}, origin.where)
     preprocessor = tokenizers.load_preprocessor(
         origin.checkpoint, backbone, sequence_length, origin.where
     )
@@ -189,6 +193,7 @@ def _assemble_text(
         "text",
         preprocessor,
         digest,
+        coverage,
         preprocessing=described,
         preprocessing_sha256=tokenizers.sha256(preprocessor),
     )
@@ -201,7 +206,7 @@ def _assemble_image(
     checkpoint, where = origin.checkpoint, origin.where
     family = checkpoint.family
     converter, notes = converters.load_converter(checkpoint, where)
-    built_at = _own_size(checkpoint)
+    built_at = own_size(checkpoint)
     argument = size_argument(family.backbone)
     target = size or built_at
     if target is None and size_argument(family.backbone, with_default=True) is not None:
@@ -210,15 +215,11 @@ def _assemble_image(
     if target is not None and target != built_at and argument is not None:
         arguments[argument] = (*target, 3)
     try:
-        backbone = load_backbone(checkpoint, load_weights, arguments, where)
+        backbone, coverage = load_backbone(checkpoint, load_weights, arguments, where)
     except ValueError as error:
         if size is None:
             raise
-        shown = str(size[0]) if size[0] == size[1] else f"{size[0]}×{size[1]}"
-        raise ConfigError(
-            f"dataset.image_size must be a size that {name} accepts. Received: "
-            f"{shown} ({_first_line(error)}). Leave it null for the backbone's own."
-        ) from error
+        raise refused_size(name, size, built_at, error) from error
     height, width = backbone.input_shape[1:3]
     converter.image_size = (height, width)
     return LoadedBackbone(
@@ -228,24 +229,11 @@ def _assemble_image(
         "image",
         family.preprocessor(image_converter=converter),
         weights_sha256(backbone),
+        coverage,
         preprocessing={**converters.describe(converter), **notes},
         image_size=(height, width),
         preprocessing_sha256=converters.sha256(converter),
     )
-
-
-def _own_size(checkpoint: Checkpoint) -> Size | None:
-    """Returns the one size that the config fixes; None where images of any size will do."""
-    if checkpoint.format == KERASHUB:
-        shape = (checkpoint.config.get("config") or {}).get(
-            size_argument(checkpoint.family.backbone)
-        )
-        return (shape[0], shape[1]) if shape and None not in shape else None
-    # DINO interpolates its positions; its processor says at what size it is used.
-    if checkpoint.format == HUGGING_FACE and not checkpoint.family.name.startswith("dino"):
-        size = checkpoint.config["image_size"]
-        return (size, size)
-    return None
 
 
 def weights_sha256(backbone: keras.Model) -> str:
@@ -272,7 +260,7 @@ def _translated(origin: _Origin) -> Iterator[None]:
     except ConfigError:
         raise
     except network.errors() as error:
-        raise ConfigError(network.message(preset, _first_line(error))) from error
+        raise ConfigError(network.message(preset, first_line(error))) from error
     except (
         ValueError,
         TypeError,
@@ -285,12 +273,15 @@ def _translated(origin: _Origin) -> Iterator[None]:
         SafetensorError,
         tf.errors.OpError,
     ) as error:
+        fix = "Check that its files are complete, or use backbone.preset=resnet_mini."
+        unknown = _UNKNOWN_ARGUMENT.search(str(error))
+        if unknown is not None:
+            fix = (
+                f"Another version of KerasHub wrote it, and {keras_hub.__version__} is installed "
+                "here: load it with that version and save it again, or use a newer release of it."
+            )
+        said = first_line(error) if unknown is None else unknown[0]
         raise ConfigError(
             f"{origin.where} must be a {origin.checkpoint.format} model that KerasHub can load. "
-            f"Received: {preset} ({type(error).__name__}: {_first_line(error)}). "
-            "Check that its files are complete, or use backbone.preset=resnet_mini."
+            f"Received: {preset} ({type(error).__name__}: {said}). {fix}"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

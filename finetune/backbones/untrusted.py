@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 
 from finetune.errors import ConfigError
 
@@ -74,22 +75,44 @@ def _require_shallow(value: Any) -> None:
     raise RecursionError
 
 
-def check_objects(value: Mapping[str, Any], expected: str, file: Path, where: str) -> None:
+def is_of(registered_name: Any, cls: type) -> bool:
+    """Returns whether Keras would make an object of a class of KerasHub.
+
+    KerasHub registers its classes under several names, for example ``keras_nlp>BertBackbone``, by
+    which KerasNLP saved them: what is registered counts, and no module is imported.
+    """
+    return (
+        isinstance(registered_name, str)
+        and keras.saving.get_registered_object(registered_name) is cls
+    )
+
+
+def check_objects(value: Mapping[str, Any], expected: type, file: Path, where: str) -> None:
     """Lets a serialized object pass if it is of the expected class and nests no other.
+
+    Args:
+        value: as Keras serializes an object.
+        expected: a class of KerasHub.
+        file: that holds it, for the message.
+        where: the config path that names the directory, for the message.
 
     Raises:
         ConfigError: if Keras would be asked to make an object of another class, to import a
             module, or to read another file.
     """
-    pairs = (("registered_name", expected), ("class_name", expected.rpartition(">")[2]))
-    names = [str(value.get(key)) for key, right in pairs if value.get(key) != right][:1]
+    registered, name = value.get("registered_name"), value.get("class_name")
+    if not is_of(registered, expected):
+        names = [str(registered)]
+    else:
+        names = [] if name == str(registered).rpartition(">")[2] else [str(name)]
     names += _foreign_objects(list(value.values()))
     config = value.get("config")
     named = config if isinstance(config, dict) else {}
     names += [f"{key}={named[key]!r}" for key in ASSETS if named.get(key) is not None]
     if names:
         raise ConfigError(
-            f"{where} must hold, in {file.name}, {expected} and no other class. Received: "
+            f"{where} must hold, in {file.name}, "
+            f"{keras.saving.get_registered_name(expected)} and no other class. Received: "
             f"{', '.join(names)} in {file}. Save it with KerasHub's save_to_preset."
         )
 

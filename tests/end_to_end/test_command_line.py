@@ -94,6 +94,10 @@ def test_the_run_directory_holds_what_the_design_says(runs):
     log = (folder / "a" / "finetune.log").read_text()
     assert "trainable 2 weights / 2570 parameters" in log
     assert "non-trainable 45 / 1,227,712" in log and "phase head, epoch 1 of " in log
+    total = sum(stage["weights"] for stage in record["backbone"]["stages"])
+    assert record["backbone"]["weights"] == {"loaded": total, "total": total, "absent": []}
+    assert f"loaded {total} of {total} weights" in log
+    assert f"loaded {total} of {total} weights" in result.stdout
     interval = record["test_interval"]
     assert interval["low"] < record["test"]["accuracy"] < interval["high"]
     assert all(each in log for each in record["remarks"])

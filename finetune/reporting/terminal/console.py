@@ -188,6 +188,8 @@ def _head(record: RunRecord) -> Iterator[str]:
         f"[bold]{data(record.dataset.name)}[/]: {record.dataset.num_classes} classes, "
         f"{splits}; {data(devices)}, {record.device['precision']}, seed {record.seed}"
     )
+    if record.backbone.loaded is not None:
+        yield f"[dim]{data(record.backbone.loaded)}[/]"
     if record.backbone.preprocessing:
         cells = "; ".join(
             f"{k.replace('_', ' ')} {worded(v)}" for k, v in record.backbone.preprocessing.items()
@@ -230,7 +232,9 @@ def show_plan(console: Console, record: RunRecord) -> None:
         record: its phases counted, none of them run.
     """
     name, source = data(record.backbone.name), data(record.backbone.source)
-    title = f"[bold]{name}[/] ({source}), {record.dataset.num_classes} classes\n"
+    loaded = record.backbone.loaded
+    weights = "" if loaded is None else f"; {data(loaded)}"
+    title = f"[bold]{name}[/] ({source}), {record.dataset.num_classes} classes{weights}\n"
     console.print(title, emoji=False)
     console.print(phases_table(record))
     console.print("\n[bold]stored features[/]\n")

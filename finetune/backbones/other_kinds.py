@@ -1,0 +1,75 @@
+"""What else a path may be than the directory of a backbone, and what to do with it then."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import ConfigError
+
+_KERAS_FILES = (".keras", ".h5", ".hdf5")
+_OWN_MODEL = (
+    "Load it in Python and train it with finetune.FineTuner(model), or save its backbone with "
+    "KerasHub's save_to_preset."
+)
+
+
+def no_directory(path: Path, where: str) -> ConfigError:
+    """Returns what to say of a path that is no directory."""
+    found, fix = "no such directory", "Check the path, or use backbone.preset=resnet_mini."
+    if is_file(path):
+        found = "a file"
+        if path.suffix in _KERAS_FILES:
+            found, fix = "a file of a Keras model", _OWN_MODEL
+        elif (path.parent / "config.json").is_file():
+            fix = f"Give the directory that it is in: {path.parent}"
+    return ConfigError(
+        f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
+        f"{path} ({found}). {fix}"
+    )
+
+
+def refuse_others(directory: Path, where: str) -> None:
+    """Raises for a directory of another kind, with what to do with that kind."""
+    archives = sorted(each.name for each in directory.iterdir() if each.suffix in _KERAS_FILES)
+    found, fix = None, _OWN_MODEL
+    if (directory / "run.json").is_file():
+        model = directory / "model"
+        found, fix = "a run directory", f"Give the model that the run saved: {model}"
+        if not (model / "config.json").is_file():
+            fix = "The run has saved no model: resume it, or choose another."
+    elif (directory / "saved_model.pb").is_file():
+        found = "a SavedModel, which cannot be trained"
+    elif archives and not (directory / "model.weights.h5").is_file():
+        found = f"a directory with {archives[0]}, a file of a Keras model"
+    if found is not None:
+        raise ConfigError(
+            f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
+            f"{directory} ({found}). {fix}"
+        )
+
+
+def is_file(path: Path) -> bool:
+    """Returns whether a path is a file; one that cannot even be asked for is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def refuse_quantized(config: Mapping[str, Any], directory: Path, where: str) -> None:
+    """Raises for a preset that KerasHub saved after `quantize`: its kernels are integers."""
+    settings = config.get("config")
+    text = json.dumps(settings.get("dtype") if isinstance(settings, dict) else None)
+    found = re.search(r'"(\w*Quantized\w*|(?:int[48]|float8|gptq|awq)\w*)"', text)
+    if found is not None:
+        raise quantized(directory, found[1], where)
+
+
+def quantized(directory: Path, found: str, where: str) -> ConfigError:
+    """Returns what to say of quantized weights, of which `found` is the sign."""
+    return ConfigError(
+        f"{where} must hold weights in floating point: quantized ones cannot be fine-tuned. "
+        f"Received: {directory} with {found} in config.json. Use the checkpoint that it was made of."
+    )
