@@ -8,9 +8,12 @@ from typing import Any
 
 import keras
 
+from finetune.backbones.coverage import shown
 from finetune.backbones.families import family_of
 from finetune.backbones.loading import LoadedBackbone
 from finetune.errors import ConfigError
+
+_LOWEST = -1e30  # below any feature; JSON has no infinity
 
 
 def build_task(
@@ -23,7 +26,7 @@ def build_task(
         num_classes: outputs of the head, at least 2.
         pooling: what the head looks at. ``auto``: what KerasHub's classifier of the family does;
             where there is none (DINOv2, DINOv3) the first token. ``avg``, ``max``: over positions;
-            ``avg`` over the tokens of a text leaves padding out, as sentence embeddings do (Reimers &
+            over the tokens of a text they leave padding out, as sentence embeddings do (Reimers &
             Gurevych 2019, section 3). ``cls``: the first token.
         dropout: in [0, 1), before the output layer.
         seed: fixes the head's initial weights, whatever was drawn before.
@@ -32,22 +35,34 @@ def build_task(
         A KerasHub classifier without a preprocessor, or a functional model; not compiled.
 
     Raises:
-        ConfigError: if the backbone has no such option.
+        ConfigError: if the backbone has no such option, or the head would use weights that the
+            checkpoint does not have.
     """
+    with _seeded(seed):
+        task = _task(loaded, num_classes, pooling, dropout)
+    used = {each.path for each in task.weights}
+    absent = [path for path in loaded.coverage.absent if path in used]
+    if absent and loaded.coverage.loaded > 0:
+        raise ConfigError(
+            "head.pooling must be one that uses only weights that came from the checkpoint. "
+            f"Received: {pooling} for {loaded.name}, whose files lack {shown(absent)}, as those of a "
+            "masked language model do. Set head.pooling=avg, max or cls."
+        )
+    return task
+
+
+def _task(loaded: LoadedBackbone, num_classes: int, pooling: str, dropout: float) -> keras.Model:
     family = family_of(loaded.backbone)
     cls = None if family is None else family.classifier
-    with _seeded(seed):
-        if cls is None or (loaded.kind == "text" and pooling != "auto"):
-            return _token_task(loaded.backbone, num_classes, pooling, dropout)
-        options = _head_options(cls, pooling, dropout)
-        task = cls(
-            backbone=loaded.backbone,
-            num_classes=num_classes,
-            preprocessor=None,  # it would prepare what `fit` is given; our data come prepared
-            compile=False,
-            **options,
-        )
-        return task
+    if cls is None or (loaded.kind == "text" and pooling != "auto"):
+        return _token_task(loaded.backbone, num_classes, pooling, dropout)
+    return cls(
+        backbone=loaded.backbone,
+        num_classes=num_classes,
+        preprocessor=None,  # it would prepare what `fit` is given; our data come prepared
+        compile=False,
+        **_head_options(cls, pooling, dropout),
+    )
 
 
 @contextmanager
@@ -95,25 +110,40 @@ def _token_task(
     """Puts a linear head on pooled tokens; what of the backbone it does not use is left out."""
     outputs: Any = backbone.output
     tokens = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
-    if len(tokens.shape) != 3 or pooling == "max":
+    if len(tokens.shape) != 3:
         raise ConfigError(
-            "head.pooling must be auto, avg or cls for a backbone that outputs tokens. Received: "
+            "head.pooling must be used with a backbone that outputs tokens. Received: "
             f"{pooling} for {backbone.name}, which outputs {tuple(tokens.shape)}. "
-            "Set head.pooling=auto."
+            "Use another backbone."
         )
     trunk = backbone
     if isinstance(outputs, dict):
         trunk = keras.Model(backbone.input, tokens, name=backbone.name)
-    x: Any = trunk(trunk.input)
     inputs = trunk.input if len(trunk.inputs) > 1 else trunk.inputs[0]
-    if pooling == "avg":
-        mask = inputs.get("padding_mask") if isinstance(inputs, dict) else None
-        # Class and register tokens come before those of the image's patches.
-        first = 1 + getattr(backbone, "num_register_tokens", 0) if mask is None else 0
-        given = {} if mask is None else {"mask": mask}
-        x = keras.layers.GlobalAveragePooling1D(name="pooler")(x[:, first:], **given)
-    else:
-        x = x[:, 0]
-    x = keras.layers.Dropout(dropout, name="output_dropout")(x)
+    mask = inputs.get("padding_mask") if isinstance(inputs, dict) else None
+    # Class and register tokens come before those of the image's patches.
+    first = 1 + getattr(backbone, "num_register_tokens", 0) if mask is None else 0
+    pooled = _pooled(trunk(trunk.input), mask, first, pooling)
+    x = keras.layers.Dropout(dropout, name="output_dropout")(pooled)
     logits = keras.layers.Dense(num_classes, name="logits", dtype="float32")(x)
     return keras.Model(inputs, logits, name=f"{backbone.name}_classifier")
+
+
+def _pooled(tokens: Any, mask: Any, first: int, pooling: str) -> Any:
+    """Returns one vector of (batch, tokens, features), by layers that Keras alone can load.
+
+    Args:
+        tokens: of the backbone.
+        mask: (batch, tokens), 0 at padding; None: there is none.
+        first: number of tokens before those that are pooled.
+        pooling: ``avg``, ``max``, or another, which takes the first token.
+    """
+    if pooling == "avg":
+        given = {} if mask is None else {"mask": mask}
+        return keras.layers.GlobalAveragePooling1D(name="pooler")(tokens[:, first:], **given)
+    if pooling == "max":
+        if mask is not None:  # Keras' maximum takes no mask
+            seen: Any = keras.ops.expand_dims(keras.ops.cast(mask, "bool"), -1)
+            tokens = keras.ops.where(seen, tokens, _LOWEST)
+        return keras.layers.GlobalMaxPooling1D(name="pooler")(tokens[:, first:])
+    return tokens[:, 0]

@@ -6,6 +6,7 @@ import keras_hub
 import numpy as np
 import pytest
 
+from finetune.backbones.coverage import Coverage
 from finetune.backbones.heads import build_task
 from finetune.backbones.loading import LoadedBackbone, load
 from finetune.backbones.saving import save_task
@@ -80,7 +81,8 @@ def test_vit_pools_by_token_or_average(tmp_path):
 
 
 def of(backbone, kind="image", preprocessor=None):
-    return LoadedBackbone("own", "directory", backbone, kind, preprocessor, "", {}, None)
+    covered = Coverage(len(backbone.weights))
+    return LoadedBackbone("own", "directory", backbone, kind, preprocessor, "", covered, {}, None)
 
 
 @pytest.fixture(scope="module")
@@ -102,24 +104,27 @@ def test_text_takes_kerashubs_own_head_unless_told_otherwise(bert):
     assert len(task.weights) == len(bert.weights) + 2
 
 
-@pytest.mark.parametrize("pooling", ["avg", "cls"])
+@pytest.mark.parametrize("pooling", ["avg", "cls", "max"])
 def test_tokens_are_pooled_without_padding(bert, pooling):
     task = build_task(of(bert, "text"), 3, pooling=pooling, dropout=0.1, seed=0)
     given = tokens(5, 8, 1)
     sequence = keras.ops.convert_to_numpy(bert(given)["sequence_output"])
     mask = given["padding_mask"][..., None]
-    pooled = (sequence * mask).sum(1) / mask.sum(1) if pooling == "avg" else sequence[:, 0]
+    pooled = {
+        "avg": (sequence * mask).sum(1) / mask.sum(1),
+        "cls": sequence[:, 0],
+        "max": np.stack([row[:n].max(0) for row, n in zip(sequence, (5, 8, 1), strict=True)]),
+    }[pooling]
     kernel, bias = (keras.ops.convert_to_numpy(w) for w in task.get_layer("logits").weights)
     expected = pooled @ kernel + bias
     np.testing.assert_allclose(task.predict(given, verbose=0), expected, rtol=1e-4, atol=1e-5)
     # BERT's pooler (kernel and bias) is not used, so it is not there to be trained.
     assert len(task.weights) == len(bert.weights) - 2 + 2
-    with pytest.raises(ConfigError, match="head.pooling must be auto, avg or cls.*Received: max"):
-        build_task(of(bert, "text"), 3, pooling="max", dropout=0.0, seed=0)
 
 
-def test_a_model_with_our_head_is_read_without_this_package(bert, tmp_path):
-    task = build_task(of(bert, "text"), 3, pooling="avg", dropout=0.1, seed=0)
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_a_model_with_our_head_is_read_without_this_package(bert, tmp_path, pooling):
+    task = build_task(of(bert, "text"), 3, pooling=pooling, dropout=0.1, seed=0)
     expected = task.predict(tokens(5, 8), verbose=0)
     for layer in task._flatten_layers():
         layer.trainable = False
@@ -144,6 +149,7 @@ def test_dino_gets_a_head_on_its_first_token_or_its_patches():
     assert sequence.shape == (2, 7, 8)
     for pooling, pooled in (
         ("auto", sequence[:, 0]), ("cls", sequence[:, 0]), ("avg", sequence[:, 3:].mean(1)),
+        ("max", sequence[:, 3:].max(1)),
     ):  # fmt: skip
         task = build_task(of(dino), 3, pooling=pooling, dropout=0.0, seed=0)
         kernel, bias = (keras.ops.convert_to_numpy(w) for w in task.get_layer("logits").weights)
