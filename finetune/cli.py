@@ -16,6 +16,7 @@ from finetune import __version__
 from finetune.commands.failures import block
 from finetune.durable import storage_error
 from finetune.errors import ConfigError, FinetuneError, unknown_name
+from finetune.launcher import typed
 from finetune.reporting.terminal.console import make_console
 from finetune.startup import sigterm_raised
 
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with sigterm_raised():
+        with sigterm_raised(), typed(arguments):
             return _dispatch(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

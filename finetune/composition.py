@@ -10,7 +10,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -18,8 +19,9 @@ from finetune import config_source
 from finetune.config import GROUPS, Config
 from finetune.config_source import config_dir
 from finetune.errors import ConfigError, unknown_name
+from finetune.overrides import PHASES, normalise, quote, several_values, unparsed
 from finetune.reading import read, wrong_type
-from finetune.strict_yaml import EXECUTABLE_KEYS
+from finetune.run_directory import expanded
 
 __all__ = [
     "compose_config",
@@ -29,7 +31,6 @@ __all__ = [
     "run_directory",
 ]
 
-PHASES = "schedule.phases."
 # ValueError: Hydra's and Python's own, e.g. for schedule=null and numbers of 5000 digits.
 _REFUSALS = (HydraException, OmegaConfBaseException, ValueError, OverflowError, RecursionError)
 
@@ -41,28 +42,6 @@ def register_schema() -> None:
     """
     config_source.register()
     ConfigStore.instance().store("schema", Config)
-
-
-def normalise(overrides: Sequence[str]) -> list[str]:
-    """Lets a key of a phase be set whether or not the schedule's file lists it.
-
-    ``schedule.phases.head.patience=3`` becomes ``++schedule.phases.head.patience=3``; what is not
-    a key of a phase is refused when the config is read.
-
-    Raises:
-        ConfigError: for an override that would choose what Hydra runs.
-    """
-    for each in overrides:
-        named = [key for key in (*EXECUTABLE_KEYS[:2], "hydra.callbacks") if key in each]
-        if named:
-            raise ConfigError(
-                f"{named[0]} must be left out: no config chooses what runs. Received: {each}. "
-                "Drop it."
-            )
-    return [
-        f"++{each}" if each.startswith(PHASES) and each.partition("=")[0].count(".") >= 3 else each
-        for each in overrides
-    ]
 
 
 def compose_config(overrides: Sequence[str], search: Path | None = None) -> DictConfig:
@@ -78,16 +57,30 @@ def compose_config(overrides: Sequence[str], search: Path | None = None) -> Dict
     Raises:
         ConfigError: with every override and value that is wrong.
     """
-    extra = [] if search is None else [f"hydra.searchpath=[file://{search.absolute()}]"]
+    problems = unparsed(overrides)
+    rest = [each for each in overrides if unparsed([each]) == []] if problems else overrides
+    extra = [] if search is None else [f"hydra.searchpath=[{quote(f'file://{search.absolute()}')}]"]
     register_schema()
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="finetune"):
         try:
-            _require_known_phases(overrides, extra)
-            composed = _compose([*extra, *normalise(overrides)])
+            _require_known_phases(rest, extra)
+            composed = _compose([*extra, *normalise(rest)])
         except _REFUSALS as error:
-            raise ConfigError(_explain(overrides, extra, error)) from error
-    read(composed)
+            raise ConfigError([*problems, *_explain(rest, extra, error)]) from error
+        except ConfigError as error:
+            raise ConfigError([*problems, *error.problems]) from error
+    _read_with(composed, problems)
     return composed
+
+
+def _read_with(composed: DictConfig, problems: Sequence[str]) -> None:
+    """Reads a config and reports what is wrong with it together with what was found before."""
+    try:
+        read(composed)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from error
+    if problems:
+        raise ConfigError(problems)
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
@@ -142,11 +135,8 @@ def _explain(overrides: Sequence[str], extra: list[str], error: Exception) -> li
 
 def _describe(error: Exception, override: str, base: list[str]) -> str:
     path, _, value = override.lstrip("+~").partition("=")
-    if isinstance(error, OverrideParseException):
-        return (
-            f"Arguments must be KEY=VALUE, +KEY=VALUE or ~KEY. Received: {override} "
-            f"({_syntax(error)}). Quote values that hold spaces, commas or brackets."
-        )
+    if "requires --multirun" in str(error) or "Ambiguous value" in str(error):
+        return several_values(override)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = (error.missing_cfg_file or value).rpartition("/")
         return unknown_name(group or path, f"a config of the group {group}", name, error.options)
@@ -165,16 +155,6 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
     return f"{override} cannot be applied. {' '.join(str(error).split())}"
 
 
-def _syntax(error: OverrideParseException) -> str:
-    """Returns what is wrong with an override, of a message whose last line is a link."""
-    lexer = "LexerNoViableAltException: "
-    detail = (error.message.splitlines()[:-1] or [error.message])[-1]
-    if detail.strip() == "^":  # below the character that the lexer does not know
-        at = len(detail) - 1 - len(lexer)
-        return f"{error.override[at : at + 1]!r} is not allowed here without quotes"
-    return detail
-
-
 def _unknown_key(path: str, base: list[str]) -> str:
     """Names the first part of `path` that does not exist, and the valid keys in its place."""
     node: Any = _compose(base)
@@ -189,6 +169,25 @@ def _unknown_key(path: str, base: list[str]) -> str:
     return f"{path} cannot be overridden."
 
 
-def run_directory(composed: DictConfig) -> Path:
-    """Returns the run directory that the composed config names, without making it."""
-    return Path(OmegaConf.select(composed, "hydra.run.dir"))
+def run_directory(composed: DictConfig, key: str = "hydra.run.dir") -> Path:
+    """Returns the directory that the composed config names, without making it.
+
+    Args:
+        composed: with the ``hydra`` node.
+        key: ``hydra.run.dir``, or ``hydra.sweep.dir`` for the one of a sweep.
+
+    Raises:
+        ConfigError: for a name that cannot be resolved.
+    """
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    try:
+        hydra.cfg = composed  # type: ignore[assignment] - what ${hydra:…} reads
+        return expanded(str(OmegaConf.select(composed, key, throw_on_missing=True)), key)
+    except _REFUSALS as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{key} must be the name of a directory. Received: {reason}. Write {key}=runs/first."
+        ) from error
+    finally:
+        hydra.cfg = before

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
 
 from finetune.config import GROUPS
 from finetune.errors import ConfigError
+from finetune.overrides import keep_text
 from finetune.strict_yaml import MAX_BYTES, load_strictly
+from finetune.texts import keep_texts, kind_of
 
 _HYDRA_KEYS = ("run", "sweep", "sweeper")
 _PACKAGES = ("_global_", "_group_", "_here_", *GROUPS, "head")
@@ -40,16 +45,54 @@ class FileConfigSource(file_config_source.FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """See `hydra.plugins.config_source.ConfigSource`."""
         file = Path(self.path) / self._normalize_file_name(config_path)
-        if file.is_file() and config_dir().resolve() not in file.resolve().parents:
+        if not file.is_file():
+            return super().load_config(config_path)  # which says so
+        if config_dir().resolve() not in file.resolve().parents:
             problems = list(_problems(file, config_path))
             if problems:
                 raise ConfigError(problems)
-        return super().load_config(config_path)
+        text = file.read_text(encoding="utf-8")
+        header = ConfigSource._get_header_dict(text[:512])
+        content = OmegaConf.create(_with_texts(text, _package(config_path, header)))
+        source = f"{self.scheme()}://{self.path}"
+        return ConfigResult(self.provider, source, content, header)
 
 
 def register() -> None:
     """Puts `FileConfigSource` in the place of Hydra's own."""
     SourcesRegistry.instance().types["file"] = FileConfigSource
+
+
+def _package(config_path: str, header: dict[str, str | None]) -> str:
+    """Returns where in the config a file has its place."""
+    group = config_path.rpartition("/")[0].replace("/", ".")
+    package = header.get("package") or "_group_"
+    return "" if package == "_global_" else package.replace("_group_", group)
+
+
+def _with_texts(text: str, package: str) -> Any:
+    """Returns what a config file holds; what the schema wants as text is as it is typed."""
+    loader = get_yaml_loader()
+    node = yaml.compose(text, loader)
+    if node is None:
+        return {}
+    keep_texts(node, kind_of(package))
+    if package == "" and isinstance(node, yaml.MappingNode):
+        _keep_swept_texts(node)
+    return loader("").construct_document(node)
+
+
+def _keep_swept_texts(root: yaml.MappingNode) -> None:
+    """Does the same for ``hydra.sweeper.params``, which Hydra makes overrides of."""
+    params: yaml.Node | None = root
+    for name in ("hydra", "sweeper", "params"):
+        pairs = params.value if isinstance(params, yaml.MappingNode) else ()
+        params = next((value for key, value in pairs if key.value == name), None)
+    for key, value in params.value if isinstance(params, yaml.MappingNode) else ():
+        if isinstance(value, yaml.ScalarNode) and isinstance(key, yaml.ScalarNode):
+            override = keep_text(f"{key.value}={value.value}", swept=True)
+            value.value = override.partition("=")[2]
+            value.tag = "tag:yaml.org,2002:str"
 
 
 def _problems(file: Path, config_path: str) -> Iterator[str]:

@@ -8,7 +8,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune.printable import printable
@@ -71,6 +72,34 @@ def installing(extra: str) -> str:
         f"in the project's folder, pip install -c constraints.txt -e '.[{extra}]', or "
         f"scripts/environment.py {extra}"
     )
+
+
+_typed: list[str] = []
+
+
+@contextmanager
+def typed(arguments: Sequence[str]) -> Iterator[None]:
+    """Remembers the arguments of a command while it runs, for suggestions that repeat them."""
+    _typed[:] = arguments
+    try:
+        yield
+    finally:
+        _typed.clear()
+
+
+def typed_again(replaced: Mapping[str, str], *more: str) -> str:
+    """Returns the command that runs, corrected, as it is pasted into a shell.
+
+    Args:
+        replaced: what takes the place of which argument.
+        more: arguments that are added.
+
+    Returns:
+        The command; for a call from Python the list of overrides.
+    """
+    if not _typed:
+        return str([*replaced.values(), *more])
+    return command(*(replaced.get(word, word) for word in _typed), *more)
 
 
 def command(*words: object) -> str:

@@ -185,9 +185,9 @@ class RecordListener:
 
     def run_started(self, record: RunRecord) -> None:
         """Writes the record, and what lies beside it, before anything is spent."""
+        self._write(record)
         for name, text in self._others.items():
             write_atomically(self._directory / name, text)
-        self._write(record)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Writes the record with the phase's counts."""

@@ -16,10 +16,13 @@ from finetune.durable import write_atomically
 from finetune.errors import ConfigError
 from finetune.reading import read
 from finetune.strict_yaml import MAX_BYTES, load_strictly
+from finetune.texts import Kind, holds_text, kind_of, may_be_null
 
 SAVED = Path(".hydra") / "config.yaml"
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 INTERPOLATION = "${"
+_QUOTES = ("'", '"')
+_NULLS = ("null",)
 
 
 def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
@@ -35,18 +38,18 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
     file = Path(run_directory) / SAVED
     if not file.is_file():
         raise ConfigError(_no_run(Path(run_directory)))
-    saved = _load(file)
+    saved = _load(file, Config)
     if not isinstance(saved, dict) or not saved:
         raise ConfigError(
             f"{file} must hold the config of a run, a mapping. Received: {type(saved).__name__}. "
             "Use the file as Hydra wrote it."
         )
     node = OmegaConf.create(saved)
-    for each in overrides:
-        key, equals, value = each.partition("=")
+    for override in overrides:
+        key, equals, value = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{each} must be KEY=VALUE. Received: {each}. Write seed=1.")
-        OmegaConf.update(node, key, load_strictly(value.encode(), each), force_add=True)
+            raise ConfigError(f"{override} must be KEY=VALUE. Received: {override}. Write seed=1.")
+        OmegaConf.update(node, key, _value(key, value, override), force_add=True)
     saved = dict(OmegaConf.to_container(node))  # type: ignore[call-overload] - it is a mapping
     problems = [
         f"{file}: {where} must be a value that needs no evaluation. Received: {text}. "
@@ -61,6 +64,14 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
         return read(node)
     except ConfigError as error:
         raise ConfigError([f"{file}: {problem}" for problem in error.problems]) from error
+
+
+def _value(key: str, text: str, override: str) -> Any:
+    """Returns the value of an override: YAML, but of a key that holds text the text itself."""
+    kind = kind_of(key)
+    if holds_text(kind) and not text.startswith(_QUOTES):
+        return None if may_be_null(kind) and text.lower() in _NULLS else text
+    return load_strictly(text.encode(), override, kind=kind)
 
 
 def read_overrides(run_directory: Path) -> list[str]:
@@ -81,10 +92,10 @@ def read_overrides(run_directory: Path) -> list[str]:
     return saved
 
 
-def _load(file: Path) -> Any:
+def _load(file: Path, kind: Kind = None) -> Any:
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
-    return load_strictly(content, str(file), aliases=False)
+    return load_strictly(content, str(file), aliases=False, kind=kind)
 
 
 def _no_run(directory: Path) -> str:

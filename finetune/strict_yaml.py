@@ -13,6 +13,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from finetune.errors import ConfigError
+from finetune.texts import Kind, keep_texts
 
 MAX_BYTES = 1 << 20  # 200 times the largest config of this project
 MAX_DEPTH = 40
@@ -33,13 +34,16 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def load_strictly(content: bytes, source: str, aliases: bool = True) -> Any:
+def load_strictly(
+    content: bytes, source: str, aliases: bool = True, kind: Kind | None = None
+) -> Any:
     """Returns what a YAML document holds: None, or text, numbers, lists and mappings by text.
 
     Args:
         content: of the file.
         source: what messages call it, e.g. its path.
         aliases: whether anchors and aliases are allowed; expanded, they count to the bound.
+        kind: the type of the value, whose texts are kept as they are typed; None: of no config.
 
     Raises:
         ConfigError: for anything else, and for more than the bounds allow.
@@ -54,6 +58,7 @@ def load_strictly(content: bytes, source: str, aliases: bool = True) -> Any:
             return None
         for problem in _problems(node):
             raise _refused(source, *problem)
+        keep_texts(node, kind)
         return _Loader("").construct_document(node)
     except UnicodeDecodeError as error:
         raise _refused(source, "UTF-8 text", str(error)) from error

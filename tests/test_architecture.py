@@ -8,22 +8,24 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
-    "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config",
-    "checks", "reading", "record", "record_files", "datasets", "backbones", "freezing", "features", "training",
-    "building", "feeds", "reporting", "config_source", "composition", "saved_config", "own_data", "inference",
-    "catalog", "resuming", "describing", "assessing", "runs", "trying", "finetuner", "commands", "cli", "__main__",
+    "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "startup", "config", "texts",
+    "strict_yaml", "checks", "reading", "record", "record_files", "datasets", "backbones", "freezing", "features",
+    "training", "building", "feeds", "reporting", "overrides", "config_source", "composition", "saved_config",
+    "own_data", "inference", "catalog", "resuming", "describing", "assessing", "runs", "trying", "finetuner",
+    "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {
     "reporting": {"printable", "launcher", "errors", "durable", "config", "record", "reporting"}
 }
 # Whole rooms, or single modules of a room.
 TENSORFLOW_FREE = [
-    "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "strict_yaml", "startup", "config",
-    "checks", "reading", "record", "record_files", "reporting", "config_source", "composition", "saved_config",
-    "catalog", "resuming", "commands", "cli", "training/__init__", "training/checkpoints", "datasets/__init__",
-    "datasets/catalog", "backbones/__init__", "backbones/catalog", "features/__init__", "features/arrays",
-    "features/store", "inference/__init__", "inference/completed", "inference/examples", "inference/results",
-    "inference/writing", "inference/export/__init__", "inference/export/formats",
+    "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "startup", "config", "texts",
+    "strict_yaml", "checks", "reading", "record", "record_files", "reporting", "overrides", "config_source",
+    "composition", "saved_config", "catalog", "resuming", "commands", "cli", "training/__init__",
+    "training/checkpoints", "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
+    "features/__init__", "features/arrays", "features/store", "inference/__init__", "inference/completed",
+    "inference/examples", "inference/results", "inference/writing", "inference/export/__init__",
+    "inference/export/formats",
 ]  # fmt: skip
 HEAVY = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets"}
 

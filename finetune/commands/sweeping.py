@@ -28,7 +28,7 @@ class Job:
     Args:
         number: of the job, from 0.
         overrides: as Hydra applied them.
-        directory: its run directory.
+        directory: its run directory, which is there once it has begun.
         record: what its run has written down; None where it has not begun.
     """
 
@@ -83,6 +83,8 @@ class Sweep:
         self.console.print(plain(f"sweep: {self._counts()}", "bold"))
         self.console.print()
         self.console.print(jobs_table(self.jobs))
+        if not any(job.directory.exists() for job in self.jobs):
+            return
         self.console.print()
         where = quoted(self.jobs[0].directory.parent)
         for label, verb in (("next", "compare"), ("", "report")):
@@ -129,7 +131,8 @@ def jobs_table(jobs: Sequence[Job]) -> Listing:
     for job in jobs:
         own = [each for each in job.overrides if each not in common]
         shown = _words(own or job.overrides)
-        rows.append([str(job.number), shown, *_results(job), printable(near(job.directory))])
+        place = printable(near(job.directory)) if job.directory.exists() else "–"
+        rows.append([str(job.number), shown, *_results(job), place])
     headers = ("validation", "test", "seconds")
     columns = [number("job"), text("overrides"), text("status"), *map(number, headers)]
     columns.append(text("directory"))

@@ -18,41 +18,89 @@ from finetune.commands.sweeping import Sweep, num_jobs
 from finetune.errors import ConfigError, FinetuneError
 from finetune.startup import STARTED
 
+MULTIRUN = ("--multirun", "-m")
+
 
 def train(arguments: list[str], console: Console) -> int:
     """Trains one run, or the jobs of a sweep."""
-    from finetune.composition import compose_config, normalise, run_directory
+    from finetune.overrides import literal, normalise
     from finetune.run_directory import locked, refuse_occupied
 
     overrides, search, flags = split_overrides(arguments)
-    sweep: Sweep | None = None
+    shown = [flag for flag in flags if flag not in MULTIRUN]
+    swept = len(shown) < len(flags) or "hydra.mode=MULTIRUN" in overrides
     where = [] if search is None else ["--config-dir", str(search)]
     failures: list[int] = []
     with ExitStack() as held:
-        if "--multirun" in flags or "-m" in flags:
-            _refuse_occupied_sweep(overrides, search)
-            total = num_jobs(normalise(overrides)) if search is None else None
+        sweep: Sweep | None = None
+        key = "hydra.sweep.dir" if swept else "hydra.run.dir"
+        placed: list[str] = []
+        if not shown:
+            with console.status("reading the config"):
+                directory = _directory(overrides, search, swept, key)
+            if directory is not None:
+                held.enter_context(locked(directory))  # before Hydra writes into it
+                refuse_occupied(directory, key)
+                placed = [f"{key}={literal(directory)}"]
+        if swept:
+            total = num_jobs(normalise(overrides, swept)) if search is None else None
             sweep = Sweep(console, total)
             held.callback(sweep.show)
-        elif not flags:
-            with console.status("reading the config"):
-                directory = run_directory(compose_config(overrides, search))
-            held.enter_context(locked(directory))  # before Hydra writes into it
-            refuse_occupied(directory, "hydra.run.dir")
-        _run_hydra([*flags, *where, *normalise(overrides)], _job(failures, sweep, console))
+        given = [*flags, *where, *normalise(overrides, swept), *placed]
+        try:
+            _run_hydra(given, _job(failures, sweep, console))
+        except ConfigError as error:
+            raise _of_a_job(overrides, search, error) if swept else error from error
     if not failures:
         return 0
     return failures[0] if len(set(failures)) == 1 else 1
 
 
-def _refuse_occupied_sweep(overrides: list[str], search: Path | None) -> None:
-    from finetune.composition import compose_config
-    from finetune.run_directory import refuse_occupied
+def _directory(overrides: list[str], search: Path | None, swept: bool, key: str) -> Path | None:
+    """Returns where the run, or the sweep, goes; None where each job of a sweep says so itself.
 
-    mine = [each for each in overrides if each.startswith("hydra.sweep.dir=")]
-    compose_config(mine, search)
-    for each in mine:
-        refuse_occupied(Path(each.partition("=")[2]), "hydra.sweep.dir")
+    Raises:
+        ConfigError: for whatever is wrong with the config, in a sweep with that of every job.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    from finetune.composition import compose_config, run_directory
+    from finetune.overrides import first_job, unparsed, unswept
+
+    if not swept:
+        return run_directory(compose_config(overrides, search), key)
+    problems = unparsed(overrides, swept)
+    if problems:
+        raise ConfigError(problems)
+    composed: list[DictConfig] = []
+    refused: list[ConfigError] = []
+    for chosen in (first_job(overrides), unswept(overrides)):
+        try:
+            composed.append(compose_config(chosen, search))
+        except ConfigError as error:
+            refused.append(error)
+    if len(refused) == 2:  # not only what is swept is wrong
+        common = [each for each in refused[0].problems if each in refused[1].problems]
+        if common:
+            raise ConfigError(common)
+    found = set()
+    for node in composed:
+        OmegaConf.copy_cache(composed[0], node)  # in which the time is the same
+        found.add(run_directory(node, key))
+    return found.pop() if len(found) == 1 else None
+
+
+def _of_a_job(overrides: list[str], search: Path | None, error: ConfigError) -> ConfigError:
+    """Returns what is wrong with the first job of a sweep that Hydra could not compose."""
+    from finetune.composition import compose_config
+    from finetune.overrides import jobs
+
+    for number, chosen in enumerate(jobs(overrides)):
+        try:
+            compose_config(chosen, search)
+        except ConfigError as refused:
+            return ConfigError(f"job {number}: {problem}" for problem in refused.problems)
+    return error
 
 
 def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable[..., None]:
@@ -77,7 +125,8 @@ def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable
             shared.append(runs.Workbench(keep=sweep is not None))
         started = STARTED if sweep is None else time.time()
         directory = Path(hydra.runtime.output_dir)
-        with nullcontext() if sweep is None else locked(directory):
+        place = Path(hydra.sweep.dir).absolute()
+        with nullcontext() if sweep is None else locked(directory, place):
             save_resolved(composed, directory)
             overrides = list(hydra.overrides.task)
             runs.train(

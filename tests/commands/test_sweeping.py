@@ -70,7 +70,7 @@ def test_jobs_are_announced_and_listed_with_what_is_their_own(tmp_path, monkeypa
     assert "sweep: 1 completed, 1 not begun" in lines
     rows = [line.split() for line in lines]
     assert ["0", "seed=0", "completed", "50.00%", "25.00%", "1.0", "s", "w/0"] in rows
-    assert ["1", "seed=1", "not", "begun", "–", "–", "–", "s", "w/1"] in rows
+    assert ["1", "seed=1", "not", "begun", "–", "–", "–", "–"] in rows
     assert lines[-2:] == [
         "next  python -m finetune compare 's w'", "      python -m finetune report 's w'"
     ]  # fmt: skip
