@@ -29,7 +29,7 @@ from finetune.record import OWN, RunRecord
 from finetune.reporting.terminal.console import make_console
 from finetune.reporting.trackers.choice import require_installed
 from finetune.resuming import Earlier, read_run
-from finetune.run_directory import locked, refuse_occupied
+from finetune.run_directory import expanded, locked, refuse_occupied
 from finetune.training.device import prepare, state_kept
 from finetune.training.objective import ONE, SEVERAL, Objective
 from finetune.training.programs import Programs
@@ -93,7 +93,7 @@ class FineTuner:
         self._stages = own_stages(model, stages)
         self._objective = _objective(model)
         self._classes = _names(classes, self._objective.num_classes)
-        self._directory = None if directory is None else Path(directory)
+        self._directory = None if directory is None else expanded(directory, "directory")
         self._console = make_console(quiet=not verbose)
 
     def fit(

@@ -7,8 +7,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from finetune.checks.config import check
-from finetune.config import Config, PhaseConfig
+from finetune.config import PATHS, Config, PhaseConfig
 from finetune.errors import ConfigError, unknown_name
+from finetune.run_directory import expanded
 
 
 def read(node: DictConfig) -> Config:
@@ -25,6 +26,14 @@ def read(node: DictConfig) -> Config:
     """
     problems: list[str] = []
     config = _read(Config, node, "", problems)
+    for key in (*PATHS, "trackers.mlflow_uri"):
+        group, _, name = key.partition(".")
+        path = getattr(getattr(config, group), name)
+        if isinstance(path, str) and path.startswith("~"):
+            try:
+                setattr(getattr(config, group), name, str(expanded(path, key)))
+            except ConfigError as error:
+                problems += error.problems
     named = tuple(problem.partition(" ")[0] for problem in problems)
     problems += [each for each in check(config) if not each.startswith(named or ("\0",))]
     if problems:

@@ -1,5 +1,6 @@
 """The run directory: one run writes to it at a time, none over another; no run, no directory."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from finetune.errors import ConfigError
 from finetune.launcher import command
 
 LOCK = ".lock"
+_DEFAULT_PLACES = ("outputs/*", "outputs/*/*", "multirun/*/*", "multirun/*/*/*")
 _PRECEDING = (LOCK, ".hydra", "multirun.yaml")  # and logs: what is there before a run begins
 
 
@@ -98,6 +100,22 @@ def expanded(path: str | Path, what: str) -> Path:
             f"{what} must be below a home directory that exists. Received: {path}. Write the path "
             "in full."
         ) from error
+
+
+def newest(below: Path) -> Path | None:
+    """Returns the run directory that was begun last of those in the default places, or None.
+
+    Args:
+        below: the directory in which ``outputs`` and ``multirun`` are.
+    """
+    begun = {}
+    for pattern in _DEFAULT_PLACES:
+        for directory in below.glob(pattern):
+            for sign in (".hydra/hydra.yaml", "run.json"):  # the first is written once
+                if os.path.isfile(directory / sign):
+                    begun[directory] = (directory / sign).stat().st_mtime_ns
+                    break
+    return max(begun, key=begun.__getitem__, default=None)
 
 
 def refuse_occupied(directory: Path, key: str, go_on: str | None = None) -> None:

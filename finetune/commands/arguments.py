@@ -4,8 +4,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from finetune.errors import ConfigError, unknown_name
+from rich.console import Console
 
+from finetune.errors import ConfigError, unknown_name
+from finetune.printable import printable
+from finetune.run_directory import expanded, newest
+
+LATEST = "latest"
 CONFIG_DIR = ("--config-dir", "-cd")
 
 
@@ -34,12 +39,13 @@ def config_directory(text: str) -> Path:
     Raises:
         ConfigError: for what is no directory, or nothing.
     """
-    if not text or not Path(text).is_dir():
+    directory = expanded(text, "--config-dir")
+    if not text or not directory.is_dir():
         raise ConfigError(
             f"--config-dir must be a directory. Received: {text or 'nothing'}. It holds groups like "
             "configs/: schedule/mine.yaml."
         )
-    return Path(text)
+    return directory
 
 
 def split_options(
@@ -84,6 +90,33 @@ def split_options(
             raise ConfigError(f"{name} must have a value. Received: {each}. Add it: {name} …")
         options[name] = value
     return options, others
+
+
+def run_argument(text: str, console: Console) -> Path:
+    """Returns the directory that RUN_DIR names; ``latest`` is the newest run that is there.
+
+    A directory that is called ``latest`` is itself.
+
+    Args:
+        text: as typed.
+        console: whether it is quiet, so that nothing says which one is meant.
+
+    Raises:
+        ConfigError: where there is no run.
+    """
+    directory = expanded(text, "RUN_DIR")
+    if text != LATEST or directory.exists():
+        return directory
+    found = newest(Path.cwd())
+    if found is None:
+        raise ConfigError(
+            f"{LATEST} must be a run in outputs/ or multirun/ of the current directory. Received: "
+            f"{Path.cwd()}, without one. Go to where the run was started, or give its directory."
+        )
+    found = found.relative_to(Path.cwd())
+    if not console.quiet:
+        print(f"{LATEST} is {printable(found)}", file=sys.stderr)
+    return found
 
 
 def one_of(options: Mapping[str, str], name: str, kind: str, valid: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetune.commands.arguments import one_of, split_options, write_out
+from finetune.commands.arguments import one_of, run_argument, split_options, write_out
 from finetune.commands.failures import block
 from finetune.durable import write_atomically
 from finetune.errors import ConfigError
@@ -20,6 +20,7 @@ from finetune.reporting.comparison.compare import Comparison, Run, compare
 from finetune.reporting.comparison.texts import tables, to_csv, to_json
 from finetune.reporting.terminal.closing import near
 from finetune.reporting.terminal.console import UNFOLDED, make_console
+from finetune.run_directory import expanded
 
 FORMATS = ("table", "json", "csv", "html")
 OPTIONS = ("--format", "--output", "--sort")
@@ -38,7 +39,7 @@ class Request:
 
 def compare_runs(arguments: list[str], console: Console) -> int:
     """Compares the runs in the directories that are given, and all runs below them."""
-    request = _request(arguments)
+    request = _request(arguments, console)
     runs, problems = read_runs(request.directories)
     for each in problems:
         print(block(ConfigError(each)), file=sys.stderr)
@@ -171,19 +172,20 @@ def _text(
     return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
 
 
-def _request(arguments: Sequence[str]) -> Request:
+def _request(arguments: Sequence[str], console: Console) -> Request:
     options, directories = split_options("compare", arguments, OPTIONS)
     if not directories:
         raise ConfigError(
             "compare must be given directories of runs, or one of a sweep. Received: nothing. "
             f"Write {PROGRAM} compare RUN_DIR RUN_DIR."
         )
-    return Request(tuple(map(Path, directories)), *_output(options), options.get("--sort"))
+    given = tuple(run_argument(each, console) for each in directories)
+    return Request(given, *_output(options), options.get("--sort"))
 
 
 def _output(options: dict[str, str]) -> tuple[str, Path | None]:
     """Returns the format, by the suffix of the file where none is given, and the file."""
-    output = Path(options["--output"]) if "--output" in options else None
+    output = expanded(options["--output"], "--output") if "--output" in options else None
     suffix = "" if output is None else output.suffix[1:].lower()
     if output is not None and not output.absolute().parent.is_dir():
         raise ConfigError(

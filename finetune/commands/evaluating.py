@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetune.commands.arguments import one_of, split_options, write_out
+from finetune.commands.arguments import one_of, run_argument, split_options, write_out
 from finetune.commands.libraries import import_quietly
 from finetune.config import Config
 from finetune.errors import ConfigError, unknown_name
@@ -18,6 +18,7 @@ from finetune.launcher import PROGRAM
 from finetune.printable import LogFormatter
 from finetune.record import RunRecord
 from finetune.reporting.terminal.console import make_console
+from finetune.run_directory import expanded
 from finetune.saved_config import read_saved
 
 _SPLITS = ("train", "validation", "test")
@@ -49,7 +50,7 @@ class _Request:
 
 def evaluate(arguments: list[str], console: Console) -> int:
     """Writes the metrics of a split; writes nothing into the run directory."""
-    request = _request(arguments)
+    request = _request(arguments, console)
     record = read_completed(request.directory)
     if record.backbone.own:
         raise ConfigError(
@@ -77,9 +78,9 @@ def _warn_on_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
-def _request(arguments: list[str]) -> _Request:
+def _request(arguments: list[str], console: Console) -> _Request:
     options, others = split_options("evaluate", arguments, ("--format",))
-    if not others or "=" in others[0]:
+    if not others or ("=" in others[0] and not expanded(others[0], "RUN_DIR").is_dir()):
         raise ConfigError(
             "evaluate must be given one run directory, then overrides, if any. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} evaluate RUN_DIR."
@@ -101,7 +102,8 @@ def _request(arguments: list[str]) -> _Request:
     elsewhere = "dataset.path" in named
     if elsewhere and split is None and "dataset.max_samples" not in named:
         overrides.insert(0, "dataset.max_samples=null")  # it was for the data of the run
-    return _Request(Path(others[0]), form, split, elsewhere, tuple(overrides))
+    directory = run_argument(others[0], console)
+    return _Request(directory, form, split, elsewhere, tuple(overrides))
 
 
 def _allowed(override: str) -> bool:

@@ -8,20 +8,21 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from finetune.commands.arguments import split_options
+from finetune.commands.arguments import run_argument, split_options
 from finetune.commands.libraries import import_runs
 from finetune.errors import ConfigError
 from finetune.inference.completed import read_completed
 from finetune.inference.export.formats import FLAG, FORMATS, format_of
 from finetune.launcher import PROGRAM
 from finetune.printable import printable
+from finetune.run_directory import expanded
 
 OUTPUT = "--output"
 
 
 def export(arguments: list[str], console: Console) -> int:
     """Writes one format, checks it in its own runtime, and shows its files."""
-    run_directory, name, output = _read(arguments)
+    run_directory, name, output = _read(arguments, console)
     target = format_of(name)
     read_completed(run_directory)  # before TensorFlow is imported
     import_runs()
@@ -34,7 +35,7 @@ def export(arguments: list[str], console: Console) -> int:
     return 0
 
 
-def _read(arguments: list[str]) -> tuple[Path, str, Path | None]:
+def _read(arguments: list[str], console: Console) -> tuple[Path, str, Path | None]:
     """Returns the run directory, the format and where it goes."""
     options, places = split_options("export", arguments, (FLAG, OUTPUT))
     if len(places) != 1:
@@ -48,7 +49,8 @@ def _read(arguments: list[str]) -> tuple[Path, str, Path | None]:
             f"{FLAG} must be one of {', '.join(FORMATS)}. Received: nothing. Add {FLAG} keras."
         )
     output = options.get(OUTPUT)
-    return Path(places[0]), options[FLAG], None if output is None else Path(output)
+    place = None if output is None else expanded(output, OUTPUT)
+    return run_argument(places[0], console), options[FLAG], place
 
 
 def _show(console: Console, done: Any, directory: Path) -> None:

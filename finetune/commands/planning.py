@@ -11,6 +11,7 @@ from finetune.commands.libraries import import_quietly
 from finetune.config import Config
 from finetune.errors import ConfigError
 from finetune.printable import printable
+from finetune.run_directory import expanded
 
 PICTURE = "--picture"
 
@@ -42,7 +43,7 @@ def _picture(given: str | None) -> Path | None:
     """Returns where the picture goes; refuses what could not be written at the end."""
     if given is None:
         return None
-    picture = Path(given)
+    picture = expanded(given, PICTURE)
     if picture.suffix not in (".png", ".svg") or not picture.parent.is_dir():
         raise ConfigError(
             f"{PICTURE} must be a file that ends with .png or .svg, in a folder that is there. "

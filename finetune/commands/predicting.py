@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetune.commands.arguments import one_of, split_options, whole_number, write_out
+from finetune.commands.arguments import one_of, run_argument, split_options, whole_number, write_out
 from finetune.commands.libraries import import_quietly
 from finetune.config import DEVICES
 from finetune.errors import ConfigError
@@ -56,7 +56,7 @@ class _Request:
 
 def predict(arguments: list[str], console: Console) -> int:
     """Writes what the model of a run says of each example; 1 where some could not be read."""
-    request = _request(arguments)
+    request = _request(arguments, console)
     record = read_completed(request.directory)
     kind = kind_of(record)
     top_k = _top_k(request.top_k, record)
@@ -77,7 +77,7 @@ def predict(arguments: list[str], console: Console) -> int:
     return 1 if failed else 0
 
 
-def _request(arguments: list[str]) -> _Request:
+def _request(arguments: list[str], console: Console) -> _Request:
     options, others = split_options("predict", arguments, _OPTIONS)
     if not others:
         raise ConfigError(
@@ -86,13 +86,19 @@ def _request(arguments: list[str]) -> _Request:
         )
     batch = options.get("--batch-size", str(_BATCH))
     return _Request(
-        directory=Path(others[0]),
-        files=tuple(others[1:]),
+        directory=run_argument(others[0], console),
+        files=tuple(map(_in_full, others[1:])),
         form=one_of(options, "--format", "a format", FORMATS),
         top_k=options.get("--top-k"),
         batch_size=whole_number("--batch-size", batch, 1, _LARGEST, "examples computed at once"),
         device=one_of(options, "--device", "a device", DEVICES),
     )
+
+
+def _in_full(file: str) -> str:
+    """Returns a file below a home directory by its whole path, anything else as it is typed."""
+    path = os.path.expanduser(file)
+    return path if os.path.exists(path) else file
 
 
 def _top_k(given: str | None, record: RunRecord) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetune.commands.arguments import split_options
+from finetune.commands.arguments import run_argument, split_options
 from finetune.commands.failures import block
 from finetune.errors import ConfigError
 from finetune.launcher import PROGRAM
@@ -24,7 +24,7 @@ def report(arguments: list[str], console: Console) -> int:
     from finetune.commands.comparing import runs_below
     from finetune.saved_config import where_to_look
 
-    directory = Path(given[0])
+    directory = run_argument(given[0], console)
     if os.path.isfile(directory / "run.json"):  # pathlib's raises where it may not look
         lines = _of_run(directory, console)
     elif os.path.isdir(directory) and next(runs_below(directory), None) is not None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetune.commands.arguments import split_options
+from finetune.commands.arguments import run_argument, split_options
 from finetune.commands.libraries import import_runs
 from finetune.errors import ConfigError
 from finetune.launcher import PROGRAM
-from finetune.printable import printable
+from finetune.printable import LogFormatter, printable
 from finetune.startup import STARTED
 
 ALLOW = "--allow-changed"
@@ -28,7 +28,7 @@ def resume(arguments: list[str], console: Console) -> int:
     from finetune.run_directory import locked
     from finetune.saved_config import read_saved
 
-    directory, allow_changed = Path(given[0]), ALLOW in flags
+    directory, allow_changed = run_argument(given[0], console), ALLOW in flags
     config = read_saved(directory, given[1:])
     require_installed(config.trackers)
     with locked(directory):
@@ -46,5 +46,6 @@ def resume(arguments: list[str], console: Console) -> int:
 
 def _log_to(path: Path) -> None:
     """Logs where the run has logged; as configs/hydra/job_logging/file.yaml has it."""
-    plain = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.INFO, format=plain, filename=path, force=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -17,6 +17,7 @@ from finetune.inference.predicting import Predictor, forward, probabilities
 from finetune.inference.trained import TrainedModel, load_trained
 from finetune.launcher import command
 from finetune.own_data import fitting_inputs, read_split
+from finetune.run_directory import expanded
 
 _SHOWN = 20
 
@@ -132,7 +133,7 @@ def load(run_directory: str | Path) -> LoadedRun:
         ConfigError: for a directory that holds no completed run, or a model that is not as the run
             wrote it.
     """
-    return LoadedRun(load_trained(run_directory))
+    return LoadedRun(load_trained(expanded(run_directory, "run_directory")))
 
 
 def _items(kind: str, examples: Any) -> list[Example]:

@@ -1,11 +1,16 @@
 """What verbs are given: options in both spellings, and every way to get one wrong."""
 
+import os
+from pathlib import Path
+
 import pytest
+from rich.console import Console
 
 from finetune.cli import main
 from finetune.commands.arguments import (
     config_directory,
     one_of,
+    run_argument,
     split_options,
     split_overrides,
     whole_number,
@@ -96,3 +101,83 @@ def test_every_verb_names_an_option_that_it_does_not_have(verb, capsys):
     assert f"{verb}: an option must be one that it has. Received: --multirun." in (
         capsys.readouterr().err
     )
+
+
+def run_at(directory, seconds, sign=".hydra/hydra.yaml"):
+    path = directory / sign
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, (seconds, seconds))
+    return directory
+
+
+def test_latest_is_the_run_that_was_begun_last(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_at(Path("outputs/day/first"), 1000)
+    latest = run_at(Path("multirun/day/time/0"), 3000)
+    run_at(Path("outputs/second"), 2000, "run.json")
+    (latest / "checkpoints").mkdir()
+    (Path("outputs/day/first") / "run.json").touch()  # it goes on, but was begun before
+    assert run_argument("latest", Console()) == latest
+    assert capsys.readouterr().err == "latest is multirun/day/time/0\n"
+    assert run_argument("latest", Console(quiet=True)) == latest
+    assert capsys.readouterr().err == ""
+    assert run_argument("./latest", Console()) == Path("latest")
+    Path("latest").mkdir()
+    assert run_argument("latest", Console()) == Path("latest")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["resume"],
+        ["report"],
+        ["compare"],
+        ["evaluate"],
+        ["predict"],
+        ["export", "--format", "onnx"],
+    ],
+)
+def test_every_verb_with_a_run_directory_knows_latest(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "latest", *(["x.png"] if arguments == ["predict"] else [])]) == 2
+    assert "latest must be a run in outputs/ or multirun/" in capsys.readouterr().err
+    run_at(Path("outputs/day/time"), 1000)
+    assert main([*arguments, "latest", *(["x.png"] if arguments == ["predict"] else [])]) == 2
+    error = capsys.readouterr().err
+    assert "latest is outputs/day/time" in error
+    assert "Received: outputs/day/time" in error or "outputs/day/time/.hydra" in error
+
+
+def test_places_below_a_home_directory_are_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["evaluate", "~/r"],
+        ["export", "~/r", "--format", "keras"],
+        ["report", "~/r"],
+    ):
+        assert main(arguments) == 2
+        assert f"Received: {tmp_path}/r" in capsys.readouterr().err
+    for arguments in (
+        ["inspect", "--picture", "~/none/x.png"],
+        ["compare", "~", "--output", "~/none/x.csv"],
+        ["check", "--config-dir", "~/none"],
+    ):
+        assert main(arguments) == 2
+        assert "none" in capsys.readouterr().err
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_run_directory_may_have_an_equals_sign_in_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("sweep/seed=0").mkdir(parents=True)
+    for directory in ("sweep/seed=0", str(tmp_path / "sweep" / "seed=0")):
+        assert main(["evaluate", directory, "split=train"]) == 2
+        error = capsys.readouterr().err
+        assert (
+            f"RUN_DIR must be the directory of a run, which holds run.json. Received: {directory}"
+            in error
+        )
+    assert main(["evaluate", "split=train"]) == 2
+    assert "evaluate must be given one run directory, then overrides" in capsys.readouterr().err

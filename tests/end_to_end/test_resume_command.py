@@ -231,7 +231,8 @@ def test_two_processes_on_one_run(run, tmp_path, capsys):
     with locked(busy):
         assert main([*TINY, f"hydra.run.dir={busy}"]) == 2
         assert "that no other run writes to" in capsys.readouterr().err
-    assert sorted(p.name for p in busy.iterdir()) == [".lock"]
+        assert sorted(p.name for p in busy.iterdir()) == [".lock"]
+    assert not busy.exists()
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
