@@ -11,6 +11,12 @@ Value = bool | int | float | str
 KINDS = ("begun", "epochs", "ended", "result")  # in the order in which a run comes to them
 # Of the config: where things are, what is stored and who is told changes no result.
 _IRRELEVANT = ("backbone.path", "dataset.path", "dataset.data_dir", "features.", "trackers.")
+# Of the hyperparameters: these change how a result is computed, or where it comes from.
+_HOW = ("runtime.", "dataset.splits.", "dataset.columns.", "dataset.on_bad_sample")
+_OPTIONAL = {  # numbers that may be null
+    "dataset": ("image_size", "sequence_length", "max_samples", "train_per_class"),
+    "optimizer": ("weight_decay", "momentum", "beta_1", "beta_2", "epsilon", "clipnorm"),
+}
 _RANGE = ("to_depth", "epochs_per_phase", "learning_rate", "stage_lr_decay", "batch_norm",
           "patience", "restore_best", "monitor")  # fmt: skip
 
@@ -92,6 +98,22 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Value]:
     found = {k: v for k, v in flatten(config).items() if not k.startswith(_IRRELEVANT)}
     if "schedule.from_depth" not in found:
         found = {k: v for k, v in found.items() if k not in {f"schedule.{each}" for each in _RANGE}}
+    return found
+
+
+def comparable(config: Mapping[str, Any]) -> dict[str, Value | None]:
+    """Returns what a reader compares runs by: `hyperparameters` without how it was computed.
+
+    Keys that are null here and a number in another run have a place in the table too: their value
+    is None. So all runs of a sweep name the same keys, whichever is read first.
+    """
+    found: dict[str, Value | None] = {
+        key: value for key, value in hyperparameters(config).items() if not key.startswith(_HOW)
+    }
+    for section, keys in _OPTIONAL.items():
+        given = config.get(section)
+        if isinstance(given, Mapping):
+            found |= {f"{section}.{key}": None for key in keys if given.get(key, 0) is None}
     return found
 
 

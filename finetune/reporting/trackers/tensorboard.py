@@ -1,14 +1,37 @@
 """TensorBoard: event files with scalars, pictures and hyperparameters in the run directory."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune.reporting.trackers.protocol import TrackedRun
-from finetune.reporting.trackers.story import Event, hyperparameters
+from finetune.reporting.trackers.story import Event, Value, comparable, hyperparameters
 
-METRICS = ("accuracy/test", "loss/test", "accuracy/validation", "loss/validation")
+SPLITS = ("train", "validation")  # each is a run of TensorBoard below the run's own
+# Of an epoch, as `keras.callbacks.TensorBoard` calls them in both runs.
+TAGS = {
+    "loss": "epoch_loss",
+    "accuracy": "epoch_accuracy",
+    "epoch_seconds": "epoch_seconds",
+}
+METRICS = (  # of the HPARAMS tab: run, tag, name for people
+    ("", "accuracy/test", "accuracy/test"),
+    ("", "loss/test", "loss/test"),
+    ("validation", "epoch_accuracy", "accuracy/validation"),
+    ("validation", "epoch_loss", "loss/validation"),
+    ("train", "epoch_loss", "loss/train"),
+)
+
+
+def placed(name: str) -> tuple[str, str]:
+    """Returns the run of TensorBoard that a number is in, and its tag there.
+
+    >>> placed("loss/validation"), placed("loss/test")
+    (('validation', 'epoch_loss'), ('', 'loss/test'))
+    """
+    measure, _, split = name.rpartition("/")
+    return (split, TAGS[measure]) if measure in TAGS and split in SPLITS else ("", name)
 
 
 class TensorBoardTracker:
@@ -20,34 +43,38 @@ class TensorBoardTracker:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._writer: Any = None
+        self._writers: dict[str, Any] = {}
 
     def open(self, run: TrackedRun) -> str:
-        """Opens an event file; a new run's begins with its hyperparameters and their metrics."""
+        """Opens event files; those of a new run begin with hyperparameters and their metrics."""
         import tensorflow as tf
 
         self._tf = tf
         self._metadata = tf.compat.v1.SummaryMetadata()
         self._metadata.plugin_data.plugin_name = "scalars"
         self._metadata.data_class = 1  # DATA_CLASS_SCALAR
-        self._writer = tf.summary.create_file_writer(str(self._directory))
+        self._writers = {
+            name: tf.summary.create_file_writer(str(self._directory / name))
+            for name in ("", *SPLITS)
+        }
         if run.known is None:
             from tensorboard.plugins.hparams import summary_v2 as hparams
 
-            metrics = [hparams.Metric(tag) for tag in METRICS]
-            with self._writer.as_default(step=0):
-                hparams.hparams_config([], metrics)
+            self._raw(_experiment(comparable(run.config)))
+            with self._writers[""].as_default(step=0):
                 hparams.hparams(hyperparameters(run.config), trial_id=str(run.directory))
-            self._writer.flush()
+            self._writers[""].flush()
         return self._directory.name
 
     def metrics(self, events: Sequence[Event]) -> None:
         """Writes scalars."""
         for event in events:
-            with self._writer.as_default(step=event.step):
-                for name, value in event.values.items():
-                    self._tf.summary.write(name, float(value), metadata=self._metadata)
-        self._writer.flush()
+            for name, value in event.values.items():
+                where, tag = placed(name)
+                with self._writers[where].as_default(step=event.step):
+                    self._tf.summary.write(tag, float(value), metadata=self._metadata)
+        for writer in self._writers.values():
+            writer.flush()
 
     def picture(self, name: str, png: bytes, step: int) -> None:
         """Writes the PNG as it is."""
@@ -56,19 +83,40 @@ class TensorBoardTracker:
         width, height = struct.unpack(">II", png[16:24])  # of the header, which comes first
         about = metadata.create_summary_metadata(display_name=None, description=None)
         content = self._tf.constant([str(width).encode(), str(height).encode(), png])
-        with self._writer.as_default(step=step):
+        with self._writers[""].as_default(step=step):
             self._tf.summary.write(f"pictures/{name}", content, metadata=about)
 
     def file(self, path: Path) -> None:
         """Writes nothing: the files are beside TensorBoard's."""
 
     def close(self, status: str) -> None:
-        """Closes the file; a completed run's hyperparameters are marked as such."""
+        """Closes the files; a completed run's hyperparameters are marked as such."""
         if status == "completed":
             from tensorboard.plugins.hparams import api_pb2, summary
 
             success = api_pb2.STATUS_SUCCESS  # type: ignore[attr-defined] - made by protobuf
-            end = summary.session_end_pb(success).SerializeToString()
-            with self._writer.as_default(step=0):
-                self._tf.summary.experimental.write_raw_pb(end, step=0)
-        self._writer.close()
+            self._raw(summary.session_end_pb(success))
+        for writer in self._writers.values():
+            writer.close()
+
+    def _raw(self, message: Any) -> None:
+        """Writes what TensorFlow has no function for."""
+        with self._writers[""].as_default(step=0):
+            self._tf.summary.experimental.write_raw_pb(message.SerializeToString(), step=0)
+
+
+def _experiment(values: Mapping[str, Value | None]) -> Any:
+    """Returns which hyperparameters and metrics the HPARAMS tab has columns for."""
+    from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
+
+    made: Any = api_pb2  # its names are made by protobuf
+    kinds = {bool: made.DATA_TYPE_BOOL, str: made.DATA_TYPE_STRING}
+    columns = [
+        made.HParamInfo(name=name, type=kinds.get(type(value), made.DATA_TYPE_FLOAT64))
+        for name, value in values.items()
+    ]
+    metrics = [
+        summary_v2.Metric(tag, group=where, display_name=name).as_proto()
+        for where, tag, name in METRICS
+    ]
+    return summary.experiment_pb(hparam_infos=columns, metric_infos=metrics)

@@ -158,10 +158,10 @@ def test_a_tracker_that_is_not_installed_is_refused_before(monkeypatch):
     found = {"mlflow": object()}
     monkeypatch.setattr("finetune.reporting.trackers.choice.find_spec", found.get)
     require_installed(TrackersConfig(mlflow=True))
-    with pytest.raises(ConfigError, match=r"Install it: pip install 'finetune\[wandb\]', or"):
+    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[wandb\]', or"):
         require_installed(TrackersConfig(wandb=True))
     with pytest.raises(
-        ConfigError, match=r"Trackio is not installed.*'finetune\[trackio\]'"
+        ConfigError, match=r"Trackio is not installed.*'.\[trackio\]'"
     ) as caught:
         require_installed(TrackersConfig(mlflow=True, wandb=True, trackio=True))
     assert len(caught.value.problems) == 2
