@@ -14,7 +14,7 @@ from finetune.launcher import PROGRAM
 from finetune.printable import printable
 from finetune.record import RunRecord
 from finetune.record_files import read_json
-from finetune.reporting.terminal.closing import near, quoted
+from finetune.reporting.terminal.closing import near, opening_commands, quoted
 from finetune.reporting.terminal.listing import Listing, number, plain, text
 
 if TYPE_CHECKING:
@@ -87,9 +87,14 @@ class Sweep:
             return
         self.console.print()
         where = quoted(self.jobs[0].directory.parent)
-        for label, verb in (("next", "compare"), ("", "report")):
-            line = f"{label:<4}  {PROGRAM} {verb} {where}"
-            self.console.print(plain(line), soft_wrap=True)
+        lines = [("next", f"{PROGRAM} compare {where}"), ("", f"{PROGRAM} report {where}")]
+        for job in self.jobs:  # all of them are kept in the same places
+            if job.record is not None:
+                lines[:0] = opening_commands(job.record, job.directory)
+                break
+        width = max(len(label) for label, _ in lines)
+        for label, line in lines:
+            self.console.print(plain(f"{label:<{width}}  {line}"), soft_wrap=True)
 
     def _counts(self) -> str:
         states = [job.status for job in self.jobs]

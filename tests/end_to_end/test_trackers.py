@@ -24,7 +24,8 @@ def tuner(directory, *overrides):
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
-    """Hides trackers that the user has logged in to."""
+    """Hides trackers that the user has logged in to; stores are made in the test's directory."""
+    monkeypatch.chdir(tmp_path)
     for key in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(key, raising=False)
     for key in ("MLFLOW_ALLOW_FILE_STORE", "MLFLOW_DISABLE_TELEMETRY"):

@@ -47,6 +47,23 @@ def places(record: RunRecord, directory: Path) -> Iterator[tuple[str, str]]:
             yield name, printable(near(directory / file))
 
 
+def opening_commands(record: RunRecord, directory: Path) -> list[tuple[str, str]]:
+    """Returns by name the commands that show what the trackers of a run have kept.
+
+    Args:
+        record: of the run.
+        directory: the run directory.
+    """
+    settings = record.config.get("trackers") or {}
+    if not settings.get("mlflow"):
+        return []
+    from finetune.reporting.trackers.listener import STATE, Known, read_state
+    from finetune.reporting.trackers.mlflow import opening, store
+
+    kept = read_state(directory / STATE).get("MLflow", Known())
+    return [("mlflow", opening(kept.where or store(settings.get("mlflow_uri"), directory)))]
+
+
 def next_commands(record: RunRecord, directory: Path) -> list[str]:
     """Returns two commands that fit how the run has ended.
 

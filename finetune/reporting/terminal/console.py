@@ -17,7 +17,7 @@ from finetune.reporting.numbers import number as written
 from finetune.reporting.numbers import worded
 from finetune.reporting.remarks import interval_text, remarks
 from finetune.reporting.terminal.bar import RunBar
-from finetune.reporting.terminal.closing import next_commands, places
+from finetune.reporting.terminal.closing import next_commands, opening_commands, places
 from finetune.reporting.terminal.pace import Pace
 from finetune.reporting.terminal.phases import counts_line, data, ended, header, plural
 from finetune.reporting.terminal.tables import (
@@ -165,6 +165,8 @@ class ConsoleListener:
         self._console.print()
         for name, path in places(record, self._directory):
             self._print_whole(f"{name:<11}  {data(path)}")
+        for name, command in opening_commands(record, self._directory):
+            self._print_whole(f"{name:<11}  {data(command)}")
         for label, command in zip(
             ("next", ""), next_commands(record, self._directory), strict=True
         ):

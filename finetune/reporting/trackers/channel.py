@@ -30,6 +30,7 @@ class Channel:
     def __init__(self, name: str, tracker: Tracker, failed: Callable[[str], None]) -> None:
         self.name = name
         self.known: str | None = None
+        self.where: str | None = None
         self.told: dict[str, int] = dict.fromkeys(KINDS, 0)
         self._tracker = tracker
         self._failed = failed
@@ -39,6 +40,7 @@ class Channel:
         """Opens the tracker; `told` says how many events of each kind it knows already."""
         known = self._call("be opened", lambda: self._tracker.open(run))
         if known is not None:
+            self.where = getattr(self._tracker, "where", None)
             self.known, self.told = known, {kind: told.get(kind, 0) for kind in KINDS}
 
     def tell(self, story: Sequence[Event]) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,21 @@ STATE = "trackers.json"
 EVERY_SECONDS = 5.0
 FILES = ("run.json", "metrics.csv", "report.html")
 PICTURES = "plots"  # folder of PNG files
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is kept of a tracked run for a process that goes on.
+
+    Args:
+        known: what the tracker knows the run by; None: it is new.
+        told: how many events of each kind the tracker has been told.
+        where: the place that the tracker keeps it in; None: none in particular.
+    """
+
+    known: str | None = None
+    told: dict[str, int] = field(default_factory=dict)
+    where: str | None = None
 
 
 class TrackersListener:
@@ -52,8 +68,8 @@ class TrackersListener:
         """Opens the trackers, and tells them what they have missed of a run that goes on."""
         kept = read_state(self._directory / STATE)
         for channel in self._channels:
-            known, told = kept.get(channel.name, (None, {}))
-            channel.open(tracked(record, self._settings, self._directory, known), told)
+            known = kept.get(channel.name, Known())
+            channel.open(tracked(record, self._settings, self._directory, known), known.told)
         self._tell(record)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
@@ -100,7 +116,7 @@ class TrackersListener:
 
     def _keep(self) -> None:
         opened = [each for each in self._channels if each.known is not None]
-        state = {each.name: {"known": each.known, "told": each.told} for each in opened}
+        state = {each.name: asdict(Known(each.known, each.told, each.where)) for each in opened}
         try:
             write_atomically(self._directory / STATE, json.dumps(state, indent=2))
         except (StorageError, OSError) as error:
@@ -108,7 +124,7 @@ class TrackersListener:
 
 
 def tracked(
-    record: RunRecord, settings: TrackersConfig, directory: Path, known: str | None
+    record: RunRecord, settings: TrackersConfig, directory: Path, known: Known
 ) -> TrackedRun:
     """Returns how a run is introduced; a job of a sweep is in the sweep's group."""
     directory = directory.absolute()
@@ -129,11 +145,13 @@ def tracked(
         directory,
         {key: value for key, value in record.config.items() if key != "trackers"},
         {name: printable(value) for name, value in tags.items()},
-        known,
+        frozenset(each.lstrip("+").partition("=")[0] for each in record.overrides),
+        known.known,
+        known.where,
     )
 
 
-def read_state(path: Path) -> dict[str, tuple[str, dict[str, int]]]:
+def read_state(path: Path) -> dict[str, Known]:
     """Returns by tracker what the run is known by and what was told; nothing of a damaged file."""
     try:
         return {name: _entry(each) for name, each in json.loads(path.read_bytes()).items()}
@@ -144,8 +162,9 @@ def read_state(path: Path) -> dict[str, tuple[str, dict[str, int]]]:
         return {}
 
 
-def _entry(kept: Mapping[str, Any]) -> tuple[str, dict[str, int]]:
+def _entry(kept: Mapping[str, Any]) -> Known:
     known, told = kept["known"], {str(kind): int(number) for kind, number in kept["told"].items()}
-    if not isinstance(known, str):
-        raise ValueError(f"a tracked run is known by {known!r}")
-    return known, told
+    where = kept.get("where")
+    if not isinstance(known, str) or not isinstance(where, str | None):
+        raise ValueError(f"a tracked run is known by {known!r} in {where!r}")
+    return Known(known, told, where)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ ENVIRONMENT = {
     "MLFLOW_ALLOW_FILE_STORE": "true",
 }
 STATUS = {"completed": "FINISHED", "interrupted": "KILLED"}
+FOLDERS = ("outputs", "multirun")  # that Hydra and FineTuner put runs into
 MOST_PARAMS, MOST_METRICS = 100, 1000  # that MLflow takes at once
 Item = TypeVar("Item")
 
@@ -41,12 +43,12 @@ class MlflowTracker:
     """Keeps a run in an MLflow store.
 
     Args:
-        uri: of the store; None: the environment's ``MLFLOW_TRACKING_URI``, or files in
-            ``RUN_DIR/mlruns``.
+        uri: of the store; None: see `store`.
     """
 
     def __init__(self, uri: str | None) -> None:
         self._uri = uri
+        self.where: str | None = None
         self._client: Any = None
         self._run = ""
 
@@ -57,8 +59,8 @@ class MlflowTracker:
         from mlflow.tracking import MlflowClient
 
         self._entities = mlflow.entities
-        given = self._uri or os.environ.get("MLFLOW_TRACKING_URI")
-        self._client = MlflowClient(given or (run.directory / "mlruns").as_uri())
+        self.where = run.where or store(self._uri, run.directory)
+        self._client = MlflowClient(self.where)
         tags = {**run.tags, "status": "running"}
         if run.group is not None:
             tags["group"] = run.group
@@ -114,6 +116,33 @@ class MlflowTracker:
         """Ends the run with its status."""
         self._client.set_tag(self._run, "status", status)
         self._client.set_terminated(self._run, STATUS.get(status, "FAILED"))
+
+
+def store(uri: str | None, directory: Path) -> str:
+    """Returns the URI of the store that keeps a run.
+
+    It is one for all runs, as MLflow's page shows those of one store: the given one, that of the
+    environment (``MLFLOW_TRACKING_URI``), or the files in ``mlruns``, beside the folder ``outputs`` or
+    ``multirun`` that the run is in, else in the working directory.
+
+    Args:
+        uri: as the config has it.
+        directory: the run directory.
+    """
+    given = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    folders = [each for each in directory.absolute().parents if each.name in FOLDERS]
+    place = folders[0].parent if folders else Path.cwd()
+    return (place / "mlruns").as_uri()
+
+
+def opening(uri: str) -> str:
+    """Returns the command that shows a store, quoted for a shell; of a server its address."""
+    if uri.startswith(("http://", "https://")):
+        return uri
+    command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
+    return f"MLFLOW_ALLOW_FILE_STORE=true {command}" if uri.startswith("file:") else command
 
 
 def named(name: str) -> str:

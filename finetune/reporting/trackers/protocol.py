@@ -19,7 +19,9 @@ class TrackedRun:
         directory: the run directory.
         config: nested plain values.
         tags: facts by name: fingerprints and versions.
+        given: keys of the config that the user has set, such as those of a sweep.
         known: what `open` returned to an earlier process of the same run; None: it is new.
+        where: the place that the earlier process kept it in; None: none in particular.
     """
 
     project: str
@@ -28,11 +30,16 @@ class TrackedRun:
     directory: Path
     config: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
     known: str | None = None
+    where: str | None = None
 
 
 class Tracker(Protocol):
-    """Keeps one run; whatever any of these raises is caught by `Channel`, and it is left alone."""
+    """Keeps one run; whatever any of these raises is caught by `Channel`, and it is left alone.
+
+    A tracker that may keep a run in one of several places says in which one it did, in `where`.
+    """
 
     def open(self, run: TrackedRun) -> str:
         """Begins to keep a run, or goes on with a known one.

@@ -1,7 +1,7 @@
 """TensorBoard: event files with scalars, pictures and hyperparameters in the run directory."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class TensorBoardTracker:
         if run.known is None:
             from tensorboard.plugins.hparams import summary_v2 as hparams
 
-            self._raw(_experiment(comparable(run.config)))
+            self._raw(_experiment(comparable(run.config), run.given))
             with self._writers[""].as_default(step=0):
                 hparams.hparams(hyperparameters(run.config), trial_id=str(run.directory))
             self._writers[""].flush()
@@ -105,14 +105,22 @@ class TensorBoardTracker:
             self._tf.summary.experimental.write_raw_pb(message.SerializeToString(), step=0)
 
 
-def _experiment(values: Mapping[str, Value | None]) -> Any:
-    """Returns which hyperparameters and metrics the HPARAMS tab has columns for."""
+def _experiment(values: Mapping[str, Value | None], given: Set[str]) -> Any:
+    """Returns which hyperparameters and metrics the HPARAMS tab has columns for.
+
+    TensorBoard shows the first few: those that differ come before the others. At the beginning of
+    a run that is expected of what the user has set, and of learning rates.
+    """
     from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
 
     made: Any = api_pb2  # its names are made by protobuf
     kinds = {bool: made.DATA_TYPE_BOOL, str: made.DATA_TYPE_STRING}
     columns = [
-        made.HParamInfo(name=name, type=kinds.get(type(value), made.DATA_TYPE_FLOAT64))
+        made.HParamInfo(
+            name=name,
+            type=kinds.get(type(value), made.DATA_TYPE_FLOAT64),
+            differs=name in given or name.endswith("learning_rate"),
+        )
         for name, value in values.items()
     ]
     metrics = [

@@ -253,3 +253,14 @@ def test_only_what_is_there_is_named(tmp_path, monkeypatch):
     expected = [("record", "run/run.json"), ("model", "run/model"), ("pictures", "run/plots")]
     assert list(places(finished(), run)) == expected
     assert ("checkpoints", "run/checkpoints") in list(places(finished("failed"), run))
+
+
+def test_the_command_that_opens_mlflow_is_printed_with_its_quotes(tmp_path, monkeypatch):
+    console, out = on_terminal(monkeypatch, TERM="dumb", NO_COLOR="1")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    record = make_record()
+    record.config = {"trackers": {"mlflow": True, "mlflow_uri": "sqlite:////tmp/my runs.db"}}
+    played(console, tmp_path, record)
+    assert (
+        "mlflow       mlflow ui --backend-store-uri 'sqlite:////tmp/my runs.db'\n" in out.getvalue()
+    )

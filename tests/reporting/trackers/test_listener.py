@@ -160,9 +160,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before(monkeypatch):
     require_installed(TrackersConfig(mlflow=True))
     with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[wandb\]', or"):
         require_installed(TrackersConfig(wandb=True))
-    with pytest.raises(
-        ConfigError, match=r"Trackio is not installed.*'.\[trackio\]'"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"Trackio is not installed.*'.\[trackio\]'") as caught:
         require_installed(TrackersConfig(mlflow=True, wandb=True, trackio=True))
     assert len(caught.value.problems) == 2
 
@@ -170,3 +168,18 @@ def test_a_tracker_that_is_not_installed_is_refused_before(monkeypatch):
 def test_the_extras_that_messages_name_are_there():
     declared = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     assert set(TRACKERS) <= set(declared["project"]["optional-dependencies"])
+
+
+def test_where_a_run_is_kept_is_told_to_the_process_that_goes_on(tmp_path):
+    record, first, second = two_phases(), Notes(), Notes()
+    first.where = "file:///somewhere/mlruns"
+    listening({"N": first}, tmp_path).run_started(record)
+    listening({"N": second}, tmp_path).run_started(record)
+    assert (first.run.where, second.run.where) == (None, "file:///somewhere/mlruns")
+
+
+def test_the_state_of_a_run_without_places_is_read_too(tmp_path):
+    (tmp_path / "trackers.json").write_text('{"N": {"known": "a", "told": {"begun": 1}}}')
+    notes = Notes()
+    listening({"N": notes}, tmp_path).run_started(two_phases())
+    assert (notes.run.known, notes.run.where) == ("a", None)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from finetune.reporting.trackers import mlflow as ours
-from finetune.reporting.trackers.mlflow import MlflowTracker, named
+from finetune.reporting.trackers.mlflow import MlflowTracker, named, opening, store
 from finetune.reporting.trackers.protocol import TrackedRun
 from finetune.reporting.trackers.story import Event
 
@@ -15,8 +15,9 @@ CONFIG = {"seed": 3, "head": {"dropout": None}, "schedule": {"phases": {"my [top
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """Hides settings and a store of the user's own."""
+def environment(monkeypatch, tmp_path):
+    """Hides settings and a store of the user's own; stores are made in the directory of the test."""
+    monkeypatch.chdir(tmp_path)
     for key in ours.ENVIRONMENT:
         monkeypatch.delenv(key, raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -123,3 +124,57 @@ def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(mlflow.MlflowException, match="127.0.0.1"):
         MlflowTracker("http://127.0.0.1:9").open(run_in(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("run", "place"),
+    [
+        ("outputs/2026-01-01/12-00-00", "mlruns"),
+        ("elsewhere/outputs/day/time", "elsewhere/mlruns"),
+        ("multirun/day/time/3", "mlruns"),
+        ("runs/a", "mlruns"),
+    ],
+)
+def test_all_runs_share_one_store_beside_their_outputs(tmp_path, run, place):
+    assert store(None, tmp_path / run) == (tmp_path / place).as_uri()
+
+
+def test_a_given_store_and_that_of_the_environment_come_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert store(None, tmp_path) == "http://host:5000"
+    assert store("sqlite:////tmp/x.db", tmp_path) == "sqlite:////tmp/x.db"
+
+
+def test_two_runs_and_a_resume_are_in_one_store(tmp_path, monkeypatch):
+    first, second = (tmp_path / "outputs" / name for name in ("a", "b"))
+    trackers = [MlflowTracker(None) for _ in range(2)]
+    known = [
+        tracker.open(run_in(directory))
+        for tracker, directory in zip(trackers, (first, second), strict=True)
+    ]
+    for tracker in trackers:
+        tracker.close("interrupted")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    again = MlflowTracker(None)
+    assert again.open(run_in(first, known=known[0], where=trackers[0].where)) == known[0]
+    again.close("completed")
+    client, run = read(tmp_path, known[0])
+    assert run.info.status == "FINISHED"
+    assert {each.info.run_id for each in client.search_runs([run.info.experiment_id])} == set(known)
+    assert not (tmp_path / "other" / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "command"),
+    [
+        (
+            "file:///tmp/my%20runs/mlruns",
+            "MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri file:///tmp/my%20runs/mlruns",
+        ),
+        ("sqlite:////tmp/a b.db", "mlflow ui --backend-store-uri 'sqlite:////tmp/a b.db'"),
+        ("https://host:5000/x", "https://host:5000/x"),
+    ],
+)
+def test_the_command_that_shows_a_store_is_quoted(uri, command):
+    assert opening(uri) == command

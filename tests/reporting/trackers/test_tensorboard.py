@@ -59,6 +59,7 @@ def test_it_gets_counts_rates_metrics_and_pictures(tmp_path, told):
 
 def test_hyperparameters_are_told_with_their_metrics(tmp_path, told, monkeypatch):
     record = two_phases()
+    record.overrides = ["experiment=x", "seed=3"]
     record.config = {
         "seed": 3,
         "optimizer": {"name": "sgd", "momentum": None},
@@ -77,6 +78,7 @@ def test_hyperparameters_are_told_with_their_metrics(tmp_path, told, monkeypatch
         ("optimizer.momentum", api_pb2.DATA_TYPE_FLOAT64),
         ("dataset.flip", api_pb2.DATA_TYPE_BOOL),
     }
+    assert [each.name for each in experiment.hparam_infos if each.differs] == ["seed"]
     assert set(begun.hparams) == {"seed", "optimizer.name", "dataset.flip", "runtime.device"}
     assert begun.hparams["seed"].number_value == 3
     ended = metadata.parse_session_end_info_plugin_data(content[metadata.SESSION_END_INFO_TAG])
