@@ -89,6 +89,7 @@ def feature_service(
             views=settings.views,
             augmentation=reader.augmentation,
             mixed=reader.mix is not None,
+            standardise=config.head.standardise == "auto",
         ),
         context={
             "preprocessing": built.origin.preprocessing_sha256,

@@ -45,15 +45,36 @@ class LinearHead:
     Args:
         first: the layer that is given the features.
         dense: the dense layer, with a bias and no activation.
+        before: the layers before the dense one.
     """
 
     first: keras.Layer
     dense: keras.layers.Dense
+    before: tuple[keras.Layer, ...] = ()
 
     @property
     def weights(self) -> tuple[keras.Variable, keras.Variable]:
         """Kernel and bias."""
         return self.dense.kernel, self.dense.bias
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of constraints and regularizers, such as ``kernel_constraint MaxNorm``.
+
+        They hold for the weights as they are: a head that has any trains in no other coordinates.
+        """
+        found = [
+            (f"{name}_{kind}", getattr(variable, kind))
+            for name, variable in zip(("kernel", "bias"), self.weights, strict=True)
+            for kind in ("constraint", "regularizer")
+        ]
+        layers = (*self.before, self.dense)
+        found += [("activity_regularizer", each.activity_regularizer) for each in layers]
+        return tuple(
+            f"{name} {getattr(term, '__name__', type(term).__name__)}"
+            for name, term in found
+            if term is not None
+        )
 
 
 def task_graph(inventory: Inventory) -> Graph | None:
@@ -157,11 +178,12 @@ def find_linear_head(graph: Graph, cut: Cut) -> LinearHead | None:
         not all(isinstance(call.operation, keras.layers.Dropout) for call in before)
         or type(dense) is not keras.layers.Dense
         or not dense.use_bias
+        or dense.quantization_mode is not None
         or dense.activation is not keras.activations.linear
         or graph.outputs != last.outputs
     ):
         return None
-    return LinearHead(above[0].operation, dense)
+    return LinearHead(above[0].operation, dense, tuple(call.operation for call in before))
 
 
 def _is_fixed(

@@ -108,10 +108,13 @@ class Decisions:
         return None
 
     def _explained(self, index: int, reason: str) -> str:
-        """Adds the layers that the cut would go through if they could be taken apart."""
+        """Adds why a head is not standardised, and the layers that cannot be taken apart."""
         graph, cut = self._cuts.graph, self._cuts.of_phase[index]
         if graph is None:
             return reason
+        head = self._cuts.head_of(cut)
+        if self._settings.standardise and head is not None and head.terms:
+            reason = f"{reason}; the head is not standardised: {', '.join(head.terms)}"
         below = {graph.calls[i].operation.name for i in (() if cut is None else cut.calls)}
         outside = [f"{name} ({why})" for name, why in graph.whole.items() if name not in below]
         return f"{reason}; not cut inside {', '.join(outside)}" if outside else reason

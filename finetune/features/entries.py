@@ -28,6 +28,7 @@ class FeatureSettings:
         views: augmented views of the training split to store; 0 stores none.
         augmentation: how the training split is randomly augmented, seed included; None: not.
         mixed: whether the examples of a training batch are mixed with each other.
+        standardise: whether a linear head trains on standardised features where it can.
     """
 
     cache: str
@@ -37,6 +38,7 @@ class FeatureSettings:
     views: int = 0
     augmentation: str | None = None
     mixed: bool = False
+    standardise: bool = True
 
     @property
     def training_views(self) -> tuple[int | None, ...]:

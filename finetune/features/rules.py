@@ -41,6 +41,12 @@ def exact_head_problem(
             f"{where} unless the phase trains a linear head on frozen features. Received: lbfgs "
             f"with {phase.rule}. Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
         )
+    if head.terms:
+        return (
+            f"{where} where the head has a constraint or regularizer, which the solver does not "
+            f"obey. Received: lbfgs with {', '.join(head.terms)}. Set solver=gradient, or build the "
+            "head without them."
+        )
     if targets.ndim > 1:
         return (
             f"{where} where an example may have several labels or a share of some. Received: "

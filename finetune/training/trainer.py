@@ -216,13 +216,17 @@ class Trainer:
     def _standardised(
         self, feed: Feed, plan: FreezePlan, phase: Phase, start: Start | None
     ) -> Iterator[bool]:
-        """Trains a linear head on standardised features; it is plain again afterwards, always."""
+        """Trains a linear head on standardised features; it is plain again afterwards, always.
+
+        A head with a constraint or regularizer, which hold for its plain weights, stays as it is.
+        """
         head, features = feed.head, feed.head_features
         paths = {id(variable): path for path, variable in self._inventory.variables.items()}
         weights = [paths[id(each)] for each in (() if head is None else head.weights)]
         within = None if start is None else start.state.inside
         inside = within is not None and within.standardised
-        wanted = inside or (self._standardise and phase.solver == "gradient")
+        terms = () if head is None else head.terms
+        wanted = inside or (self._standardise and phase.solver == "gradient" and not terms)
         if not wanted or head is None or features is None or not plan.trainable >= set(weights):
             yield False
             return
