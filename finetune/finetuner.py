@@ -180,6 +180,8 @@ class FineTuner:
         device = prepare(
             runtime.device, None, runtime.deterministic, self._config.seed, clear=False
         )
+        if keras.config.floatx() != "float32":  # of losses and metrics
+            precisions.append(f"floatx {keras.config.floatx()}")
         device = replace(device, precision=", ".join(precisions))
         inventory = take_inventory(self.model, self._stages)
         labels = {"classes": list(self._classes), "multi_label": dataset.multi_label}

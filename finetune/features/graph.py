@@ -259,6 +259,9 @@ class Part(keras.Model):
         outputs: Sequence[Edge] | None = None,
     ) -> None:
         super().__init__()
+        # As Keras' own functional models: each layer casts what it is given, the whole does not.
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
         self._graph_inputs = tuple(inputs)
         self._graph_outputs = None if outputs is None else tuple(outputs)
         self._graph = _Untracked((graph, [graph.calls[index] for index in sorted(calls)]))

@@ -99,6 +99,7 @@ def of_record(run_directory: Path, record: RunRecord) -> TrainedModel:
     with state_kept():
         if record.backbone.own:
             return _own(directory, record, classes, several)
+        keras.config.set_floatx("float32")  # as `finetune.training.device.prepare` does
         keras.config.set_dtype_policy(record.device["precision"])
         return _of_backbone(directory, record, classes, several)
 

@@ -45,7 +45,8 @@ def prepare(
     """Sets the process up for one run and forgets the one before.
 
     Sets the global dtype policy, the seeds of Python, NumPy and Keras, op determinism and memory
-    growth; clears Keras' global state, so that jobs of a sweep do not leak into each other.
+    growth, and Keras' floatx where there is a precision; clears Keras' global state, so that jobs
+    of a sweep do not leak into each other.
 
     Args:
         device: ``auto``, ``cpu`` or ``gpu``.
@@ -72,6 +73,10 @@ def prepare(
     _show_only(gpus)
     kind = "gpu" if gpus else "cpu"
     policy = keras.config.dtype_policy().name if precision is None else precision
+    if precision is not None:
+        keras.config.set_floatx(
+            "float32"
+        )  # precision says all: ~/.keras/keras.json is not the run's
     if precision == "auto":
         policy = "mixed_float16" if gpus else "float32"
     keras.config.set_dtype_policy(policy)
@@ -90,10 +95,12 @@ def prepare(
 def state_kept() -> Iterator[None]:
     """Puts back what `prepare` sets for the whole process, as far as it can be read."""
     policy, deterministic = keras.config.dtype_policy(), tf_config.is_op_determinism_enabled()
+    floatx = keras.config.floatx()
     states = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
+        keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
         random.setstate(states[0])
         np.random.set_state(states[1])

@@ -54,7 +54,7 @@ def solve(feed: Feed) -> ExactHead:
         statistics=statistics_of(features()),
     )
     for weight, value in zip(head.weights, (exact.kernel, exact.bias), strict=True):
-        weight.assign(value.astype(np.float32))
+        weight.assign(value)
     return exact
 
 

@@ -17,6 +17,7 @@ from finetune.features.cut import LinearHead, task_graph
 from finetune.features.graph import Part
 from finetune.freezing.inventory import Inventory, as_array, to_numpy
 from finetune.freezing.plan import FreezePlan
+from finetune.training import scaling
 from finetune.training.objective import Objective
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 from finetune.training.standardise import StandardisedHead
@@ -119,12 +120,13 @@ class Programs:
         """
         held = (plan.trainable, plan.inactive_stages, plan.held_norms)
         key = (id(optimizer), held, steps_per_execution, standardised)
-        # A loss-scaling optimizer that Keras puts around ours has state of its own: made anew.
+        # A loss-scaling optimizer around ours has state of its own: it is made for each phase.
         if self._compiled.get(id(model)) == key and model.optimizer is optimizer:
             return
         replaced = id(model) in self._compiled
         model.compile(
-            optimizer=optimizer,
+            optimizer=scaling.scaled(optimizer, self._inventory.model),
+            auto_scale_loss=False,
             loss=self.objective.loss(),
             metrics=self.objective.metrics(),
             steps_per_execution=steps_per_execution,

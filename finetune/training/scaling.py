@@ -1,4 +1,8 @@
-"""The loss scale of mixed precision: Keras wraps the optimizer of each phase in one of its own."""
+"""The loss scale of mixed precision, whose optimizer is wrapped around that of each phase.
+
+Keras wraps the optimizer where the compiled model itself has the policy mixed_float16. Here the
+layers decide: a part of a model, or a model around others, has gradients of float16 all the same.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +10,21 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.freezing.inventory import to_numpy
+from finetune.freezing.inventory import flatten, to_numpy
 from finetune.training.live_state import assign
+
+
+def scaled(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> Any:
+    """Returns the optimizer with a loss scale of its own where a layer of `model` needs one.
+
+    Args:
+        optimizer: of a phase.
+        model: the whole task model, whatever part of it is compiled.
+    """
+    policies = {layer.dtype_policy.name for layer in flatten(model)}
+    if "mixed_float16" not in policies:
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
 
 
 def state_of(model: keras.Model) -> dict[str, np.ndarray]:

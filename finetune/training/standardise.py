@@ -64,9 +64,10 @@ class StandardisedHead:
     def __init__(self, head: LinearHead) -> None:
         self._head = head
         size = head.dense.kernel.shape[0]
-        zeros, ones = np.zeros(size, np.float32), np.ones(size, np.float32)
-        self._mean: Any = keras.Variable(zeros, dtype="float32", trainable=False)
-        self._scale: Any = keras.Variable(ones, dtype="float32", trainable=False)
+        self._dtype = "float64" if head.dense.kernel.dtype == "float64" else "float32"
+        zeros, ones = np.zeros(size), np.ones(size)
+        self._mean: Any = keras.Variable(zeros, dtype=self._dtype, trainable=False)
+        self._scale: Any = keras.Variable(ones, dtype=self._dtype, trainable=False)
         self._statistics = Statistics(zeros, ones)
         self._pairs: list[tuple[str, Any, Any]] = []  # kernel and bias slots of one kind
         self._before: tuple[Statistics, list[np.ndarray], list[np.ndarray]] | None = None
@@ -87,8 +88,8 @@ class StandardisedHead:
             inside: whether head and moments have these coordinates already, as after `load`.
         """
         self._statistics = statistics
-        self._mean.assign(statistics.mean.astype(np.float32))
-        self._scale.assign(statistics.scale.astype(np.float32))
+        self._mean.assign(statistics.mean)
+        self._scale.assign(statistics.scale)
         self._pairs = [
             (name, slot, of_bias[name]) for name, slot in of_kernel.items() if name in of_bias
         ]
@@ -141,8 +142,8 @@ class StandardisedHead:
         plain = kernel / scale[:, None]
         self._assign(plain, bias - mean @ plain)
         self._turn(scale, mean)
-        self._mean.assign(np.zeros_like(mean, np.float32))
-        self._scale.assign(np.ones_like(scale, np.float32))
+        self._mean.assign(np.zeros_like(mean))
+        self._scale.assign(np.ones_like(scale))
 
     def _wrap(self) -> None:
         layer = self._head.first
@@ -151,7 +152,7 @@ class StandardisedHead:
 
         @functools.wraps(call)
         def standardised(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            plain: Any = keras.ops.cast(inputs, "float32")
+            plain: Any = keras.ops.cast(inputs, self._dtype)
             standard = (plain - self._mean) / self._scale
             return call(keras.ops.cast(standard, dtype), *args, **kwargs)
 
@@ -162,8 +163,8 @@ class StandardisedHead:
         return to_numpy(dense.kernel).astype(np.float64), to_numpy(dense.bias).astype(np.float64)
 
     def _assign(self, kernel: np.ndarray, bias: np.ndarray) -> None:
-        self._head.dense.kernel.assign(kernel.astype(np.float32))
-        self._head.dense.bias.assign(bias.astype(np.float32))
+        self._head.dense.kernel.assign(kernel)
+        self._head.dense.bias.assign(bias)
 
     def _turn(self, factor: np.ndarray, offset: np.ndarray) -> None:
         """Changes the kernel's moments: first ones as gradients change, second ones as a bound.
@@ -188,5 +189,5 @@ class StandardisedHead:
                 turned = (root + np.abs(offset)[:, None] * np.sqrt(of_bias)) ** 2
             else:
                 turned = factor[:, None] * of_kernel + offset[:, None] * of_bias
-            slot.assign(turned.astype(np.float32))
+            slot.assign(turned)
         self._before = (self._statistics, given, [to_numpy(slot) for _, slot, _ in self._pairs])
