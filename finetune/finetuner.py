@@ -14,16 +14,21 @@ from omegaconf import OmegaConf
 from finetune import runs, trying
 from finetune.backbones import saving
 from finetune.backbones.loading import weights_sha256
-from finetune.backbones.own import StageRule, last_activation, own_stages
+from finetune.backbones.own import StageRule, own_stages
 from finetune.building import Built, Origin, Run, make_examples, make_objective, plan_run
 from finetune.composition import compose_config
 from finetune.config import BackboneConfig, Config
 from finetune.datasets.dataset import Dataset, make_dataset
-from finetune.datasets.names import plain
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError
 from finetune.freezing.inventory import flatten, take_inventory
 from finetune.own_data import Data, input_dtypes, read_splits
+from finetune.own_model import (
+    class_names,
+    objective_of,
+    require_called_as_keras,
+    require_writable,
+)
 from finetune.reading import read
 from finetune.record import OWN, RunRecord
 from finetune.reporting.terminal.console import make_console
@@ -31,7 +36,7 @@ from finetune.reporting.trackers.choice import require_installed
 from finetune.resuming import Earlier, read_run
 from finetune.run_directory import expanded, locked, refuse_occupied
 from finetune.training.device import prepare, state_kept
-from finetune.training.objective import ONE, SEVERAL, Objective
+from finetune.training.objective import Objective
 from finetune.training.programs import Programs
 
 _OVERRIDES = (
@@ -86,13 +91,14 @@ class FineTuner:
         directory: str | Path | None = None,
         verbose: bool = True,
     ) -> None:
-        _require_writable(model)
+        require_writable(model)
+        require_called_as_keras(model)
         self.model = model
         self._config = _config(model, schedule, overrides)
         self._overrides = tuple(overrides)
         self._stages = own_stages(model, stages)
-        self._objective = _objective(model)
-        self._classes = _names(classes, self._objective.num_classes)
+        self._objective = objective_of(model)
+        self._classes = class_names(classes, self._objective.num_classes)
         self._directory = None if directory is None else expanded(directory, "directory")
         self._console = make_console(quiet=not verbose)
 
@@ -277,55 +283,3 @@ def _allowed(override: str) -> bool:
     return key != "schedule" and any(
         key == each or key.startswith(f"{each}.") for each in _OVERRIDES
     )
-
-
-def _objective(model: keras.Model) -> Objective:
-    """Returns what the outputs of a model are made for; logits suit one label and several."""
-    shape = model.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None or shape[1] < 2:
-        raise ConfigError(
-            "model must have one output of shape (batch, classes), with at least 2 classes. "
-            f"Received: {model.name} with {shape}. End it with keras.layers.Dense(classes)."
-        )
-    kinds = {"softmax": ONE, "sigmoid": SEVERAL}
-    name, where = last_activation(model)
-    if name not in ("linear", *kinds):
-        raise ConfigError(
-            "model must end with logits (a layer without activation), softmax or sigmoid. Received: "
-            f"{name} in {where}. End it with keras.layers.Activation('linear') for logits, or with "
-            "'softmax' or 'sigmoid'."
-        )
-    return Objective(kinds.get(name, ONE), shape[1], name not in kinds)
-
-
-def _require_writable(model: keras.Model) -> None:
-    """Refuses before training what could not be saved after it, and read without running code."""
-    if not isinstance(model, keras.Model):
-        raise ConfigError(
-            f"model must be a keras.Model. Received: {type(model).__name__}. Pass the model itself."
-        )
-    code = [each.name for each in model._flatten_layers() if isinstance(each, keras.layers.Lambda)]
-    if code:
-        raise ConfigError(
-            "model must hold no Lambda: Keras reads one from a file only by running it. Received: "
-            f"{', '.join(code)}. Write a layer of your own with call and get_config."
-        )
-    try:
-        keras.saving.serialize_keras_object(model)
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"model must be one that Keras can save. Received: {model.name} "
-            f"({(str(error).strip().splitlines() or [type(error).__name__])[0]}). Give its custom "
-            "layers a get_config."
-        ) from error
-
-
-def _names(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
-    names = tuple(map(str, range(number))) if classes is None else tuple(classes)
-    named = all(isinstance(each, str) for each in names)
-    if not named or len(names) != number or len({plain(each) for each in names}) != number:
-        raise ConfigError(
-            f"classes must be {number} different names, one for each output of the model. "
-            f"Received: {len(names)} ({', '.join(map(repr, names[:10]))}). Name each output once."
-        )
-    return names

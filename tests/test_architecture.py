@@ -11,7 +11,7 @@ ORDER = [
     "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "startup", "config", "texts",
     "strict_yaml", "checks", "reading", "record", "record_files", "datasets", "backbones", "freezing", "features",
     "training", "building", "feeds", "reporting", "overrides", "config_source", "composition", "saved_config",
-    "own_data", "inference", "catalog", "resuming", "describing", "assessing", "runs", "trying", "finetuner",
+    "own_data", "own_model", "inference", "catalog", "resuming", "describing", "assessing", "runs", "trying", "finetuner",
     "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {

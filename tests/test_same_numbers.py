@@ -1,11 +1,18 @@
 """FineTuner gives the same numbers whether features are stored or not, whatever the model has."""
 
+import random
+import re
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import finetune
+from finetune.backbones.own import own_stages
 from finetune.errors import ConfigError
+from finetune.features.cut import task_graph
+from finetune.freezing.inventory import take_inventory
 
 HEAD = {"policy": "depth", "unfreeze_depth": 0}
 
@@ -76,29 +83,25 @@ TERMS = {
 
 @pytest.mark.parametrize("name", TERMS)
 def test_a_head_with_a_constraint_or_regularizer_is_not_standardised(tmp_path, name):
-    given, phases = vectors(64), {"head": phase(4, 0.1)}
-    given = (given[0] * 0.02, given[1])
-    kernels = []
-    for standardise in ("auto", "never"):
-        model = functional(**{name: TERMS[name]()})
-        record = tune(
-            model, tmp_path / standardise, "always", "optimizer=sgd", f"head.standardise={standardise}",
-            phases=phases, train=given, validation=given,
-        )  # fmt: skip
-        kernels.append(np.array(model.get_layer("out").kernel))
-        says = f"; the head is not standardised: {name} {type(TERMS[name]()).__name__}"
-        assert (says in record.features[0].reason) == (standardise == "auto")
-        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        kept = model.evaluate(*given, batch_size=8, verbose=0)
-        assert record.phases[0].metrics["validation"]["loss"] == pytest.approx(kept, rel=1e-4)
-    np.testing.assert_array_equal(*kernels)
-    bias = np.array(model.get_layer("out").bias)
-    assert name != "kernel_constraint" or np.linalg.norm(kernels[0], axis=0).max() <= 0.5001
+    inputs, labels = vectors(64)
+    given = (inputs * 0.02, labels)
+    model = functional(**{name: TERMS[name]()})
+    record = tune(
+        model, tmp_path, "always", "optimizer=sgd",
+        phases={"head": phase(2, 0.1)}, train=given, validation=given,
+    )  # fmt: skip
+    says = f"; the head is not standardised: {name} {type(TERMS[name]()).__name__}"
+    assert says in record.features[0].reason
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    kept = model.evaluate(*given, batch_size=8, verbose=0)
+    assert record.phases[0].metrics["validation"]["loss"] == pytest.approx(kept, rel=1e-4)
+    kernel, bias = map(np.array, model.get_layer("out").weights)
+    assert name != "kernel_constraint" or np.linalg.norm(kernel, axis=0).max() <= 0.5001
     assert name != "bias_constraint" or bias.min() >= 0
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_lbfgs_refuses_a_constraint_or_regularizer_that_it_would_not_obey(tmp_path, name):
+def test_lbfgs_refuses_a_constraint_or_regularizer_that_it_would_not_obey(tmp_path):
+    name = "kernel_constraint"
     model, phases = functional(**{name: TERMS[name]()}), {"head": phase() | {"solver": "lbfgs"}}
     with pytest.raises(ConfigError, match=f"does not obey. Received: lbfgs with {name} "):
         tune(model, tmp_path, "always", phases=phases)
@@ -164,3 +167,177 @@ def test_floatx_changes_both_ways_alike(tmp_path, floatx, built):
         )
         found.append(losses(record))
     assert found[0] == pytest.approx(found[1], rel=1e-2 if floatx == "float16" else 1e-6)
+
+
+GENERATOR = []
+
+
+def drawing(draw):
+    """Returns a layer without state, seed or training argument that adds what `draw` returns."""
+
+    @keras.saving.register_keras_serializable("numbers", name=f"Drawing{len(GENERATOR)}")
+    class Drawing(keras.layers.Layer):
+        def call(self, x):
+            return x + draw(x)
+
+    GENERATOR.append(Drawing)
+    return Drawing(name="noise")
+
+
+DRAWS = {
+    "keras": lambda x: keras.random.normal(keras.ops.shape(x)),
+    "a fixed seed": lambda x: keras.random.normal(keras.ops.shape(x), seed=3),
+    "tf": lambda x: tf.random.normal(tf.shape(x)),
+    "in a while loop": lambda x: tf.while_loop(
+        lambda i, _: i < 1, lambda i, y: (i + 1, y + tf.random.uniform(tf.shape(y))), (0, x * 0)
+    )[1],
+    "numpy": lambda x: np.random.normal(size=6).astype("float32"),
+    "python": lambda x: random.random(),
+    "numpy in each step": lambda x: tf.ensure_shape(
+        tf.numpy_function(
+            lambda y: np.random.normal(size=y.shape).astype("float32"), [x], "float32"
+        ),
+        x.shape,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_random_numbers_of_any_kind_are_noticed(name):
+    noise = drawing(DRAWS[name])
+    model = functional(lambda x: keras.layers.Dense(8, "relu", name="low")(noise(x)))
+    graph = task_graph(take_inventory(model, own_stages(model)))
+    ((index, reason),) = graph.unfixed.items()
+    assert graph.calls[index].operation is noise
+    assert re.match("draws random numbers|runs Python code in each step", reason)
+
+
+def test_code_of_ones_own_that_draws_nothing_is_stored():
+    steady = drawing(lambda x: keras.ops.cumsum(x, 1) * np.arange(6, dtype="float32"))
+    model = functional(lambda x: keras.layers.Dense(8, keras.ops.sin, name="low")(steady(x)))
+    assert not task_graph(take_inventory(model, own_stages(model))).unfixed
+
+
+def test_random_numbers_are_never_stored_as_if_they_were_fixed(tmp_path):
+    noise = drawing(DRAWS["keras"])
+    model = functional(lambda x: keras.layers.Dense(8, "relu", name="low")(noise(x)))
+    record = tune(model, tmp_path, "always")
+    assert not record.phases[0].features["cached"]
+    assert "; no cut above noise (draws random numbers)" in record.features[0].reason
+
+
+def test_a_frozen_layer_that_adds_a_loss_is_computed_in_each_step(tmp_path):
+    @keras.saving.register_keras_serializable("numbers")
+    class Adding(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.mean(x**2))
+            return x
+
+    def regular(x):
+        penalty = keras.regularizers.L1(1.0)
+        return keras.layers.Dense(8, "relu", name="low", activity_regularizer=penalty)(x)
+
+    def adding(x):
+        return Adding(name="low")(keras.layers.Dense(8, "relu", name="below")(x))
+
+    def inside(x):  # a model whose own outputs are regularized
+        layers = [keras.Input((6,)), keras.layers.Dense(8, "relu")]
+        model = keras.Sequential(layers, name="low")
+        model.activity_regularizer = keras.regularizers.L1(1.0)
+        return model(x)
+
+    held = vectors(16, 1)
+    for low in (regular, adding, inside):
+        found = []
+        for cache in ("never", "always"):
+            directory = tmp_path / f"{low.__name__}-{cache}"
+            record = tune(functional(low), directory, cache, "head.standardise=never", test=held)
+            found.append(losses(record))
+            # The test gives the cross-entropy alone.
+            assert record.phases[0].metrics["validation"]["loss"] > record.test["loss"] + 0.1
+        assert found[0] == pytest.approx(found[1], rel=1e-5), low.__name__
+
+
+@keras.saving.register_keras_serializable("numbers")
+class Own(keras.Model):
+    called = []
+
+    def train_step(self, data):
+        self.called.append("train_step")
+        return super().train_step(data)
+
+    def compute_loss(self, *arguments, **more):
+        self.called.append("compute_loss")
+        return 2 * super().compute_loss(*arguments, **more)
+
+
+def owning(cls=Own):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(8, "relu", name="low")(inputs)
+    return cls(inputs, keras.layers.Dense(3, name="out")(x))
+
+
+def test_steps_of_the_models_own_are_used_in_every_phase(tmp_path):
+    found, phases = [], {"head": phase(), "all": phase(policy="none")}
+    for cache in ("never", "always"):
+        Own.called.clear()
+        record = tune(owning(), tmp_path / cache, cache, phases=phases)
+        assert set(Own.called) == {"train_step", "compute_loss"}
+        found.append(losses(record))
+        assert record.features[0].reason == (
+            "the model has train_step, compute_loss of its own, which takes the model's inputs"
+        )
+    assert found[0] == found[1]
+    plain = tune(functional(), tmp_path / "plain", "never", "head.standardise=never", phases=phases)
+    assert found[0][0] > 1.5 * losses(plain)[0]  # its loss is twice as large
+    message = "for a model with train_step, compute_loss of its own, which the solver does not run"
+    with pytest.raises(ConfigError, match=message):
+        tune(owning(), tmp_path / "exact", "auto", phases={"head": phase() | {"solver": "lbfgs"}})
+
+
+def test_a_step_that_is_set_on_the_model_is_its_own_too(tmp_path):
+    model, called = functional(), []
+    given = model.test_step
+    model.test_step = lambda data: called.append("test_step") or given(data)
+    record = tune(model, tmp_path, "always")
+    assert called and "test_step of its own" in record.features[0].reason
+
+
+def test_steps_of_ones_own_return_what_is_recorded(tmp_path):
+    class Silent(Own):
+        def train_step(self, data):
+            return {"mine": super().train_step(data)["loss"]}
+
+    class Unmeasured(Own):
+        def test_step(self, data):
+            return {"loss": super().test_step(data)["loss"]}
+
+    for cls, received in ((Silent, "train_step must return loss and accuracy. Received: mine"),
+                          (Unmeasured, "test_step must return loss and accuracy. Received: loss")):  # fmt: skip
+        with pytest.raises(ConfigError, match=received):
+            tune(
+                owning(keras.saving.register_keras_serializable("numbers")(cls)),
+                tmp_path / cls.__name__,
+                "never",
+            )
+
+
+def test_methods_that_take_other_arguments_are_refused(tmp_path):
+    class Other(Own):
+        def compile(self, optimizer, discriminator):
+            super().compile(optimizer)
+
+        def fit(self, x, y):
+            return super().fit(x, y)
+
+    with pytest.raises(ConfigError) as caught:
+        finetune.FineTuner(
+            owning(keras.saving.register_keras_serializable("numbers")(Other)), directory=tmp_path
+        )
+    text = str(caught.value)
+    assert (
+        "model.compile must take the arguments of keras.Model.compile. Received: Other.compile(optimizer, d"
+        in text
+    )
+    assert "model.fit must take the arguments of keras.Model.fit. Received: Other.fit(x, y)" in text

@@ -1,18 +1,15 @@
 """Where the frozen, deterministic part of a task model ends, and what crosses from it."""
 
-import hashlib
 import inspect
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
-from finetune.features.code import code_sha256
 from finetune.features.graph import Edge, Graph, flat_graph
+from finetune.features.own_code import own_steps
 from finetune.freezing.inventory import Inventory, flatten
 from finetune.freezing.plan import FreezePlan
 
@@ -32,10 +29,6 @@ class Cut:
     edges: tuple[Edge, ...]
     name: str
     weights: tuple[str, ...]
-
-
-class UndescribedError(Exception):
-    """What a layer computes cannot be told from what another does: its features have no key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +74,10 @@ def task_graph(inventory: Inventory) -> Graph | None:
     """Takes a task model apart, layers that hold layers of several stages too.
 
     Returns:
-        The graph; None where the model is no functional graph.
+        The graph; None where the model is no functional graph, or brings steps of its own along.
     """
+    if own_steps(inventory.model):
+        return None
     index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
 
     def spans_stages(layer: keras.Layer) -> bool:
@@ -106,18 +101,18 @@ def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None
     """Returns the cut of the phase that obeys `plan`; None where no weight lies below one.
 
     A call is below the cut if all that it uses is, none of its weights may move in the phase, and
-    it gives the same output each time. A frozen part above a trainable one is therefore not.
-    There is no cut either where something crosses that has not one row a sample: it has no place
-    in a store of rows.
+    it gives the same output each time and does nothing else, such as adding a loss. A frozen part
+    above a trainable one is therefore not. There is no cut either where something crosses that has
+    not one row a sample: it has no place in a store of rows.
     """
     index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
     still = {id(inventory.variables[path]) for path in plan.still}
     below: set[Edge] = {*graph.inputs, *graph.constants}
     calls = []
     for index, call in enumerate(graph.calls):
-        if below.issuperset(call.inputs) and _is_fixed(
-            call.operation, index_of, inventory, plan, still
-        ):
+        if index in graph.unfixed or not below.issuperset(call.inputs):
+            continue
+        if _is_fixed(call.operation, index_of, inventory, plan, still):
             calls.append(index)
             below.update(call.outputs)
     calls = _narrowed(graph, calls)
@@ -219,106 +214,3 @@ def _name(graph: Graph, calls: Sequence[int], edges: Sequence[Edge]) -> str:
         for edge in graph.calls[index].outputs
     }
     return " + ".join(made_by.get(edge, "input") for edge in edges)
-
-
-def structure_sha256(graph: Graph, cut: Cut) -> str:
-    """Returns a digest of the prefix as a program: operations, settings, wiring, shapes.
-
-    Names, which depend on what the process built before, are left out.
-
-    Raises:
-        UndescribedError: for a layer of the user's own that has no `get_config`.
-    """
-    numbers = {edge: number for number, edge in enumerate(graph.inputs)}
-    lines = [_shape(graph, edge) for edge in graph.inputs]
-    for index in cut.calls:
-        call = graph.calls[index]
-        for edge in call.outputs:
-            numbers[edge] = len(numbers)
-        cls = type(call.operation)
-        config = _nameless(_config(call.operation))
-        inputs = [
-            _described(graph.constants[edge]) if edge in graph.constants else numbers[edge]
-            for edge in call.inputs
-        ]
-        constants = _constants(call.node.arguments)
-        lines.append(
-            json.dumps(
-                [
-                    f"{cls.__module__}.{cls.__qualname__}",
-                    config,
-                    inputs,
-                    constants,
-                    code_sha256(call.operation),
-                ],
-                sort_keys=True,
-                default=_described,
-            )
-        )
-    lines.append(json.dumps([[numbers[e], _shape(graph, e)] for e in cut.edges]))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _config(operation: Any) -> dict[str, Any]:
-    """Returns an operation's settings; of a layer that fails to, its attributes and inner layers.
-
-    KerasHub's Swin fails: it serializes classes as if they were objects.
-    """
-    try:
-        return operation.get_config()
-    except NotImplementedError as error:
-        raise UndescribedError(f"{type(operation).__name__} has no full get_config") from error
-    except TypeError:
-        bookkeeping = vars(keras.layers.Layer()).keys()
-        own = {
-            key: value
-            for key, value in vars(operation).items()
-            if key not in bookkeeping and not key.startswith("_self_")
-        }
-        inner = [[type(each).__qualname__, _config(each)] for each in operation._layers]
-        settings = {key: value for key, value in own.items() if not _is_state(value)}
-        return {"dtype": operation.dtype_policy.name, "inner": inner, "settings": settings}
-
-
-def _is_state(value: Any) -> bool:
-    """Tells weights and layers, which are described elsewhere, from settings."""
-    values = value if isinstance(value, list) and value else [value]
-    return all(isinstance(each, keras.Layer | keras.Variable) for each in values)
-
-
-def _shape(graph: Graph, edge: Edge) -> str:
-    spec = graph.specs[edge]
-    return f"{tuple(spec.shape)} {spec.dtype}"
-
-
-def _constants(arguments: Any) -> Any:
-    """Returns the arguments of a call with tensors left out: slices, axes, flags, arrays."""
-    return arguments.convert(lambda x: "tensor" if isinstance(x, keras.KerasTensor) else x)
-
-
-def _described(value: Any) -> str:
-    """Returns text that is equal for equal values, in each process.
-
-    Raises:
-        UndescribedError: where there is none.
-    """
-    if hasattr(value, "__array__"):
-        array = np.ascontiguousarray(value)
-        digest = hashlib.sha256(array.tobytes()).hexdigest()
-        return f"{array.dtype} {array.shape} {digest}"
-    text = repr(value)
-    if " at 0x" in text:
-        raise UndescribedError(f"{type(value).__name__} has no description")
-    return text
-
-
-def _nameless(value: Any) -> Any:
-    """Returns a config without names and flags that do not change what is computed."""
-    if isinstance(value, dict):
-        if "DTypePolicy" in str(value.get("class_name")):
-            return value  # its name is the precision
-        dropped = ("name", "trainable", "build_config", "compile_config")
-        return {str(k): _nameless(v) for k, v in value.items() if k not in dropped}
-    if isinstance(value, list | tuple):
-        return [_nameless(each) for each in value]
-    return value

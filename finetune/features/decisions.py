@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from finetune.errors import ConfigError
-from finetune.features.cut import Cut, UndescribedError
+from finetune.features.cut import Cut
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Source
 from finetune.features.machine import this_machine
 from finetune.features.phase_cuts import PhaseCuts
 from finetune.features.planner import Need, Verdict, decide, on_disk
 from finetune.features.store import Store
+from finetune.features.structure import UndescribedError
 from finetune.freezing.schedule import Phase
 from finetune.record import FeatureDecision
 
@@ -89,6 +90,9 @@ class Decisions:
     def _why_not(self, index: int) -> str | None:
         """Returns why a phase's features cannot be stored, whatever they would save."""
         cut = self._cuts.of_phase[index]
+        if self._cuts.own_steps:
+            steps = ", ".join(self._cuts.own_steps)
+            return f"the model has {steps} of its own, which takes the model's inputs"
         if self._cuts.graph is None:
             return "the model is no functional graph"
         if cut is None:
@@ -115,6 +119,10 @@ class Decisions:
         head = self._cuts.head_of(cut)
         if self._settings.standardise and head is not None and head.terms:
             reason = f"{reason}; the head is not standardised: {', '.join(head.terms)}"
+        if graph.unfixed:
+            calls = [(graph.calls[i].operation.name, why) for i, why in graph.unfixed.items()]
+            named = ", ".join(f"{name} ({why})" for name, why in dict.fromkeys(calls))
+            reason = f"{reason}; no cut above {named}"
         below = {graph.calls[i].operation.name for i in (() if cut is None else cut.calls)}
         outside = [f"{name} ({why})" for name, why in graph.whole.items() if name not in below]
         return f"{reason}; not cut inside {', '.join(outside)}" if outside else reason

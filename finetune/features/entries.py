@@ -9,10 +9,11 @@ from typing import Any
 import keras
 
 from finetune.features.arrays import ArraySpec
-from finetune.features.cut import Cut, structure_sha256
+from finetune.features.cut import Cut
 from finetune.features.feeding import Source
 from finetune.features.graph import Graph, Part
 from finetune.features.store import key_of
+from finetune.features.structure import structure_sha256
 from finetune.freezing import proof
 
 

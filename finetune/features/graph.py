@@ -15,6 +15,8 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from finetune.features.own_code import why_not_fixed
+
 Edge = int
 Expand = Callable[[keras.Layer], bool]
 
@@ -49,6 +51,8 @@ class Graph:
         whole: names of layers that hold several stages and could not be taken apart, with reasons.
         constants: values of edges that no call makes: what a layer without weights makes of shapes
             alone, such as rotary positions.
+        unfixed: calls whose output does not say all that they do, by index, with reasons: they
+            draw random numbers, or add a loss.
     """
 
     calls: tuple[Call, ...]
@@ -58,6 +62,7 @@ class Graph:
     structure: Any
     whole: Mapping[str, str]
     constants: Mapping[Edge, Any]
+    unfixed: Mapping[int, str] = field(default_factory=dict)
 
 
 def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
@@ -81,6 +86,7 @@ def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
         structure=functional._outputs_struct,
         whole=tracer.whole,
         constants=tracer.constants,
+        unfixed=tracer.unfixed,
     )
 
 
@@ -100,6 +106,7 @@ class _Tracer:
     specs: list[keras.KerasTensor] = field(default_factory=list)
     whole: dict[str, str] = field(default_factory=dict)
     constants: dict[Edge, Any] = field(default_factory=dict)
+    unfixed: dict[int, str] = field(default_factory=dict)
 
     def new_edge(self, spec: keras.KerasTensor) -> Edge:
         self.specs.append(spec)
@@ -121,20 +128,24 @@ class _Tracer:
             if node.is_input or any(id(each) not in edges for each in node.input_tensors):
                 continue  # as Keras' own Function does
             ins = tuple(edges[id(each)] for each in node.input_tensors)
-            outs = self.inner(node, ins, needed)
+            # Known before a layer's own code is run: what it draws then would be a constant.
+            unfixed = None if _inner_model(node) else why_not_fixed(node)
+            outs = None if unfixed else self.inner(node, ins, needed)
             if outs is None:
                 outs = [self.new_edge(each) for each in node.outputs]
+                if unfixed:
+                    self.unfixed[len(self.calls)] = unfixed
                 self.calls.append(Call(node.operation, node, ins, tuple(outs)))
             edges.update((id(each), edge) for each, edge in zip(node.outputs, outs, strict=True))
         return [edges[id(each)] for each in outputs]
 
     def inner(self, node: Any, inputs: Sequence[Edge], needed: set[int]) -> list[Edge] | None:
         """Takes the call apart; None where it stays one. `needed`: ids of the outputs in use."""
-        model = _functional(node.operation)
-        if model is not None and _same_inputs(node, model):
+        model = _inner_model(node)
+        if model is not None:
             return self.functional(model, inputs)
         if (
-            model is None
+            _functional(node.operation) is None
             and isinstance(node.operation, keras.Layer)
             and (self.expand(node.operation) or _makes_no_rows(node))
         ):
@@ -209,6 +220,14 @@ def _makes_no_rows(node: Any) -> bool:
     return other and not node.operation.variables  # seeds of random numbers are state
 
 
+def _inner_model(node: Any) -> Functional | None:
+    """Returns the functional model that a call runs and that can be taken apart."""
+    model = _functional(node.operation)
+    if model is None or node.operation.activity_regularizer is not None:
+        return None
+    return model if _same_inputs(node, model) else None
+
+
 def _same_inputs(node: Any, model: Functional) -> bool:
     """Tells whether the call gave `model` its inputs one by one, and nothing more than flags."""
     given = node.arguments.args[0] if node.arguments.args else node.arguments.kwargs.get("inputs")
@@ -273,7 +292,8 @@ class Part(keras.Model):
     def call(self, inputs: tuple[Any, ...], training: bool | None = None) -> Any:
         """See the class."""
         graph, calls = self._graph.value
-        values = {**graph.constants, **dict(zip(self._graph_inputs, inputs, strict=True))}
+        tensors = [x if keras.ops.is_tensor(x) else keras.ops.convert_to_tensor(x) for x in inputs]
+        values = {**graph.constants, **dict(zip(self._graph_inputs, tensors, strict=True))}
         run(calls, values, training)
         if self._graph_outputs is not None:
             return tuple(values[edge] for edge in self._graph_outputs)

@@ -9,6 +9,7 @@ from finetune.features.cut import Cut, LinearHead, find_cut, find_linear_head, r
 from finetune.features.entries import FeatureSettings, Item, Items
 from finetune.features.feeding import Source
 from finetune.features.graph import Graph
+from finetune.features.own_code import own_steps
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
 
@@ -38,6 +39,8 @@ class PhaseCuts:
     ) -> None:
         self._sources, self._settings = sources, settings
         self._infos = inventory.infos
+        self.own_steps = own_steps(inventory.model)
+        """What the model brings along of how it is trained: then no phase can be cut."""
         self.graph = graph
         self.of_phase: list[Cut | None] = [None] * len(plans)
         """One a phase; None: nothing in it is frozen from the input on."""

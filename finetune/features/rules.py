@@ -8,6 +8,7 @@ import numpy as np
 from finetune.errors import ConfigError
 from finetune.features.cut import LinearHead
 from finetune.features.entries import FeatureSettings
+from finetune.features.own_code import own_steps
 from finetune.features.store import LOCKS
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
@@ -36,6 +37,11 @@ def exact_head_problem(
         return None
     where = f"schedule.phases.{phase.name}.solver must be gradient"
     trainable = {id(inventory.variables[path]) for path in plan.trainable}
+    if steps := own_steps(inventory.model):
+        return (
+            f"{where} for a model with {', '.join(steps)} of its own, which the solver does not run. "
+            "Received: lbfgs. Set solver=gradient."
+        )
     if head is None or not trainable.issuperset(map(id, head.weights)):
         return (
             f"{where} unless the phase trains a linear head on frozen features. Received: lbfgs "

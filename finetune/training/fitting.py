@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.errors import NotFiniteError
+from finetune.errors import ConfigError, NotFiniteError
 from finetune.features.feeding import Feed
 from finetune.freezing.inventory import to_numpy
 from finetune.freezing.schedule import Phase
@@ -121,6 +121,7 @@ def evaluate(feed: Feed, batches: Any, interrupt: Interrupt) -> dict[str, float]
     """Returns the loss and metrics of a split."""
     watch = [WatchBatches(interrupt)]
     results = feed.model.evaluate(batches, verbose=0, return_dict=True, callbacks=watch)
+    require_named("test_step", results)
     return {name: float(value) for name, value in results.items()}
 
 
@@ -152,6 +153,7 @@ class FitReporter(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Reports the step; raises NotFiniteError on a loss that is NaN or infinite."""
         self._logs = {name: float(value) for name, value in (logs or {}).items()}
+        require_named("train_step", self._logs)
         step = batch + self._done.steps
         require_finite(self._phase, self._epoch, f"step {step}", self._logs.get("loss", 0.0))
         self._events.stepped(self._epoch, step, self._logs)
@@ -162,6 +164,7 @@ class FitReporter(keras.callbacks.Callback):
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Passes the batch on."""
+        require_named("test_step", logs or {})
         self._events.validated_batch(self._epoch, self._logs)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -177,6 +180,20 @@ class FitReporter(keras.callbacks.Callback):
         if self._events.epoch_ended(epoch, values, seconds, self._validation_seconds):
             assert self.model is not None  # noqa: S101 - for the type checker
             self.model.stop_training = True
+
+
+def require_named(step: str, logs: Mapping[str, float]) -> None:
+    """Refuses the results of a model's own step without what is recorded of each epoch.
+
+    Raises:
+        ConfigError: naming what is there.
+    """
+    if not {"loss", "accuracy"} <= logs.keys():
+        raise ConfigError(
+            f"model.{step} must return loss and accuracy. Received: {', '.join(logs) or 'nothing'}. "
+            "Update each of model.metrics in it, and return {name: value} of them, as Keras' own "
+            "does: `return self.compute_metrics(x, y, y_pred)`."
+        )
 
 
 def require_finite(phase: Phase, epoch: int, where: str, loss: float) -> None:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from finetune.backbones.stages import stages
-from finetune.features.cut import Cut, find_cut, structure_sha256, task_graph
+from finetune.features.cut import Cut, find_cut, task_graph
 from finetune.features.graph import Part
+from finetune.features.structure import structure_sha256
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
