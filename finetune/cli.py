@@ -47,9 +47,9 @@ verbs
                              labels are matched by name (dataset.name, dataset.columns… too)
             --format table | json | csv
   predict   RUN_DIR FILE…: what the trained model says of each, the most probable labels first.
-            Images and folders of images; of a text model .txt (a text a line) and tables (a text
-            a row); .npy of a FineTuner's model; - reads lines of stdin: texts, or file names
-            --top-k 3   --format table | json (an object a line) | csv
+            Images and folders of images; of a text model "a text", .txt (a text a line) and tables
+            (a text a row); .npy of a FineTuner's model; - reads lines of stdin: texts, or file names
+            --top-k 3   --format table | json | jsonl | csv
             --batch-size 32   --device auto | cpu | gpu
   export    RUN_DIR --format keras | saved_model | onnx | litert: the model for another runtime,
             with its preprocessing where the format allows, checked there against the run

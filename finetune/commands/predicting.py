@@ -72,6 +72,8 @@ def predict(arguments: list[str], console: Console) -> int:
                 "FILE must hold at least one example. Received: "
                 f"{' '.join(request.files)}, without any. Give what the model is to be asked about."
             )
+        if request.form == "json":
+            write_out("[]\n")  # a program that reads it gets an array, also of none
         return 1
     failed = len(early) + _answer(request, record, top_k, rest, console)
     return 1 if failed else 0
@@ -154,6 +156,7 @@ def _answer(
                 _report(each)
             failed += len(failures)
             advance(len(answers))
+        write_out(writer.footer())
     return failed
 
 

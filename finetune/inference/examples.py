@@ -1,6 +1,7 @@
 """From the arguments of `predict` to a stream of examples; what cannot be one is named and passed by."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from finetune.datasets.bad_samples import text_reason, unreadable
-from finetune.datasets.image_files import is_image
+from finetune.datasets.image_files import IMAGE_SUFFIXES, is_image
 from finetune.datasets.listing import entries_of
 from finetune.datasets.table_files import TABLE_SUFFIXES, TableFile, open_table
 from finetune.errors import ConfigError
 
 STDIN = "-"
+_PATH_BEGIN = re.compile(r"\.{0,2}/|~\w*/|\\\\|[A-Za-z]:[/\\]")
+_SUFFIX = re.compile(r"\w\.[A-Za-z]\w{0,4}$")
 TEXT_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 ARRAY_SUFFIXES = (".npy",)
 _TAKEN = {
     "image": "images and folders of images",
-    "text": f"files of texts ({', '.join(TEXT_SUFFIXES)})",
+    "text": f"files of texts ({', '.join(TEXT_SUFFIXES)}), and texts in quotes",
     "array": "arrays (.npy)",
 }
 
@@ -70,7 +73,7 @@ def require_fitting(kind: str, arguments: Sequence[str]) -> None:
 
     Args:
         kind: of the examples that the model takes: ``image``, ``text`` or ``array``.
-        arguments: files, folders, and ``-`` for the lines of stdin.
+        arguments: files, folders, texts, and ``-`` for the lines of stdin.
 
     Raises:
         ConfigError: for no argument, or naming each that is of another kind.
@@ -84,13 +87,44 @@ def require_fitting(kind: str, arguments: Sequence[str]) -> None:
         raise ConfigError(
             f"FILE must be given: the model takes {_TAKEN[kind]}. Received: nothing. {hint}"
         )
-    wrong = [each for each in arguments if each != STDIN and not _fits(kind, each)]
-    if wrong:
-        raise ConfigError(
-            f"FILE must be of the kind that the model takes: {_TAKEN[kind]}. Received: {each}. "
-            f"{hint}"
-            for each in wrong
-        )
+    problems = [
+        f"FILE must be of the kind that the model takes: {_TAKEN[kind]}. Received: {shown}. {hint}"
+        for each in arguments
+        if (shown := _misfit(kind, each)) is not None
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _misfit(kind: str, argument: str) -> str | None:
+    """Returns an argument with what is wrong about it; None where it fits, or is to be tried."""
+    if argument == STDIN or _is_text(kind, argument):
+        return None
+    if not os.path.lexists(argument):
+        if kind == "text" and os.path.splitext(argument)[1].lower() not in TEXT_SUFFIXES:
+            return f"{argument} (it looks like a path, and nothing is there)"
+        if not _like_path(argument):
+            return f"{argument} (no file has this name, and the model takes no texts)"
+    return None if _fits(kind, argument) else argument
+
+
+def _is_text(kind: str, argument: str) -> bool:
+    """Whether an argument is itself what a model of texts is asked about; a file of its name wins."""
+    if kind != "text" or argument == STDIN:
+        return False
+    return not os.path.lexists(argument) and not _like_path(argument)
+
+
+def _like_path(argument: str) -> bool:
+    """Whether a name, of which there is no file, is meant for one: by its form or its suffix."""
+    if _PATH_BEGIN.match(argument):
+        return True
+    suffix = os.path.splitext(argument)[1].lower()
+    if suffix in (*TEXT_SUFFIXES, *ARRAY_SUFFIXES, *IMAGE_SUFFIXES):
+        return True
+    # One word with a separator or with any suffix; of several words it is a sentence.
+    one_word = len(argument.split()) == 1
+    return one_word and ("/" in argument or "\\" in argument or bool(_SUFFIX.search(argument)))
 
 
 def _fits(kind: str, argument: str) -> bool:
@@ -99,7 +133,9 @@ def _fits(kind: str, argument: str) -> bool:
     suffix = os.path.splitext(argument)[1].lower()
     if kind == "image":  # what is in a file counts, unless its name says that it is no image
         return suffix not in (*TEXT_SUFFIXES, *ARRAY_SUFFIXES)
-    return suffix in (TEXT_SUFFIXES if kind == "text" else ARRAY_SUFFIXES)
+    if kind == "text":  # without a suffix it may be any text
+        return suffix in (*TEXT_SUFFIXES, "")
+    return suffix in ARRAY_SUFFIXES
 
 
 def examples_of(
@@ -111,12 +147,16 @@ def examples_of(
         kind: of the examples that the model takes.
         arguments: that are fitting. A folder gives the images in it at any depth, by name, where
             names that begin with a dot do not count; ``.txt`` one text a line, empty lines none; a
-            table one text a row.
+            table one text a row. Of a model of texts an argument can be a text itself.
         stdin: bytes; its lines are texts, or of other models names of files.
         column: of the texts, in a table that has it; else ``text``.
     """
-    for each in arguments:
-        if each == STDIN:
+    for number, each in enumerate(arguments, start=1):
+        if _is_text(kind, each):
+            reason = text_reason(each)
+            source = f"argument:{number}"
+            yield Example(source, each) if reason is None else Failure(source, reason)
+        elif each == STDIN:
             texts = _lines("stdin", stdin)
             yield from texts if kind == "text" else _named(texts)
         elif kind == "text":

@@ -1,4 +1,4 @@
-"""Predictions as lines: aligned for people, JSON Lines, or CSV."""
+"""Predictions as text: aligned for people, a JSON array, JSON Lines, or CSV."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from finetune.inference.examples import Prediction
 from finetune.printable import printable
 
-FORMATS = ("table", "json", "csv")
+FORMATS = ("table", "json", "jsonl", "csv")
 TOP = 3  # labels that are shown of an example, where it has one
 OVER = 0.5  # probability above which an example of several labels has one
 _LONGEST_TEXT = 40  # characters of a text in a line for people
@@ -28,6 +28,10 @@ class Writer(Protocol):
         """Returns the lines of some predictions, line breaks included."""
         ...
 
+    def footer(self) -> str:
+        """Returns what comes after the last prediction; may be empty."""
+        ...
+
 
 def make_writer(
     form: str, classes: Sequence[str], several: bool, top_k: int, to_terminal: bool
@@ -35,16 +39,16 @@ def make_writer(
     """Returns what writes in one of `FORMATS`.
 
     Args:
-        form: ``table``: the labels of an example in a line, most probable first; ``json``: an object
-            a line; ``csv``: a row each.
+        form: ``table``: the labels of an example in a line, most probable first; ``json``: one array
+            of objects; ``jsonl``: an object a line; ``csv``: a row each.
         classes: label names in the order of the probabilities.
         several: whether an example may have several labels, or none.
         top_k: labels that are shown of an example, 1..classes.
         to_terminal: whether a terminal reads it, which must not obey what is in a name.
     """
     chosen = _Labels(classes, several, top_k)
-    if form == "json":
-        return _Json(chosen)
+    if form in ("json", "jsonl"):
+        return _Json(chosen, array=form == "json")
     return _Csv(chosen, to_terminal) if form == "csv" else _Table(chosen)
 
 
@@ -84,6 +88,9 @@ class _Table:
         self._widths = [max(pair) for pair in zip(self._widths, longest, strict=True)]
         return "".join(f"{self._line(row)}\n" for row in rows)
 
+    def footer(self) -> str:
+        return ""
+
     def _line(self, cells: Sequence[str]) -> str:
         pairs = zip(cells, self._widths, strict=True)
         return "  ".join(cell.ljust(width) for cell, width in pairs).rstrip()
@@ -100,14 +107,26 @@ class _Table:
 
 
 class _Json:
-    def __init__(self, labels: _Labels) -> None:
+    def __init__(self, labels: _Labels, array: bool) -> None:
         self._labels = labels
+        self._array = array
+        self._begun = False
 
     def header(self) -> str:
-        return ""
+        return "[" if self._array else ""
 
     def lines(self, predictions: Sequence[Prediction]) -> str:
-        return "".join(f"{self._line(each)}\n" for each in predictions)
+        lines = [self._line(each) for each in predictions]
+        if not lines:
+            return ""
+        if not self._array:
+            return "".join(f"{line}\n" for line in lines)
+        before = ",\n" if self._begun else "\n"
+        self._begun = True
+        return before + ",\n".join(lines)
+
+    def footer(self) -> str:
+        return "\n]\n" if self._array else ""
 
     def _line(self, prediction: Prediction) -> str:
         top = self._labels.top(prediction)
@@ -138,6 +157,9 @@ class _Csv:
 
     def lines(self, predictions: Sequence[Prediction]) -> str:
         return "".join(_row(self._cells(each)) for each in predictions)
+
+    def footer(self) -> str:
+        return ""
 
     def _cells(self, prediction: Prediction) -> list[Any]:
         cells: list[Any] = [self._shown(prediction.source)]

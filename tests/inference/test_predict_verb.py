@@ -60,9 +60,12 @@ def test_folders_and_files_in_order_as_a_table(here, capsys):
     )
 
 
-def test_json_is_an_object_a_line(here, capsys):
-    assert main(["predict", "image", "files", "--format", "json", "--top-k=2"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def test_json_is_one_array_and_jsonl_an_object_a_line(here, capsys):
+    command = ["predict", "image", "files", "--top-k=2", "--batch-size=1", "--format"]
+    assert main([*command, "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert main([*command, "jsonl"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
     assert [row["source"] for row in rows] == ["files/a.png", "files/b.png", "files/deep/er/a.JPG"]
     for row in rows:
         assert list(row) == ["source", "label", "probability", "top"]
@@ -70,6 +73,57 @@ def test_json_is_an_object_a_line(here, capsys):
             "label": row["label"],
             "probability": row["probability"],
         }
+
+
+def test_json_is_an_array_also_where_files_are_bad(here, runs, capsys):
+    (runs / "bad.png").write_bytes(b"no image")
+    for files, found in ((["gone.png"], []), (["bad.png"], []), (["bad.png", "files/a.png"], [1])):
+        assert main(["predict", "image", *files, "--format", "json"]) == 1
+        assert len(json.loads(capsys.readouterr().out)) == sum(found)
+
+
+def test_texts_as_arguments(here, runs, monkeypatch, capsys):
+    monkeypatch.chdir(runs)
+    (runs / "the cats").write_text("cats\n")  # a file of that name wins
+    given = ["the cat sat", "cats.", "the cats", "and/or it sat", "... the cat"]
+    assert main(["predict", "text", *given, "--format=json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["source"], row["text"]) for row in rows] == [
+        ("argument:1", "the cat sat"),
+        ("argument:2", "cats."),
+        ("the cats:1", "cats"),
+        ("argument:4", "and/or it sat"),
+        ("argument:5", "... the cat"),
+    ]
+    lines = "\n".join(given[:2] + ["cats"] + given[3:])
+    typed(monkeypatch, lines.encode())
+    assert main(["predict", "text", "-", "--format=json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert [row["top"] for row in read] == [row["top"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    "path", ["./reviews", "reviews/today", "notes.md", "~/a review", "gone.png", "C:\\reviews"]
+)
+def test_a_path_that_is_not_there_is_no_text(here, capsys, path):
+    assert main(["predict", "text", path]) == 2
+    assert (
+        f"Received: {path} (it looks like a path, and nothing is there). Other texts may come"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_a_file_of_texts_that_is_not_there_is_named_and_the_others_go_on(here, capsys):
+    assert main(["predict", "text", "gone.txt", "the cat", "--format=csv"]) == 1
+    out, err = capsys.readouterr()
+    assert "gone.txt: no such file" in err and out.count("argument:2") == 1
+
+
+@pytest.mark.parametrize("run", ["image", "array"])
+def test_other_models_take_no_texts(here, capsys, run):
+    assert main(["predict", run, "It was great"]) == 2
+    error = capsys.readouterr().err
+    assert "It was great (no file has this name, and the model takes no texts)" in error
 
 
 def test_texts_of_lines_tables_and_stdin(here, runs, monkeypatch, capsys):
@@ -111,7 +165,7 @@ def test_file_names_on_stdin(here, monkeypatch, capsys):
 
 def test_a_model_of_the_users_own_takes_arrays(here, runs, capsys):
     np.save(runs / "x.npy", np.zeros((2, 6), "float32"))
-    assert main(["predict", "array", "x.npy", "--format", "json"]) == 0
+    assert main(["predict", "array", "x.npy", "--format", "jsonl"]) == 0
     assert [json.loads(line)["source"] for line in capsys.readouterr().out.splitlines()] == [
         "x.npy:1",
         "x.npy:2",
@@ -129,7 +183,10 @@ WRONG = {
     "image for texts": (["text", "files/a.png"], r"takes: files of texts \(.txt, .csv"),
     "folder for texts": (["text", "files"], r"takes: files of texts"),
     "image for arrays": (["array", "files/a.png"], r"takes: arrays \(.npy\)"),
-    "format": (["image", "files", "--format", "xml"], "Received: xml. Valid: table, json, csv"),
+    "format": (
+        ["image", "files", "--format", "xml"],
+        "Received: xml. Valid: table, json, jsonl, csv",
+    ),
     "top-k 0": (["image", "files", "--top-k", "0"], r"--top-k must be 1..3,.*Received: 0"),
     "top-k 4": (["image", "files", "--top-k", "4"], r"--top-k must be 1..3,.*Received: 4"),
     "top-k": (["image", "files", "--top-k"], "--top-k must have a value"),
@@ -164,7 +221,7 @@ def test_where_no_file_can_be_read_nothing_is_loaded(here, runs, capsys, monkeyp
     assert main(["predict", "image", "gone.png", "empty", "no\0name.png"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "error: gone.png: no such file, or a link that leads nowhere",
-        "error: empty: no image in it, by suffix: .jpg, .jpeg, .png, .bmp, .gif, .webp, .tif, .tiff",
+        "error: empty: no image in it",
         r"error: no\x00name.png: no name of a file",
     ]
     found = list(examples_of("image", ["loop"], io.BytesIO()))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from finetune.backbones import heads, saving
+from finetune.backbones.coverage import Coverage
 from finetune.backbones.families import family_of
 from finetune.backbones.loading import LoadedBackbone
 from finetune.errors import ConfigError
@@ -59,7 +60,9 @@ def shaken(task):
 
 def write_run(directory, backbone, preprocessor, kind, pooling="auto", dropout=0.1):
     """Writes a run whose task model has random weights; returns the task model."""
-    loaded = LoadedBackbone("small", "directory", backbone, kind, preprocessor, "", {}, None)
+    loaded = LoadedBackbone(
+        "small", "directory", backbone, kind, preprocessor, "", Coverage(len(backbone.weights)), {}
+    )
     task = shaken(heads.build_task(loaded, 3, pooling=pooling, dropout=dropout, seed=0))
     labels = {"classes": CLASSES, "multi_label": False}
     saving.save_task(task, directory / "model", labels, preprocessor, backbone)
