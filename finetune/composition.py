@@ -6,7 +6,6 @@ the chosen groups, so that one answer lists them all. No TensorFlow is imported.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -18,10 +17,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from finetune import config_source
 from finetune.config import GROUPS, Config
 from finetune.config_source import config_dir
-from finetune.errors import ConfigError, unknown_name
+from finetune.errors import ConfigError, nearest, unknown_name
 from finetune.overrides import PHASES, normalise, quote, several_values, unparsed
 from finetune.reading import read, wrong_type
 from finetune.run_directory import expanded
+from finetune.suggestions import full_keys
 
 __all__ = [
     "compose_config",
@@ -147,24 +147,28 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
             "Write ~schedule.phases.NAME, or schedule=custom to start without phases."
         )
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return _unknown_key(path, base)
+        return _unknown_key(path, value, base)
     if isinstance(cause, OmegaConfBaseException):
         return wrong_type(path, value, cause)
     if "does not exist" in str(error):
-        return _unknown_key(path, base)
+        return _unknown_key(path, value, base)
     return f"{override} cannot be applied. {' '.join(str(error).split())}"
 
 
-def _unknown_key(path: str, base: list[str]) -> str:
+def _unknown_key(path: str, value: str, base: list[str]) -> str:
     """Names the first part of `path` that does not exist, and the valid keys in its place."""
-    node: Any = _compose(base)
+    composed = node = _compose(base)
     parts = path.split(".")
     for depth, part in enumerate(parts):
         if not isinstance(node, DictConfig) or part not in node:
             keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
             if depth == 0:
                 keys = sorted({*keys, *GROUPS} - {"hydra"})
-            return unknown_name(path, "a key of the config", part, keys)
+            problem = unknown_name(path, "a key of the config", part, keys)
+            if nearest(part, keys) is None:
+                meant = [f"{key}={value}" for key in full_keys(parts[-1], composed)]
+                problem += f" Did you mean {' or '.join(meant)}?" if meant else ""
+            return problem
         node = node[part]
     return f"{path} cannot be overridden."
 

@@ -50,8 +50,29 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+# What other programs call a key.
+SHORT_NAMES = {
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "epoch": "epochs",
+    "num_epochs": "epochs",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "depth": "unfreeze_depth",
+    "early_stopping": "patience",
+    "size": "image_size",
+    "img_size": "image_size",
+    "max_length": "sequence_length",
+    "grad_clip": "clipnorm",
+}
+
+
 def nearest(name: str, valid: Sequence[str]) -> str | None:
     """Returns the valid name most like `name`, or None where none is close."""
+    if SHORT_NAMES.get(name) in valid:
+        return SHORT_NAMES[name]
     found = get_close_matches(name, valid, n=1, cutoff=0.6)
     return found[0] if found else None
 

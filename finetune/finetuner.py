@@ -35,6 +35,7 @@ from finetune.reporting.terminal.console import make_console
 from finetune.reporting.trackers.choice import require_installed
 from finetune.resuming import Earlier, read_run
 from finetune.run_directory import expanded, locked, refuse_occupied
+from finetune.texts import kind_of
 from finetune.training.device import prepare, state_kept
 from finetune.training.objective import Objective
 from finetune.training.programs import Programs
@@ -280,6 +281,8 @@ def _key(override: str) -> str:
 
 def _allowed(override: str) -> bool:
     key = _key(override)
+    if kind_of(key) is None and key.partition(".")[0] != "hydra":
+        return True  # no key at all: the composition says which one may have been meant
     return key != "schedule" and any(
         key == each or key.startswith(f"{each}.") for each in _OVERRIDES
     )

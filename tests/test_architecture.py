@@ -10,18 +10,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 ORDER = [
     "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "startup", "config", "texts",
     "strict_yaml", "checks", "reading", "record", "record_files", "datasets", "backbones", "freezing", "features",
-    "training", "building", "feeds", "reporting", "overrides", "config_source", "composition", "saved_config",
-    "own_data", "own_model", "inference", "catalog", "resuming", "describing", "assessing", "runs", "trying", "finetuner",
-    "commands", "cli", "__main__",
+    "training", "building", "feeds", "reporting", "overrides", "suggestions", "config_source", "composition",
+    "saved_config", "own_data", "own_model", "inference", "catalog", "resuming", "describing", "assessing", "runs",
+    "trying", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {
-    "reporting": {"printable", "launcher", "errors", "durable", "config", "record", "reporting"}
+    "reporting": {"printable", "launcher", "errors", "durable", "startup", "config", "record", "reporting"}
 }
 # Whole rooms, or single modules of a room.
 TENSORFLOW_FREE = [
     "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "startup", "config", "texts",
-    "strict_yaml", "checks", "reading", "record", "record_files", "reporting", "overrides", "config_source",
-    "composition", "saved_config", "catalog", "resuming", "commands", "cli", "training/__init__",
+    "strict_yaml", "checks", "reading", "record", "record_files", "reporting", "overrides", "suggestions",
+    "config_source", "composition", "saved_config", "catalog", "resuming", "commands", "cli", "training/__init__",
     "training/checkpoints", "datasets/__init__", "datasets/catalog", "backbones/__init__", "backbones/catalog",
     "features/__init__", "features/arrays", "features/store", "inference/__init__", "inference/completed",
     "inference/examples", "inference/results", "inference/writing", "inference/export/__init__",

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.composition import compose_config, config_dir
+from finetune.config import OPTIMIZERS
 from finetune.errors import ConfigError, unknown_name
 from finetune.reading import read
 
@@ -22,12 +23,22 @@ def problems(*overrides):
     [
         ("experiment=resnet_freez", "Did you mean resnet_freeze?"),
         ("backbnoe=x", "Did you mean backbone?"),
-        ("optimizer=adamz", "Valid: adamw, sgd. Did you mean adamw?"),
+        ("optimizer=adamz", "Valid: adam, adamw, lion, rmsprop, sgd. Did you mean adam?"),
         ("dataset.batchsize=3", "Did you mean batch_size?"),
         ("+dataset.batchsize=3", "Did you mean batch_size?"),
         ("seed=x", "seed must have the right type. Received: x."),
         ("seed=null", "seed must have the right type."),
         ("seed=-1", "seed must be 0..4294967295. Received: -1."),
+        ("learning_rate=1e-3", "Did you mean schedule.phases.head.learning_rate=1e-3?"),
+        ("lr=1e-3", "Did you mean schedule.phases.head.learning_rate=1e-3?"),
+        ("optimizer.learning_rate=1e-3", "Did you mean schedule.phases.head.learning_rate=1e-3?"),
+        ("schedule.lr=1", "Did you mean learning_rate?"),
+        ("epochs=3", "Did you mean schedule.phases.head.epochs=3?"),
+        ("batch_size=8", "Did you mean dataset.batch_size=8?"),
+        ("dropout=0.1", "Did you mean head.dropout=0.1?"),
+        ("patience=3", "Did you mean schedule.phases.head.patience=3?"),
+        ("train.unfreeze_depth=1", "Did you mean schedule.phases.head.freeze.unfreeze_depth=1?"),
+        ("weight_decy=0", "Did you mean optimizer.weight_decay=0?"),
         ("novalue", "Arguments must be KEY=VALUE"),
         ("head.dropout=1", "head.dropout must be in [0, 1). Received: 1"),
         ("backbone.path=here", "exactly one of preset and path"),
@@ -77,6 +88,20 @@ def test_a_password_is_not_shown():
     assert "secret" not in found
     for uri in ("https://host/a@b", "/tmp/mlruns", "databricks", "sqlite:////tmp/mlflow.db"):
         assert read(compose_config([f"trackers.mlflow_uri={uri}"])).trackers.mlflow_uri == uri
+
+
+def test_a_key_that_several_phases_have_is_suggested_for_each():
+    (problem,) = problems("experiment=resnet_freeze", "learning_rate=1e-3")
+    phases = read(compose_config(["experiment=resnet_freeze"])).schedule.phases
+    keys = [f"schedule.phases.{name}.learning_rate=1e-3" for name in phases]
+    assert f"Did you mean {' or '.join([*keys, 'schedule.learning_rate=1e-3'])}?" in problem
+    (problem,) = problems("schedule=progressive", "epochs=3")
+    assert "schedule.epochs_per_phase=3" in problem
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_a_config(name):
+    assert read(compose_config([f"optimizer={name}"])).optimizer.name == name
 
 
 def test_a_range_that_shrinks_is_refused():
