@@ -16,6 +16,10 @@ __all__ = ["FineTuner", "__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     """Imports the public names at their first use: `--help` needs no TensorFlow."""
+    if name in __all__:
+        from finetune.startup import require_tensorflow
+
+        require_tensorflow()
     if name == "FineTuner":
         from finetune.finetuner import FineTuner
 

@@ -18,7 +18,7 @@ from finetune.durable import storage_error
 from finetune.errors import ConfigError, FinetuneError, unknown_name
 from finetune.launcher import typed
 from finetune.reporting.terminal.console import make_console
-from finetune.startup import sigterm_raised
+from finetune.startup import sigterm_raised, write_plainly
 
 INTERRUPTED = 130
 QUIET = ("--quiet", "-q")
@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    write_plainly(sys.stdout, sys.stderr)
     try:
         with sigterm_raised(), typed(arguments):
             return _dispatch(arguments)

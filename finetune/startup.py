@@ -1,5 +1,6 @@
 """Start-up: what need not be imported is not, native lines stay off the terminal, SIGTERM is heard."""
 
+import codecs
 import os
 import signal
 import sys
@@ -9,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from finetune.errors import ConfigError
 
 STARTED = time.time()  # of this process, as nearly as it can tell
 
@@ -36,6 +39,65 @@ def native_stderr_held() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
+
+
+BACKEND = "KERAS_BACKEND"
+
+
+def choose_tensorflow() -> str | None:
+    """Lets Keras run on TensorFlow in this process, whatever the environment or keras.json says.
+
+    Returns:
+        What to tell the user; None where nothing else was asked for.
+    """
+    asked = os.environ.get(BACKEND, "")
+    os.environ[BACKEND] = "tensorflow"
+    if asked in ("", "tensorflow"):
+        return None
+    return f"{BACKEND}={asked} is left aside: this program trains with TensorFlow"
+
+
+def require_tensorflow() -> None:
+    """Refuses a process in which Keras runs, or would run, on something else than TensorFlow.
+
+    Raises:
+        ConfigError: saying what to set; a process of the user's own is not changed.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None:
+        asked = os.environ.setdefault(BACKEND, "tensorflow")
+    else:
+        asked = keras.config.backend()
+    if asked != "tensorflow":
+        raise ConfigError(
+            f"Keras must run on TensorFlow to be trained by finetune. Received: {asked}. Set "
+            f"{BACKEND}=tensorflow in the environment before Keras is imported."
+        )
+
+
+_PLAIN = dict(zip("–—…×·±“”’‘→←≥≤│─━█░•∞", "--.x*+\"\"''><><|-=#.*~", strict=True))
+_PLAIN |= {"…": "...", "→": "->", "←": "<-", "±": "+-", "≥": ">=", "≤": "<=", "‖": "||"}
+
+
+def _written_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replaces what an encoding has no letter for: signs by plain ones, others by an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = (
+        _PLAIN.get(each) or ascii(each)[1:-1] for each in error.object[error.start : error.end]
+    )
+    return "".join(shown), error.end
+
+
+codecs.register_error("finetune.plain", _written_plainly)
+
+
+def write_plainly(*streams: Any) -> None:
+    """Lets text streams that are not UTF-8 write any text, in place."""
+    for stream in streams:
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("_", "-")
+        if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="finetune.plain")
 
 
 @contextmanager

@@ -15,7 +15,16 @@ ORDER = [
     "trying", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {
-    "reporting": {"printable", "launcher", "errors", "durable", "startup", "config", "record", "reporting"}
+    "reporting": {
+        "printable",
+        "launcher",
+        "errors",
+        "durable",
+        "startup",
+        "config",
+        "record",
+        "reporting",
+    }
 }
 # Whole rooms, or single modules of a room.
 TENSORFLOW_FREE = [

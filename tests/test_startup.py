@@ -1,13 +1,16 @@
 """Start-up helpers give everything back."""
 
 import importlib
+import io
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from finetune.startup import left_out
+from finetune.errors import ConfigError
+from finetune.startup import choose_tensorflow, left_out, require_tensorflow, write_plainly
 
 
 def test_left_out_modules_come_back(tmp_path, monkeypatch):
@@ -36,3 +39,66 @@ def test_native_lines_are_shown_only_with_an_unexpected_failure(body, shown):
     assert result.returncode == 0
     assert ("native line" in result.stderr) == shown
     assert result.stderr.endswith("after")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("jax", True), ("torch", True), ("tensorflow", False), ("", False)]
+)
+def test_a_command_trains_with_tensorflow_whatever_the_shell_says(asked, told, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", asked)
+    notice = choose_tensorflow()
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+    assert notice == (
+        f"KERAS_BACKEND={asked} is left aside: this program trains with TensorFlow"
+        if told
+        else None
+    )
+
+
+@pytest.mark.parametrize("imported", [True, False])
+def test_python_is_told_to_choose_tensorflow(imported, monkeypatch):
+    keras = SimpleNamespace(config=SimpleNamespace(backend=lambda: "torch"))
+    monkeypatch.setitem(sys.modules, "keras", keras if imported else None)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(
+        ConfigError, match="Keras must run on TensorFlow .* Received: torch. Set KERAS_BACKEND"
+    ):
+        require_tensorflow()
+    monkeypatch.delenv("KERAS_BACKEND")
+    if not imported:
+        require_tensorflow()  # keras.json may name another one
+        assert os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "1-2 ... x \\xe9 \\u732b"),
+        ("latin-1", "1-2 ... × é \\u732b"),
+        ("utf-8", "1–2 … × é 猫"),
+    ],
+)
+def test_a_terminal_shows_what_its_encoding_has_and_the_rest_plainly(encoding, shown):
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding)
+    write_plainly(stream, io.StringIO())
+    print("1–2 … × é 猫", file=stream, flush=True)
+    assert written.getvalue().decode(encoding) == f"{shown}\n"
+
+
+def test_what_a_run_prints_fits_an_ascii_terminal():
+    script = (
+        "from tests.test_record import make_record\n"
+        "from finetune.reporting.terminal.console import make_console, show_plan\n"
+        "console = make_console()\nshow_plan(console, make_record())\nconsole.print('–│━ é')\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "-|= \\xe9" in done.stdout.decode("ascii")
+    for arguments in (["--help"], ["trian"], ["catalog"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "finetune", *arguments], capture_output=True, env=environment
+        )
+        assert done.returncode in (0, 2)
+        assert b"Traceback" not in done.stderr

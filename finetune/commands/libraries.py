@@ -3,9 +3,10 @@
 import importlib
 import logging
 import os
+import sys
 from types import ModuleType
 
-from finetune.startup import left_out, native_stderr_held
+from finetune.startup import choose_tensorflow, left_out, native_stderr_held
 
 
 def import_runs() -> ModuleType:
@@ -18,7 +19,9 @@ def import_quietly(module: str) -> ModuleType:
     # Where the log cannot be written, what matters cannot either, and says so in one line.
     logging.raiseExceptions = False
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    notice = choose_tensorflow()
+    if notice is not None:
+        print(notice, file=sys.stderr)
     # Off by default on AMD processors, where it doubles the speed of convolutions.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("absl").setLevel(logging.ERROR)

@@ -255,7 +255,7 @@ class _Lock:
         except filelock.Timeout:
             return False
         with suppress(OSError):  # what it says is for people only
-            self._path.write_text(f"{os.getpid()}")
+            self._path.write_text(f"{os.getpid()}", encoding="utf-8")
         return True
 
     def release(self) -> None:
@@ -265,7 +265,7 @@ class _Lock:
     def holder(self) -> str:
         """Returns the name of the process that holds the lock, as far as it is known."""
         try:
-            number = int(self._path.read_text())
+            number = int(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return "another process"
         return f"process {number}" if psutil.pid_exists(number) else "another process"

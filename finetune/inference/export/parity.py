@@ -136,7 +136,12 @@ def measure(
         np.savez(given, **runtime.pack(batches))  # type: ignore[arg-type]
         command = [sys.executable, "-I", runtime.__file__, target.name, artifact, given, answer]
         done = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, errors="replace", check=False
+            list(map(str, command)),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no word"])[-1]

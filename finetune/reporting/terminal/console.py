@@ -30,6 +30,7 @@ from finetune.reporting.terminal.tables import (
     plan_table,
     results_table,
 )
+from finetune.startup import write_plainly
 
 __all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_notices", "show_plan"]
 
@@ -42,6 +43,7 @@ class VerboseConsole(Console):
 
 def make_console(quiet: bool = False, verbose: bool = False) -> Console:
     """Returns a console on stdout; a quiet one shows nothing, a verbose one every table."""
+    write_plainly(sys.stdout)
     made = VerboseConsole if verbose else Console
     console = made(highlight=False, soft_wrap=False, quiet=quiet)
     if not console.is_terminal and not console.is_jupyter:
