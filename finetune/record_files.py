@@ -5,14 +5,15 @@ import hashlib
 import io
 import json
 import math
+import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from finetune.durable import write_atomically
+from finetune.durable import storing, write_atomically
 from finetune.errors import ConfigError
 from finetune.launcher import command
 from finetune.record import MetricRow, PhaseRecord, RunRecord
@@ -175,9 +176,16 @@ class RecordListener:
     Args:
         directory: the run directory; made if it is not there.
         others: texts by the names of their files, written once the run has begun.
+        removed: is called once the directory has been made again after somebody removed it.
     """
 
-    def __init__(self, directory: Path, others: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        others: Mapping[str, str] | None = None,
+        removed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._removed = removed
         self._directory = directory
         self._others = dict(others or {})
         self._written = -math.inf
@@ -186,8 +194,7 @@ class RecordListener:
     def run_started(self, record: RunRecord) -> None:
         """Writes the record, and what lies beside it, before anything is spent."""
         self._write(record)
-        for name, text in self._others.items():
-            write_atomically(self._directory / name, text)
+        self._write_others()
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Writes the record with the phase's counts."""
@@ -215,12 +222,23 @@ class RecordListener:
         self._write(record)
 
     def _write(self, record: RunRecord) -> None:
+        lost = self._written > -math.inf and not os.path.isfile(self._directory / "run.json")
+        if lost:
+            with storing(self._directory):
+                self._directory.mkdir(parents=True, exist_ok=True)
         self._written = time.monotonic()
         if record.history:
             text = to_csv(record.history)
             write_atomically(self._directory / "metrics.csv", text)
             record.metrics_sha256 = hashlib.sha256(text.encode()).hexdigest()
         write_atomically(self._directory / "run.json", to_json(record))
+        if lost:
+            self._write_others()
+            self._removed()
+
+    def _write_others(self) -> None:
+        for name, text in self._others.items():
+            write_atomically(self._directory / name, text)
 
 
 def to_csv(rows: Iterable[MetricRow]) -> str:

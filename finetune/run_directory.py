@@ -14,7 +14,12 @@ from finetune.launcher import command
 
 LOCK = ".lock"
 _DEFAULT_PLACES = ("outputs/*", "outputs/*/*", "multirun/*/*", "multirun/*/*/*")
-_PRECEDING = (LOCK, ".hydra", "multirun.yaml")  # and logs: what is there before a run begins
+_PRECEDING = (
+    LOCK,
+    ".hydra",
+    "multirun.yaml",
+    "plots",
+)  # and logs: what is there before a run begins
 
 
 @contextmanager

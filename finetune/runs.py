@@ -30,6 +30,7 @@ from finetune.reporting.terminal.console import (
 )
 from finetune.reporting.trackers.choice import chosen
 from finetune.reporting.trackers.listener import TrackersListener
+from finetune.rescue import rescued, restore
 from finetune.resuming import Earlier, differences, require_allowed
 from finetune.saved_config import read_overrides, save
 from finetune.training.checkpoints import Checkpoints
@@ -148,7 +149,7 @@ def execute(
     listeners = _listeners(run, config, directory, console, direct.num_steps, closing)
     if earlier is None:
         earlier = Earlier(Checkpoints(directory / "checkpoints"))
-    Trainer(
+    trainer = Trainer(
         run.built.inventory,
         run.phases,
         run.plans,
@@ -168,7 +169,9 @@ def execute(
         ),
         standardise=config.head.standardise == "auto",
         started=started,
-    ).run()
+    )
+    with rescued(directory, lambda place: _save_model(run, config, place, record)):
+        trainer.run()
     return record
 
 
@@ -194,7 +197,8 @@ def _listeners(
     others = {"schedule.yaml": yaml.safe_dump(as_config(run.phases), sort_keys=False)}
     if run.built.dataset.splits["train"].sources is not None:
         others["splits.csv"] = split_list(run.built.dataset)
-    recorder = RecordListener(directory, others)
+    saved = None if run.built.origin.source == OWN else config
+    recorder = RecordListener(directory, others, lambda: restore(saved, directory, console))
     report = ReportListener(directory, recorder.run_ended, pictures=closing)
     trackers = TrackersListener(
         chosen(config.trackers, directory),
@@ -207,14 +211,18 @@ def _listeners(
     return Listeners([recorder, report, trackers, shown])
 
 
-def _finish(run: Run, config: Config, directory: Path, record: RunRecord) -> None:
+def _save_model(run: Run, config: Config, directory: Path, record: RunRecord) -> None:
     from finetune.reporting.model_card import model_card
 
+    run.built.save(directory, model_card(record, card_facts(run, config)))
+
+
+def _finish(run: Run, config: Config, directory: Path, record: RunRecord) -> None:
     record.remarks = judgement(record)
     for each in record.remarks:
         log.info("%s", each)
 
-    run.built.save(directory, model_card(record, card_facts(run, config)))
+    _save_model(run, config, directory, record)
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     record.model_sha256 = {str(p.relative_to(directory)): file_digest(p) for p in files}
 

@@ -116,7 +116,13 @@ def where_to_look(directory: Path) -> str:
 def save(config: Config, run_directory: Path) -> None:
     """Writes what a run goes on with in the place of what it was started with, if it was saved."""
     if (run_directory / SAVED).is_file():
-        write_atomically(run_directory / SAVED, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+        write_again(config, run_directory)
+
+
+def write_again(config: Config, run_directory: Path) -> None:
+    """Writes the config of a run, without which it cannot be resumed."""
+    (run_directory / SAVED).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(run_directory / SAVED, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
 
 def save_resolved(composed: DictConfig, run_directory: Path) -> None:

@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from finetune.cli import main
+from finetune.record_files import RecordListener
 from finetune.run_directory import locked
 from finetune.training.phase_fit import PhaseFit
 
@@ -300,3 +302,49 @@ def test_killed_by_force_and_by_request_it_ends_the_same():
 
 
 TINY_TORTURE = ["dataset.max_samples=60", "schedule.from_depth=0", "schedule.to_depth=1"]
+
+
+@contextmanager
+def removing(directory, at, then=lambda: None):
+    """Removes a run's directory when so many epochs have ended."""
+    ended = []
+
+    def epoch_ended(self, record, phase, rows):
+        ended.append(1)
+        if len(ended) == at:
+            shutil.rmtree(directory)
+            then()
+        original(self, record, phase, rows)
+
+    original = RecordListener.epoch_ended
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordListener, "epoch_ended", epoch_ended)
+        yield
+
+
+def test_a_directory_that_is_removed_is_made_again_and_the_run_goes_on(tmp_path, capsys):
+    directory = tmp_path / "day" / "run"
+    with removing(directory.parent, 1):
+        assert main([*TINY, f"hydra.run.dir={directory}"]) == 0
+    assert "was removed while the run went on. It has been made again" in capsys.readouterr().err
+    assert record_of(directory)["status"] == "completed"
+    for name in ("model/model.weights.h5", "metrics.csv", "schedule.yaml", "finetune.log"):
+        assert (directory / name).exists(), name
+    assert resumed(directory) == 0  # nothing is left to do
+
+
+def test_weights_are_saved_elsewhere_where_a_directory_cannot_be_made_again(
+    tmp_path, capsys, monkeypatch
+):
+    directory = tmp_path / "day" / "run"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    blocked = lambda: directory.parent.write_text("a file")  # noqa: E731
+    with removing(directory.parent, 1, blocked):
+        assert main([*TINY, f"hydra.run.dir={directory}"]) == 1
+    error = capsys.readouterr().err
+    (model,) = elsewhere.glob("run-*/model")
+    assert f"with the weights that it had then, is in {model}." in error
+    assert "Traceback" not in error
+    assert any(model.glob("*.h5"))
