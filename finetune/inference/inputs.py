@@ -20,6 +20,7 @@ from finetune.errors import ConfigError
 from finetune.inference.examples import Example, Failure
 from finetune.inference.trained import TrainedModel
 from finetune.own_data import fitting_inputs, wanted_inputs
+from finetune.training.tracing import traced
 
 Prepared = tuple[Example, Any] | Failure
 """An example with what is made of it alone."""
@@ -66,8 +67,8 @@ class ImageInputs:
         encoded = [tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int32)]
         pixels = [tf.TensorSpec((None, None, 3), tf.float32)]
         self._ahead = ahead
-        self._from_bytes: Any = tf.function(from_bytes, input_signature=encoded)
-        self._from_pixels: Any = tf.function(reader.prepared, input_signature=pixels)
+        self._from_bytes = traced(from_bytes, encoded)
+        self._from_pixels = traced(reader.prepared, pixels)
 
     def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
         """See `Inputs`; (height, width, 3) float32."""
@@ -154,10 +155,10 @@ def tokenize_of(preprocessor: Any) -> Callable[[Sequence[str]], dict[str, np.nda
         preprocessor: KerasHub's, of a text classifier.
     """
     spec = [tf.TensorSpec((None,), tf.string)]
-    traced: Any = tf.function(lambda each: preprocessor(each), input_signature=spec)
+    program = traced(lambda each: preprocessor(each), spec)
 
     def tokenize(texts: Sequence[str]) -> dict[str, np.ndarray]:
-        made = traced(tf.constant(list(texts), tf.string))
+        made = program(tf.constant(list(texts), tf.string))
         return {name: each.numpy() for name, each in made.items()}
 
     return tokenize

@@ -11,6 +11,7 @@ from finetune.inference.inputs import Prepared, inputs_of
 from finetune.inference.trained import TrainedModel
 from finetune.own_data import wanted_inputs
 from finetune.training.objective import SEVERAL, Objective
+from finetune.training.tracing import traced
 
 
 class Predictor:
@@ -80,7 +81,7 @@ def forward(trained: TrainedModel) -> Callable[[Any], np.ndarray]:
     def call(inputs: Any) -> Any:
         return tf.cast(trained.model(inputs, training=False), tf.float32)
 
-    compiled: Any = tf.function(call, input_signature=[specs])
+    compiled = traced(call, [specs])
 
     def run(inputs: Any) -> np.ndarray:
         cast = tf.nest.map_structure(lambda spec, x: tf.cast(x, spec.dtype), specs, inputs)

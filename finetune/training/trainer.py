@@ -33,6 +33,7 @@ from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs
 from finetune.training.progress import Feeds, InProgress, Progress
 from finetune.training.standardise import statistics_of
+from finetune.training.tracing import steps_may_be_traced
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Trainer:
         """
         status = "failed"
         try:
-            with self._progress.interrupt.watched():
+            with self._progress.interrupt.watched(), steps_may_be_traced():
                 start = self._progress.begin()
                 feed = None
                 for index in range(self._progress.position.phase, len(self._phases)):
