@@ -29,6 +29,7 @@ from finetune.own_model import (
     require_called_as_keras,
     require_writable,
 )
+from finetune.own_preprocessing import preprocessed, preprocessor_of, set_aside
 from finetune.reading import read
 from finetune.record import OWN, RunRecord
 from finetune.reporting.terminal.console import make_console
@@ -63,7 +64,8 @@ class FineTuner:
 
     Args:
         model: functional or sequential, built, of any layers; its outputs are (batch, classes)
-            logits, or probabilities of a softmax or sigmoid. Its weights are trained in place; its
+            logits, or probabilities of a softmax or sigmoid. A KerasHub task applies its preprocessor
+            to the data, as its own ``fit`` does. Its weights are trained in place; its
             `trainable` flags do not matter and are given back, `compile` is to be called again.
         schedule: the name of a config (``linear_probe``, ``progressive``, ``full``, …), or a
             mapping as in YAML: ``{"phases": {"head": {"epochs": 5, "learning_rate": 1e-3,
@@ -94,6 +96,7 @@ class FineTuner:
     ) -> None:
         require_writable(model)
         require_called_as_keras(model)
+        preprocessor_of(model)
         self.model = model
         self._config = _config(model, schedule, overrides)
         self._overrides = tuple(overrides)
@@ -132,8 +135,8 @@ class FineTuner:
         started, now = time.time(), datetime.now()
         default = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}"
         directory = default if self._directory is None else self._directory
-        with _as_found(self.model):
-            run = self._run(train, validation, test)
+        with _as_found(self.model) as preprocessor:
+            run = self._run(train, validation, test, preprocessor)
             spent = {"building": time.time() - started}
             with locked(directory):
                 earlier = None
@@ -163,21 +166,25 @@ class FineTuner:
 
     def inspect(self, train: Data, validation: Data) -> None:
         """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
-        with _as_found(self.model):
-            trying.show(self._run(train, validation, None), self._config, self._console)
+        with _as_found(self.model) as preprocessor:
+            run = self._run(train, validation, None, preprocessor)
+            trying.show(run, self._config, self._console)
 
     def check(self, train: Data, validation: Data) -> None:
         """Runs one real step of each phase and keeps the model's weights as they were."""
-        with _as_found(self.model):
-            run = self._run(train, validation, None)
+        with _as_found(self.model) as preprocessor:
+            run = self._run(train, validation, None, preprocessor)
             before = self.model.get_weights()
             try:
                 trying.try_out(run, self._config, self._console)
             finally:
                 self.model.set_weights(before)
 
-    def _run(self, train: Data, validation: Data, test: Data | None) -> Run:
+    def _run(
+        self, train: Data, validation: Data, test: Data | None, preprocessor: Any = None
+    ) -> Run:
         given = {"train": train, "validation": validation, "test": test}
+        given = preprocessed(given, preprocessor)
         splits = read_splits(self.model, self._classes, given)
         dataset = make_dataset("memory", [], self._classes, splits, "array")
         objective = self._fitting(dataset)
@@ -204,7 +211,9 @@ class FineTuner:
             origin=Origin(self.model.name, OWN, weights_sha256(self.model)),
             inventory=inventory,
             programs=Programs(inventory, objective),
-            save=lambda directory, card: saving.save_task(self.model, directory, labels, card=card),
+            save=lambda directory, card: saving.save_task(
+                self.model, directory, labels, preprocessor, card=card
+            ),
         )
         return plan_run(built, self._config)
 
@@ -223,13 +232,18 @@ class FineTuner:
 
 
 @contextmanager
-def _as_found(model: keras.Model) -> Iterator[None]:
-    """Gives the user's flags, and what is global in the process, back as they were."""
+def _as_found(model: keras.Model) -> Iterator[Any]:
+    """Gives the user's flags, and what is global in the process, back as they were.
+
+    Yields:
+        The preprocessor of a KerasHub task, which the model is without in the block; or None.
+    """
+    preprocessor = preprocessor_of(model)
     layers = [(each, each.trainable) for each in flatten(model)]
     variables = [(each, each.trainable) for each in model.weights]
     try:
-        with state_kept():
-            yield
+        with state_kept(), set_aside(model):
+            yield preprocessor
     finally:
         for layer, trainable in layers:
             layer.trainable = not trainable  # assigning what is there already does nothing

@@ -61,11 +61,11 @@ def preset_task(task: keras.Model) -> str | None:
 
 def _write(task: Any, directory: Path, preprocessor: Any, backbone: Any) -> None:
     if isinstance(task, keras_hub.models.Task):
-        task.preprocessor = preprocessor
+        before, task.preprocessor = task.preprocessor, preprocessor
         try:
             task.save_to_preset(str(directory))
         finally:
-            task.preprocessor = None
+            task.preprocessor = before
     else:
         if preprocessor is not None:
             preprocessor.save_to_preset(str(directory))

@@ -31,7 +31,16 @@ _READ_ONLY = re.compile(  # stateful to TensorFlow, but always the same
 _STEPS = (
     *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"),
     *("make_train_function", "make_test_function", "make_predict_function"),
-    *("fit", "evaluate", "predict", "compile", "metrics", "reset_metrics", "get_metrics_result"),
+    *(
+        "preprocess_samples",
+        "fit",
+        "evaluate",
+        "predict",
+        "compile",
+        "metrics",
+        "reset_metrics",
+        "get_metrics_result",
+    ),
 )
 
 
