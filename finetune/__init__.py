@@ -4,8 +4,7 @@
 is the command line's.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, whose import `--help` need not wait for
 if TYPE_CHECKING:
     from finetune.finetuner import FineTuner
     from finetune.inference.api import load
@@ -14,7 +13,7 @@ __version__ = "0.1.0"
 __all__ = ["FineTuner", "__version__", "load"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Imports the public names at their first use: `--help` needs no TensorFlow."""
     if name in __all__:
         from finetune.startup import require_tensorflow

@@ -7,78 +7,23 @@ config has been checked.
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
 
-from rich.console import Console
+from finetune.commands.pages import VERBS as PAGES
+from finetune.commands.pages import page
 
-from finetune import __version__
-from finetune.commands.failures import block
-from finetune.durable import storage_error
-from finetune.errors import ConfigError, FinetuneError, unknown_name
-from finetune.launcher import typed
-from finetune.reporting.terminal.console import make_console
-from finetune.startup import sigterm_raised, write_plainly
+TYPE_CHECKING = False  # as in typing, whose import takes as long as all of this
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
 
 INTERRUPTED = 130
 QUIET = ("--quiet", "-q")
 VERBOSE = ("--verbose", "-v")
-
-HELP = """\
-Fine-tune pretrained Keras models: freeze by plan, unfreeze by phase, prove what stayed fixed.
-
-usage: python -m finetune [VERB] [OVERRIDES…]
-
-verbs
-  train     train and write a run directory (the default verb)
-            -m, --multirun   one job for each combination of a=1,2 b=x,y
-  check     compose, validate, build, and run one real step of each phase; trains nothing
-  inspect   show stages, freeze plan and weight counts of every phase; trains nothing
-            --picture FILE   also draw the freeze map: .png or .svg
-  resume    RUN_DIR: go on where a run stopped, exactly
-            --allow-changed [OVERRIDES…]   also with another config, dataset, backbone or library
-  report    RUN_DIR: write report.html and plots/ anew, of a run however far it has come
-            SWEEP_DIR: write report.html of all runs below it, side by side
-  compare   RUN_DIR…: runs side by side; a SWEEP_DIR stands for all runs below it
-            --format table|json|csv|html   --output FILE   --sort KEY, e.g. test.accuracy
-  evaluate  RUN_DIR: how good the trained model is on its test split; nothing is written
-            split=train | validation | test   of the run's data, or held out of others as they were
-            dataset.path=…   other files: their test split, or all where they have no splits;
-                             labels are matched by name (dataset.name, dataset.columns… too)
-            --format table | json | csv
-  predict   RUN_DIR FILE…: what the trained model says of each, the most probable labels first.
-            Images and folders of images; of a text model "a text", .txt (a text a line) and tables
-            (a text a row); .npy of a FineTuner's model; - reads lines of stdin: texts, or file names
-            --top-k 3   --format table | json | jsonl | csv
-            --batch-size 32   --device auto | cpu | gpu
-  export    RUN_DIR --format keras | saved_model | onnx | litert: the model for another runtime,
-            with its preprocessing where the format allows, checked there against the run
-            --output DIR   where to; else RUN_DIR/export/FORMAT
-  catalog   [backbones | datasets | schedules | experiments | policies | features]: what there is
-            features --clear   empty the store of features
-
-options of every verb
-  -q, --quiet     nothing on the terminal but errors, and what was asked for
-  -v, --verbose   the whole table of weight counts for every phase, not only what changes
-
-overrides
-  experiment=resnet_freeze                      a whole run by name
-  backbone=… dataset=… schedule=… optimizer=…   a config of a group
-  seed=1 dataset.batch_size=64                  any key of the config
-  schedule.phases.head.learning_rate=3e-3       a phase by its name
-  ~schedule.phases.head                         leave a phase out
-  hydra.run.dir=DIR                             where the run directory goes
-  --config-dir DIR                              one more directory of configs
-  --cfg job                                     print the composed config and stop
-
-examples
-  python -m finetune experiment=resnet_freeze
-  python -m finetune inspect experiment=resnet_freeze
-  python -m finetune -m experiment=resnet_probe seed=0,1,2 dataset.train_per_class=10
-"""
+HELP = ("--help", "-h")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Runs one command.
 
     Args:
@@ -88,16 +33,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    write_plainly(sys.stdout, sys.stderr)
+    shown = _asked_for(arguments)
     try:
-        with sigterm_raised(), typed(arguments):
-            return _dispatch(arguments)
+        if shown is None:
+            return _run(arguments)
+        _print(shown)
+        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _asked_for(arguments: list[str]) -> str | None:
+    """Returns the page that is asked for, without importing what runs; None where none is."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--version" in arguments[:1]:
+        from finetune import __version__
+
+        return f"finetune {__version__}\n"
+    helped = arguments[:1] == ["help"] or any(word in HELP for word in options)
+    streams = (sys.stdin, sys.stdout)
+    bare = not arguments and all(stream is not None and stream.isatty() for stream in streams)
+    if not helped and not bare:
+        return None
+    from finetune.launcher import PROGRAM
+
+    verb = next((word for word in options if word in PAGES), None)
+    return page(verb, PROGRAM)
+
+
+def _print(text: str) -> None:
+    from_here = sys.stdout.encoding or "utf-8"
+    if not from_here.lower().startswith("utf"):
+        from finetune.startup import write_plainly
+
+        write_plainly(sys.stdout)
+    print(text, end="", flush=True)
+
+
+def _run(arguments: list[str]) -> int:
+    from finetune.commands.failures import block
+    from finetune.durable import storage_error
+    from finetune.errors import FinetuneError
+    from finetune.launcher import typed
+    from finetune.startup import sigterm_raised, write_plainly
+
+    write_plainly(sys.stdout, sys.stderr)
+    try:
+        with sigterm_raised(), typed(arguments):
+            return _dispatch(arguments)
     except FinetuneError as error:
         print(block(error), file=sys.stderr)
         return error.exit_code
@@ -110,12 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if any(each in ("-h", "--help", "help") for each in arguments[:2]):
-        print(HELP, end="")
-        return 0
-    if "--version" in arguments[:1]:
-        print(f"finetune {__version__}")
-        return 0
+    from finetune.errors import ConfigError, unknown_name
+    from finetune.reporting.terminal.console import make_console
+
     ends = arguments.index("--") if "--" in arguments else len(arguments)  # of the options
     quiet, verbose = (any(e in names for e in arguments[:ends]) for names in (QUIET, VERBOSE))
     if quiet and verbose:
@@ -132,8 +116,10 @@ def _dispatch(arguments: list[str]) -> int:
     return _function(verb)(rest, make_console(quiet and verb != "catalog", verbose))
 
 
-def _function(verb: str) -> Callable[[list[str], Console], int]:
+def _function(verb: str) -> "Callable[[list[str], Console], int]":
     """Imports what a verb does; what only other verbs need is not imported."""
+    from importlib import import_module
+
     module, _, name = VERBS[verb].partition(":")
     return getattr(import_module(module), name)
 

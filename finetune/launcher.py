@@ -6,13 +6,9 @@ one that was used is known to work in the user's shell.
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-
-from finetune.printable import printable
 
 VARIABLE = "FINETUNE_LAUNCHER"  # set by scripts/run, which replaces itself with Python
 MODULE = ("-m", "finetune")
@@ -31,32 +27,51 @@ def launcher(words: Sequence[str], executable: str) -> str:
         word = words[index]
         if tuple(words[index : index + 2]) == MODULE or word == "".join(MODULE):
             ends = index + (2 if word == "-m" else 1)
-            return shlex.join(map(printable, words[:ends]))
+            return shlex.join(map(_printable, words[:ends]))
         if word in ("-X", "-W"):
             next(options, None)
         elif not word.startswith("-"):
-            if Path(word).name != "finetune":
+            if os.path.basename(word) != "finetune":
                 break
-            found = shutil.which("finetune")
-            known = found is not None and Path(found).absolute() == Path(word).absolute()
-            return "finetune" if known else shlex.quote(printable(_near(word)))
-    return shlex.join([printable(_interpreter(executable)), *MODULE])
+            return (
+                "finetune"
+                if _found("finetune") == os.path.abspath(word)
+                else shlex.quote(_printable(_near(word)))
+            )
+    return shlex.join([_printable(_interpreter(executable)), *MODULE])
 
 
 def _interpreter(executable: str) -> str:
     """Returns `python` where the shell finds this interpreter by that name, else its path."""
-    found = shutil.which("python")
-    known = found is None or Path(found).absolute() == Path(executable).absolute()
-    return "python" if known else _near(executable)
+    found = _found("python")
+    return "python" if found in (None, os.path.abspath(executable)) else _near(executable)
+
+
+def _found(name: str) -> str | None:
+    """Returns where the shell finds a program."""
+    from shutil import which
+
+    found = which(name)
+    return None if found is None else os.path.abspath(found)
+
+
+def _printable(text: object) -> str:
+    from finetune.printable import printable
+
+    return printable(text)
 
 
 def _near(path: str) -> str:
     """Returns a path relative to the current directory, if it is below it."""
     try:
-        near = str(Path(path).absolute().relative_to(Path.cwd()))
-        return near if "/" in near else f"./{near}"  # a shell looks a bare name up in PATH
-    except (ValueError, OSError):  # elsewhere; or the current directory is gone
+        here = os.path.join(os.getcwd(), "")
+    except OSError:  # the current directory is gone
         return path
+    whole = os.path.abspath(path)
+    if not whole.startswith(here):
+        return path
+    near = whole.removeprefix(here)
+    return near if "/" in near else f"./{near}"  # a shell looks a bare name up in PATH
 
 
 PROGRAM = os.environ.get(VARIABLE) or launcher(sys.orig_argv, sys.executable)
@@ -108,4 +123,4 @@ def command(*words: object) -> str:
     Args:
         words: the verb and its arguments; what a terminal would obey is escaped.
     """
-    return " ".join([PROGRAM, *(shlex.quote(printable(word)) for word in words)])
+    return " ".join([PROGRAM, *(shlex.quote(_printable(word)) for word in words)])

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from finetune import cli, config  # noqa: E402
+from finetune.commands import pages  # noqa: E402
 from finetune.config import Config  # noqa: E402
 
 CONFIGS, DOCS = ROOT / "configs", ROOT / "docs"
@@ -211,7 +212,9 @@ def _leading(text: str) -> list[str]:
 def command_line_page() -> str:
     """Returns the page of the verbs, made of what ``--help`` prints."""
     intro = (DOCS / "site" / "command_line_intro.md").read_text(encoding="utf-8")
-    return f"{GENERATED}\n{intro}\n```text\n{cli.HELP}```\n"
+    parts = [f"{GENERATED}\n{intro}\n```text\n{pages.page(None)}```\n"]
+    parts += [f"## {verb}\n\n```text\n{pages.page(verb)}```\n" for verb in cli.VERBS]
+    return "\n".join(parts)
 
 
 PAGES = {

@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from finetune.cli import main
+from finetune.cli import VERBS, main
 from finetune.features.arrays import ArraySpec
 from finetune.features.store import Store
+from finetune.launcher import PROGRAM
 from finetune.reporting.terminal.console import VerboseConsole
 
 QUICK = {
@@ -121,3 +122,57 @@ def test_a_verbose_command_is_given_a_verbose_console(monkeypatch, option, verbo
 def test_a_command_is_not_both_quiet_and_verbose(capsys):
     assert main(["check", "-v", "--quiet"]) == 2
     assert "--verbose must be given without --quiet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_page_of_its_own_with_all_its_options(verb, capsys):
+    for arguments in ([verb, "--help"], ["help", verb], [verb, "RUN_DIR", "-h"], ["--help", verb]):
+        assert main(arguments) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: {PROGRAM} ")
+        assert f"{PROGRAM} {verb}" in shown or verb == "train"
+    if verb in ("train", "catalog"):
+        return
+    assert main([verb, "--nonsense"]) == 2
+    valid = capsys.readouterr().err.partition("Valid: ")[2].partition(".")[0].split(", ")
+    for option in valid:
+        assert option in (*shown.replace(",", " ").split(), "-cd", "none")
+
+
+def test_the_page_of_the_program_names_every_verb(capsys):
+    assert main(["-h"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.split("\n\n")[2].splitlines()[1:]] == list(VERBS)
+    assert all(len(line) <= 100 for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["--version"]])
+def test_help_costs_next_to_nothing(arguments):
+    script = (
+        "import sys, time; from finetune.cli import main\n"
+        f"code = main({arguments!r})\n"
+        "print(time.process_time(), file=sys.stderr); sys.exit(code)\n"
+    )
+    seconds = []
+    while not seconds or (len(seconds) < 5 and min(seconds) >= 0.1):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.returncode == 0
+        seconds.append(float(done.stderr))
+    assert min(seconds) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "terminals", "shown"),
+    [([], (True, True), True), ([], (True, False), False), ([], (False, True), False),
+     (["seed=x"], (True, True), False)],
+)  # fmt: skip
+def test_the_bare_command_shows_help_on_a_terminal_and_trains_elsewhere(
+    arguments, terminals, shown, capsys, monkeypatch
+):
+    ran = []
+    monkeypatch.setattr("finetune.cli._run", lambda given: ran.append(given) or 0)
+    for stream, terminal in zip((sys.stdin, sys.stdout), terminals, strict=True):
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal, raising=False)
+    assert main(arguments) == 0
+    assert ran == ([] if shown else [arguments])
+    assert ("usage: " in capsys.readouterr().out) == shown

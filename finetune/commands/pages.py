@@ -1,0 +1,231 @@
+"""What `--help` shows: a page for the program, and one for each verb. Importing it costs nothing."""
+
+PROGRAM = "python -m finetune"  # stands in the pages for the command that was really used
+
+OVERVIEW = """\
+Fine-tune pretrained Keras models: freeze by plan, unfreeze by phase, prove what stayed fixed.
+
+usage: python -m finetune [VERB] [ARGUMENTS…]
+
+verbs (python -m finetune VERB --help shows the options of each)
+  train     [OVERRIDES…]: train and write a run directory; the default verb
+  check     [OVERRIDES…]: validate, build, and run one real step of each phase; trains nothing
+  inspect   [OVERRIDES…]: show stages, freeze plan and weight counts of every phase; trains nothing
+  resume    RUN_DIR: continue a run exactly where it stopped
+  report    RUN_DIR or SWEEP_DIR: write report.html and plots/ again
+  compare   RUN_DIR…: show runs side by side
+  evaluate  RUN_DIR: measure the trained model on a split; nothing is written
+  predict   RUN_DIR FILE…: show what the trained model says of each example
+  export    RUN_DIR --format FORMAT: write the model for another runtime
+  catalog   [CATALOG]: list backbones, datasets, schedules, experiments, policies, stored features
+
+RUN_DIR is the directory of a run, or latest: the newest one in outputs/ and multirun/.
+
+options of every verb
+  -q, --quiet     print nothing but errors and what was asked for
+  -v, --verbose   print the whole table of weight counts for every phase, not only what changes
+  -h, --help      show the page of the verb
+  --version       show the version
+
+overrides
+  experiment=resnet_freeze                      a whole run by name
+  backbone=… dataset=… schedule=… optimizer=…   a config of a group
+  seed=1 dataset.batch_size=64                  any key of the config
+  schedule.phases.head.learning_rate=3e-3       a phase by its name
+  ~schedule.phases.head                         leave a phase out
+  hydra.run.dir=DIR                             where the run directory goes
+  --config-dir DIR                              one more directory of configs
+
+examples
+  python -m finetune experiment=resnet_freeze
+  python -m finetune inspect experiment=resnet_freeze
+  python -m finetune -m experiment=resnet_probe seed=0,1,2 dataset.train_per_class=10
+"""
+
+_RUN_DIR = "  RUN_DIR            the directory of a completed run, or latest: the newest run\n"
+
+VERBS = {
+    "train": """\
+usage: python -m finetune [train] [OVERRIDES…] [-m]
+
+Trains through the phases of a schedule and writes a run directory: outputs/DATE/TIME, or
+hydra.run.dir=DIR. A command that fails before it trains leaves no directory.
+
+arguments
+  OVERRIDES          KEY=VALUE of the config, GROUP=NAME, ~schedule.phases.NAME
+
+options
+  -m, --multirun     run one job for each combination of a=1,2 b=x,y, in multirun/DATE/TIME/JOB,
+                     or hydra.sweep.dir=DIR
+  --config-dir DIR   search DIR for configs, too: DIR/schedule/mine.yaml is schedule=mine
+  --cfg job          print the composed config and stop
+
+examples
+  python -m finetune experiment=resnet_freeze
+  python -m finetune dataset=image_folder dataset.path=flowers schedule=progressive
+  python -m finetune -m experiment=resnet_probe seed=0,1,2 dataset.train_per_class=10
+""",
+    "check": """\
+usage: python -m finetune check [OVERRIDES…] [--config-dir DIR]
+
+Composes and validates the config, builds model and data, and runs one real step of each phase, with
+validation and test. It trains nothing and writes nothing.
+
+arguments
+  OVERRIDES          as for train
+
+options
+  --config-dir DIR   search DIR for configs, too
+
+examples
+  python -m finetune check experiment=resnet_freeze
+""",
+    "inspect": """\
+usage: python -m finetune inspect [OVERRIDES…] [--picture FILE] [--config-dir DIR]
+
+Shows the stages, the freeze plan and the weight counts of every phase. It trains nothing.
+
+arguments
+  OVERRIDES          as for train
+
+options
+  --picture FILE     draw the freeze map, too: a file that ends with .png or .svg
+  --config-dir DIR   search DIR for configs, too
+
+examples
+  python -m finetune inspect experiment=resnet_freeze --picture freeze_map.png
+""",
+    "resume": """\
+usage: python -m finetune resume RUN_DIR [--allow-changed] [OVERRIDES…]
+
+Continues a run exactly where it stopped: it ends as if it had never been interrupted.
+
+arguments
+  RUN_DIR            the directory of the run, or latest: the newest run
+  OVERRIDES          KEY=VALUE that is to change, with --allow-changed
+
+options
+  --allow-changed    continue, too, with another config, dataset, backbone or library
+
+examples
+  python -m finetune resume latest
+  python -m finetune resume outputs/DATE/TIME --allow-changed schedule.phases.full.learning_rate=1e-4
+""",
+    "report": """\
+usage: python -m finetune report RUN_DIR | SWEEP_DIR
+
+Writes report.html and plots/ of a run again, however far it has come; of a sweep one page with all
+runs below it, side by side.
+
+arguments
+  RUN_DIR            the directory of a run, or latest: the newest run
+  SWEEP_DIR          a directory with runs below it
+
+examples
+  python -m finetune report latest
+""",
+    "compare": """\
+usage: python -m finetune compare RUN_DIR… [--format FORMAT] [--output FILE] [--sort KEY]
+
+Shows runs side by side: what differs in their configs, and how good they are.
+
+arguments
+  RUN_DIR            directories of runs; one of a sweep stands for all runs below it
+
+options
+  --format FORMAT    table (default), json, csv or html
+  --output FILE      write to FILE; its suffix chooses the format
+  --sort KEY         the best run first by a column, e.g. test.accuracy
+
+examples
+  python -m finetune compare multirun/DATE/TIME --sort test.accuracy
+  python -m finetune compare outputs/DATE/TIME latest --output compared.html
+""",
+    "evaluate": f"""\
+usage: python -m finetune evaluate RUN_DIR [OVERRIDES…] [--format FORMAT]
+
+Measures the trained model on the test split of its data, or on other data. It writes no file.
+
+arguments
+{_RUN_DIR}\
+  split=SPLIT        train, validation or test of the run's data, or held out of other files
+  dataset.path=PATH  other files: their test split, or all of them where they have no splits; labels
+                     are matched by name (dataset.name, dataset.columns… may be given, too)
+
+options
+  --format FORMAT    table (default), json or csv
+
+examples
+  python -m finetune evaluate latest
+  python -m finetune evaluate outputs/DATE/TIME split=validation --format json
+""",
+    "predict": f"""\
+usage: python -m finetune predict RUN_DIR FILE… [--top-k K] [--format FORMAT] [--batch-size N]
+                                  [--device DEVICE]
+
+Shows what the trained model says of each example, the most probable labels first.
+
+arguments
+{_RUN_DIR}\
+  FILE               images and folders of images; of a text model "a text", .txt (a text a line) and
+                     tables (a text a row); .npy of a FineTuner's model; - reads lines of stdin:
+                     texts, or file names
+
+options
+  --top-k K          how many labels to show (default 3; all of a model of several labels)
+  --format FORMAT    table (default), json, jsonl or csv
+  --batch-size N     examples that are computed at once (default 32)
+  --device DEVICE    auto (default), cpu or gpu
+
+examples
+  python -m finetune predict latest flowers/ --top-k 2
+""",
+    "export": f"""\
+usage: python -m finetune export RUN_DIR --format FORMAT [--output DIR]
+
+Writes the trained model for another runtime, with its preprocessing where the format allows it, and
+checks it there against the run.
+
+arguments
+{_RUN_DIR}
+options
+  --format FORMAT    keras, saved_model, onnx or litert
+  --output DIR       where to write (default RUN_DIR/export/FORMAT)
+
+examples
+  python -m finetune export latest --format onnx
+""",
+    "catalog": """\
+usage: python -m finetune catalog [CATALOG…] [features --clear]
+
+Lists what there is to choose from, with sizes and what is on disk already.
+
+arguments
+  CATALOG            backbones, datasets, schedules, experiments, policies or features (default: all)
+
+options
+  --clear            with features: empty the store of features
+
+examples
+  python -m finetune catalog datasets
+  python -m finetune catalog features --clear
+""",
+}
+
+_OF_EVERY_VERB = """
+options of every verb
+  -q, --quiet        print nothing but errors and what was asked for
+  -v, --verbose      print the whole table of weight counts for every phase
+  -h, --help         show this page
+"""
+
+
+def page(verb: str | None, program: str = PROGRAM) -> str:
+    """Returns what `--help` shows.
+
+    Args:
+        verb: whose page; None for that of the program.
+        program: the command that the user has typed.
+    """
+    text = OVERVIEW if verb is None else VERBS[verb] + _OF_EVERY_VERB
+    return text.replace(PROGRAM, program)
