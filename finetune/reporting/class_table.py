@@ -7,7 +7,7 @@ from finetune.record import DatasetRecord
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: the examples in each split, and the lengths of their bars in percent."""
+    """One class: the examples in each split, and the lengths of their bars, 0..1."""
 
     name: str
     counts: tuple[int, ...]
@@ -49,7 +49,7 @@ def class_table(dataset: DatasetRecord, many: int) -> ClassTable | None:
         ClassRow(
             name,
             tuple(each[index] for each in columns),
-            tuple(round(100 * each[index] / max(each), 1) for each in columns),
+            tuple(round(each[index] / max(each), 3) for each in columns),
         )
         for index, name in enumerate(dataset.classes)
     )

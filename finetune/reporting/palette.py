@@ -3,7 +3,9 @@
 The hues are those of Okabe and Ito, "Color Universal Design" (2008,
 https://jfly.uni-koeln.de/color/), as given by Wong, "Points of view: Color blindness", Nature
 Methods 8, 441 (2011). Light blue is what is frozen, orange what trains; nothing is told by colour
-alone. Where the background is dark, lines take the lighter of two related hues.
+alone. Where the background is dark, lines take the lighter of two related hues. The third and the
+fourth line (good, mark) are not of that palette: they are chosen so that all four stay apart in
+both themes for protan, deutan and tritan eyes, which `tests/reporting/test_palette.py` measures.
 """
 
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ class Colour:
     dark: str
 
 
+# Text in the colour `ink` can be read on a role that is as opaque as this, in both themes.
+STRONGEST = 0.5
 # The light colours differ from each other: pictures are drawn in them, and on a page each becomes
 # the variable of its role.
 ROLES = {
@@ -38,11 +42,11 @@ ROLES = {
     "band": Colour("#eef0f3", "#232931"),
     "accent": Colour(OKABE_ITO["blue"], OKABE_ITO["sky blue"]),  # training; links
     "second": Colour(OKABE_ITO["vermillion"], OKABE_ITO["orange"]),  # validation; what went wrong
-    "mark": Colour(OKABE_ITO["reddish purple"], OKABE_ITO["reddish purple"]),  # the best epoch
-    "good": Colour(OKABE_ITO["bluish green"], "#3cc79f"),  # what the proof found still
+    "mark": Colour("#580c72", "#9a68b0"),  # the best epoch
+    "good": Colour("#0a553d", "#b9eec2"),  # what the proof found still
     "trainable": Colour(OKABE_ITO["orange"], OKABE_ITO["orange"]),
     "frozen": Colour(OKABE_ITO["sky blue"], OKABE_ITO["sky blue"]),
-    "untrainable": Colour("#b9c0c8", "#8a939e"),
+    "untrainable": Colour("#dbe1e7", "#7a828c"),
     "on-colour": Colour("#101418", "#101418"),  # text on trainable, frozen, untrainable
 }
 

@@ -172,7 +172,7 @@ def test_classes_are_counted_in_each_split():
     shown = words(text)
     assert "The 3 classes have 10 (eel) to 60 (cat) training examples, 6 to 1." in shown
     assert "cat 60 6 dog 20 3 eel 10 1" in shown
-    assert text.count('class="bar" style="width:100.0%"') == 2  # the longest of each split
+    assert text.count('class="bar" style="--share:1.0"') == 2  # the longest of each split
 
 
 def test_many_classes_are_folded_and_counts_that_are_not_there_are_left_out():

@@ -67,7 +67,7 @@ def _stays(url):
 
 def test_names_and_numbers_are_text_also_in_pictures(browser, address):
     with opened(browser, address) as page:
-        assert page.title() == "resnet_mini on pets"
+        assert page.title().endswith(": resnet_mini on pets")
         text = page.inner_text("body")
         for each in ("resnet_mini", "cat", "<script>document.title=", "90.00%", "label_separator"):
             assert each in text, each
@@ -92,11 +92,12 @@ def test_the_policy_lets_nothing_run_or_load(browser, address):
               return [found.sort(), document.title];
             }"""
         )
-        assert refused == [["img-src", "script-src-elem"], "resnet_mini on pets"]
+        assert refused[0] == ["img-src", "script-src-elem"]
+        assert refused[1].endswith(": resnet_mini on pets")
 
 
 def column(page, number):
-    cells = page.locator(f"table.sortable tbody tr > :nth-child({number})")
+    cells = page.locator("table.sortable").first.locator(f"tbody tr > :nth-child({number})")
     return cells.all_text_contents()
 
 
@@ -116,7 +117,7 @@ def test_classes_are_sorted_by_click_and_by_key(browser, address):
         page.keyboard.press("Space")
         assert column(page, 3) == ["90.00%", "85.00%", "80.00%"]
         assert header.get_attribute("aria-sort") == "none"
-        page.locator("table.sortable th", has_text="class").locator("button").click()
+        page.locator("table.sortable th", has_text="class").first.locator("button").click()
         assert [each[:5] for each in column(page, 1)] == ["<scri", "a ver", "cat"]
 
 

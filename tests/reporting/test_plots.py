@@ -147,7 +147,7 @@ def test_curves_of_one_epoch_without_a_finite_loss():
 
 def test_loss_has_a_logarithmic_scale_where_it_spans_much():
     record = make_run()
-    assert "0.2" in texts(drawn(record)["curves"].file)
+    assert "0.25" in texts(drawn(record)["curves"].file)
     record.history = rows(0, "head", 0, (10.0, 0.0001))
     record.phases = record.phases[:1]
     written = texts(drawn(record)["curves"].file)
@@ -167,7 +167,7 @@ def test_exact_zeros_are_told_apart_from_small_changes():
 @pytest.mark.parametrize(
     ("change", "text"),
     [(0.0, "0"), (None, "–"), (math.nan, "new"), (3e-5, "0.003%"), (0.0031, "0.31%"), (0.5, "50%"),
-     (4.9, "490%")],
+     (4.9, "490%"), (99.0, "9900%"), (250.0, "250×"), (3e7, "3e7×")],
 )  # fmt: skip
 def test_changes_are_percentages(change, text):
     assert movement._text(change) == text
@@ -211,8 +211,8 @@ def test_many_stages_and_phases_stay_apart():
     record.phases = [replace(one, index=i, name=f"phase{i}", stages=stages) for i in range(15)]
     drawing = drawn(record)["freeze_map"]
     width, height = drawing.figure.get_size_inches()
-    assert drawing.wide and width > 15 * 0.47 and height > 14 * 0.3
-    assert f"--least:{0.85 * width * 96:.0f}px" in drawing.inline
+    assert drawing.wide and width > 15 * 0.3 and height > 14 * 0.3
+    assert f"--least:{width * 96:.0f}px" in drawing.inline
     assert not drawn(make_run())["freeze_map"].wide
 
 

@@ -5,11 +5,12 @@ nothing, and nothing is left behind in matplotlib's state.
 """
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,11 +21,15 @@ from matplotlib.figure import Figure
 from finetune.printable import printable
 from finetune.reporting.palette import as_variables, light
 
-WIDTH = 4.6  # inches of a picture that a page of 400 pixels shows whole
-DPI = 160  # of PNG files
-FONT, SMALL = 9.0, 7.5  # points: 12 and 10 pixels where the picture is shown as it is
+WIDTH = 3.55  # inches of a picture that a page of 400 pixels shows whole, as large as it is drawn
+ENLARGED = 1.25  # times that size at most, where the page is wider
+DPI = 208  # of PNG files
+FONT, SMALL = 9.0, 8.0  # points: 12 and 10.7 pixels where the picture is shown as it is
+LEGEND = SMALL + 0.5
+LEGEND_ROW = 0.172  # inches
 LONGEST = 18  # characters of a name
-_CHARACTER = 0.6  # of the font size, of DejaVu Sans on average
+_CHARACTER = 0.62  # of the font size, of DejaVu Sans on average
+_WIDE = frozenset("mwMW%…×+")  # half as wide again
 SETTINGS: dict[Any, Any] = {
     **{k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")},
     "svg.fonttype": "none",  # text stays text: searchable, and in the reader's font
@@ -36,7 +41,7 @@ SETTINGS: dict[Any, Any] = {
     "axes.titlesize": FONT,
     "xtick.labelsize": FONT,
     "ytick.labelsize": FONT,
-    "legend.fontsize": SMALL + 0.5,
+    "legend.fontsize": LEGEND,
     "text.color": light("ink"),
     "axes.labelcolor": light("ink"),
     "xtick.color": light("muted"),
@@ -90,12 +95,44 @@ def label(text: object, longest: int = LONGEST) -> str:
 def inches(text: str, size: float = FONT) -> float:
     """Returns about how wide a text is; letters of East Asia count twice."""
     wide = sum(1 for each in text if ord(each) >= 0x1100)
+    wide += 0.5 * sum(1 for each in text if each in _WIDE)
     return (len(text) + wide) * size * _CHARACTER / 72
 
 
-def widest(texts: list[str], size: float = FONT) -> float:
+def widest(texts: Sequence[str], size: float = FONT) -> float:
     """Returns how wide the widest text is, in inches."""
     return max((inches(each, size) for each in texts), default=0.0)
+
+
+def legend_shape(texts: Sequence[str], width: float, handle: float = 1.4) -> tuple[int, float]:
+    """Returns the columns of a legend that fits into a width, and its height; both in inches.
+
+    Args:
+        texts: of the entries, which fill one column after the other.
+        width: inches.
+        handle: length of the line before a text, in multiples of the font's size.
+    """
+    extra = (handle + 0.8 + 1.0) * LEGEND / 72  # line, its distance, the next column's
+    for columns in range(len(texts), 1, -1):
+        rows = math.ceil(len(texts) / columns)
+        parts = [texts[first : first + rows] for first in range(0, len(texts), rows)]
+        if len(parts) == columns and sum(widest(p, LEGEND) + extra for p in parts) <= width:
+            return columns, rows * LEGEND_ROW + 0.08
+    return 1, len(texts) * LEGEND_ROW + 0.08
+
+
+def legend(
+    figure: Figure,
+    handles: Sequence[Any],
+    place: Literal["upper left", "lower left"],
+    handle: float = 1.4,
+) -> None:
+    """Adds a legend over the whole width of a figure."""
+    columns, _ = legend_shape([each.get_label() for each in handles], figure.get_figwidth(), handle)
+    figure.legend(
+        handles=handles, loc=place, ncols=columns, bbox_to_anchor=(0, 1 if "upper" in place else 0),
+        handlelength=handle, columnspacing=1.0, borderaxespad=0.2, labelspacing=0.25,
+    )  # fmt: skip
 
 
 def bare(axes: Axes) -> None:
@@ -150,7 +187,7 @@ def inline(drawn: str, name: str, words: str, least: float = 0.0) -> str:
     body = _REFERENCE.sub(lambda m: m[0].replace("#", f"#{name}-"), body)
     body = re.sub(r"\s*\n\s*", "\n", as_variables(body))
     body = body.replace("'DejaVu Sans'", "var(--font)")
-    natural = float(found[1]) * 96 / 72
+    natural = float(found[1]) * 96 / 72 * ENLARGED
     title = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     title = title.replace('"', "&quot;")
     return (

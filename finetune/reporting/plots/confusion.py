@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from finetune.record import RunRecord
-from finetune.reporting.palette import light
+from finetune.reporting.palette import STRONGEST, light
 from finetune.reporting.plots.canvas import (
     SMALL,
     WIDTH,
@@ -19,8 +19,9 @@ from finetune.reporting.plots.canvas import (
 
 MOST_CLASSES = 40  # of a matrix that can be read
 NUMBERED = 12  # classes up to which cells hold their number
-LONGEST = 14
-PALEST, DARK = 0.12, 0.62
+LONGEST = 12
+NUMBER = 7.5  # points
+PALEST = 0.1  # opacity of the smallest share
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def draw(shown: Confusion) -> Figure:
     """Draws a row for each class, from the top, and a column for each prediction."""
     names = [label(each, LONGEST) for each in shown.classes]
     number = len(names)
-    size = SMALL if number > 20 else SMALL + 1
-    margin = widest(names, size) + 0.36
-    cell = max((WIDTH - margin - 0.1) / number, 0.125)
-    cell = min(cell, 0.42)
+    size = SMALL
+    margin = widest(names, size) + 0.34
+    numbers = [str(count) for *_, count in shown.cells] if number <= NUMBERED else []
+    cell = max((WIDTH - margin - 0.1) / number, widest(numbers, NUMBER) + 0.04, 0.132)
+    cell = min(cell, max(0.34, widest(numbers, NUMBER) + 0.04))
     side, turned = cell * number, widest(names, size) > cell - 0.04
     above = (widest(names, size) if turned else 0.14) + 0.36
     figure = new_figure(max(WIDTH, margin + side + 0.1), side + above + 0.08)
@@ -80,14 +82,13 @@ def draw(shown: Confusion) -> Figure:
         share = count / sums[row]
         role = "accent" if row == column else "second"
         strength = share if row == column else min(1.0, share * 2)  # half of a class is much
-        opacity = PALEST + (0.9 - PALEST) * strength
+        opacity = PALEST + (STRONGEST - PALEST) * strength
         box = Rectangle((column, row), 1, 1, facecolor=light(role), alpha=opacity, linewidth=0)
         axes.add_patch(box)
         if number <= NUMBERED:
-            colour = light("surface" if opacity >= DARK else "ink")
             axes.text(
-                column + 0.5, row + 0.5, str(count), ha="center", va="center", fontsize=SMALL,
-                color=colour,
+                column + 0.5, row + 0.5, str(count), ha="center", va="center", fontsize=NUMBER,
+                color=light("ink"),
             )  # fmt: skip
     for at in range(number + 1):
         for line in (axes.axhline, axes.axvline):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,12 +12,28 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from finetune.record import RunRecord
 from finetune.reporting.palette import light
-from finetune.reporting.plots.canvas import SMALL, WIDTH, axes_at, inches, label, new_figure, widest
+from finetune.reporting.plots.canvas import (
+    SMALL,
+    WIDTH,
+    axes_at,
+    inches,
+    label,
+    legend,
+    legend_shape,
+    new_figure,
+    widest,
+)
 
 LINES = {"train": ("accent", "training"), "validation": ("second", "validation")}
 LOG_FROM = 30.0  # highest over lowest loss from which on a logarithmic scale tells more
-HEIGHTS = (1.35, 1.15, 0.75)  # inches of the three parts
-GAP = 0.14
+HEIGHTS = (1.15, 0.95, 0.65)  # inches of the three parts
+GAP = 0.16
+LEFT = 0.76
+LONGEST = 12  # characters of a name of a phase, or of stages
+ANGLE = 60  # degrees of names that are too long for their band
+SINE, COSINE = math.sin(math.radians(ANGLE)), math.cos(math.radians(ANGLE))
+UNFREEZES: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (1, 1.5))}
+APART = 0.135  # inches between lines of small text
 
 
 @dataclass(frozen=True)
@@ -102,16 +119,27 @@ def words(shown: Curves) -> str:
 def draw(shown: Curves) -> Figure:
     """Draws loss, accuracy and rates above each other, over one axis of epochs."""
     total = shown.bands[-1].end
-    lowest = [label(_names(stages), 16) for _, stages in shown.bands[-1].rates]
+    lowest = [label(_names(stages), LONGEST) for _, stages in shown.bands[-1].rates]
     several = len(lowest) > 1
-    left, right = 0.82, 0.12 + (widest(lowest, SMALL) if several else 0.08)
+    left, right = LEFT, 0.12 + (widest(lowest, SMALL) if several else 0.08)
     span = WIDTH - left - right
-    names = [label(band.name, 14) for band in shown.bands]
+    names = [label(band.name, LONGEST) for band in shown.bands]
     steep = any(
         inches(name, SMALL) > span * (band.end - band.start) / total
         for name, band in zip(names, shown.bands, strict=True)
     )
-    head = 0.58 + (0.62 * widest(names, SMALL) if steep else 0.1)
+    if steep:  # the names of the last bands lean out to the right
+        leans = [
+            inches(name, SMALL) * COSINE
+            + 0.1
+            - span * (total - (band.start + band.end) / 2) / total
+            for name, band in zip(names, shown.bands, strict=True)
+        ]
+        right = max(right, *leans)
+        span = WIDTH - left - right
+    handles = _legend(shown)
+    _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
+    head = above + 0.12 + (SINE * widest(names, SMALL) + 0.06 if steep else 0.12)
     height = sum(HEIGHTS) + 2 * GAP + head + 0.45
     figure = new_figure(WIDTH, height)
     axes, top = [], head
@@ -127,7 +155,7 @@ def draw(shown: Curves) -> Figure:
     _marks(axes[0], shown)
     for each, name in zip(axes, ("loss", "accuracy", "rate"), strict=True):
         each.set_ylabel(name)
-        each.yaxis.set_label_coords(-0.66 / span, 0.5)
+        each.yaxis.set_label_coords(-0.6 / span, 0.5)
     axes[1].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}%"))
     axes[1].yaxis.set_major_locator(MaxNLocator(4))
     _rates(axes[2], shown.bands, lowest if several else [])
@@ -137,10 +165,7 @@ def draw(shown: Curves) -> Figure:
     for each in axes[:2]:
         each.tick_params(labelbottom=False)
     _phase_names(axes[0], shown.bands, names, steep, span / total)
-    figure.legend(
-        handles=_legend(shown), loc="upper left", ncols=3, bbox_to_anchor=(0, 1),
-        handlelength=1.4, columnspacing=1.0, borderaxespad=0.2, labelspacing=0.25,
-    )  # fmt: skip
+    legend(figure, handles, "upper left")
     return figure
 
 
@@ -155,7 +180,7 @@ def _bands_behind(axes: Axes, bands: Sequence[Band]) -> None:
         if number % 2:
             axes.axvspan(band.start, band.end, facecolor=light("band"), zorder=0, linewidth=0)
         if band.unfreezes:
-            axes.axvline(band.start, color=light("trainable"), linewidth=1.2, zorder=1.5)
+            axes.axvline(band.start, color=light("ink"), **UNFREEZES, zorder=1.5)
 
 
 def _phase_names(
@@ -165,10 +190,10 @@ def _phase_names(
     last = -math.inf
     for name, band in zip(names, bands, strict=True):
         middle = (band.start + band.end) / 2
-        if (middle - last) * inches_an_epoch < 0.14:
+        if (middle - last) * inches_an_epoch < (APART / SINE if steep else 0):
             continue
         last = middle
-        turned = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if steep else {}
+        turned = {"rotation": ANGLE, "ha": "left", "rotation_mode": "anchor"} if steep else {}
         axes.annotate(
             name, (middle, 1), (0, 3), xycoords=axes.get_xaxis_transform(), fontsize=SMALL,
             textcoords="offset points", color=light("muted"), **{"ha": "center", **turned},
@@ -243,7 +268,7 @@ def _rates(axes: Axes, bands: Sequence[Band], lowest: Sequence[str]) -> None:
     low, high = (math.log(max(each, 1e-30)) for each in axes.get_ylim())
     for (rate, _), name in reversed(list(zip(bands[-1].rates, lowest, strict=False))):
         place = (math.log(max(rate, 1e-30)) - low) / (high - low) * HEIGHTS[2]
-        if place - at < 0.11:
+        if place - at < APART:
             continue
         at = place
         axes.annotate(
@@ -259,7 +284,7 @@ def _legend(shown: Curves) -> list[Line2D]:
     ]
     mark: Callable[..., Line2D] = lambda **given: Line2D([], [], linestyle="none", **given)  # noqa: E731
     if any(band.unfreezes for band in shown.bands):
-        handles.append(Line2D([], [], color=light("trainable"), label="unfreezes", linewidth=1.2))
+        handles.append(Line2D([], [], color=light("ink"), label="unfreezes", **UNFREEZES))
     if shown.best is not None:
         best = "lowest validation loss"
         handles.append(mark(marker="*", markersize=9, color=light("mark"), label=best))

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 from finetune.record import STATES, FeatureDecision, PhaseRecord, RunRecord
 from finetune.reporting.numbers import compact
 from finetune.reporting.palette import light
-from finetune.reporting.plots.canvas import SMALL, label
+from finetune.reporting.plots.canvas import SMALL, WIDTH, label, legend, legend_shape
 from finetune.reporting.plots.stage_grid import CELL, stage_grid
 
 NAMES = {"trainable": "trains", "frozen": "frozen", "untrainable": "untrainable"}
@@ -82,16 +82,16 @@ def words(shown: FreezeMap) -> str:
 
 def draw(shown: FreezeMap) -> Figure:
     """Draws stages from the input, at the bottom, to the head; phases from left to right."""
-    figure, axes = stage_grid(shown.stages, shown.phases, ROW, 0.52)
+    handles = _legend(shown)
+    _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
+    texts = [line for cells in shown.parameters for cell in cells for line in _lines(cell)]
+    figure, axes = stage_grid(shown.stages, shown.phases, ROW, above + 0.08, texts)
     for x, (cells, cut) in enumerate(zip(shown.parameters, shown.cuts, strict=True)):
         for y, cell in enumerate(cells):
             _cell(axes, x, y, cell, 0.5 if cut is None else _clear_of(cut.height - y))
         if cut is not None:
             _line(axes, x, cut)
-    figure.legend(
-        handles=_legend(shown), loc="upper left", ncols=3, bbox_to_anchor=(0, 1),
-        handlelength=1.4, columnspacing=1.0, borderaxespad=0.2, labelspacing=0.25,
-    )  # fmt: skip
+    legend(figure, handles, "upper left")
     return figure
 
 
@@ -111,15 +111,19 @@ def _cell(axes: Axes, x: int, y: int, cell: tuple[int, ...], middle: float) -> N
         box = Rectangle((at, y + bottom), wide, height, **_fill(state))
         axes.add_patch(box)
         at += wide
-    trains, frozen, _ = cell
-    text = f"{compact(trains)}\nof {compact(total)}" if trains and frozen else compact(total)
-    if trains and not frozen:
-        text = compact(trains)
     axes.text(
-        x + 0.5, y + middle, text, ha="center", va="center", fontsize=SMALL,
+        x + 0.5, y + middle, "\n".join(_lines(cell)), ha="center", va="center", fontsize=SMALL,
         color=light("on-colour"), linespacing=1.0,
-        weight="bold" if trains else "normal",
+        weight="bold" if cell[0] else "normal",
     )  # fmt: skip
+
+
+def _lines(cell: tuple[int, ...]) -> list[str]:
+    """Returns what is written into a cell: what trains of it, or all of it where nothing does."""
+    trains, frozen, _ = cell
+    if trains and frozen:
+        return [compact(trains), f"of {compact(sum(cell))}"]
+    return [compact(trains or sum(cell))]
 
 
 def _clear_of(cut: float) -> float:

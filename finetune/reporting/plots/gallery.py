@@ -122,7 +122,7 @@ class Drawing:
     def inline(self) -> str:
         """SVG as part of a page, in which all text is escaped."""
         width = self.figure.get_size_inches()[0] * 96
-        return inline(self.file, self.name, self.words, 0.85 * width if self.wide else 0.0)
+        return inline(self.file, self.name, self.words, width if self.wide else 0.0)
 
     @property
     def markup(self) -> Markup:

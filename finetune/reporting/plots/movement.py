@@ -7,13 +7,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from finetune.record import RunRecord
-from finetune.reporting.palette import light
-from finetune.reporting.plots.canvas import SMALL, label
+from finetune.reporting.palette import STRONGEST, light
+from finetune.reporting.plots.canvas import SMALL, WIDTH, label, legend, legend_shape
 from finetune.reporting.plots.stage_grid import CELL, stage_grid
 
 ROW = 0.32  # inches
 LEAST = 1e-6  # relative change that is written out
-PALEST, DARK = 0.18, 0.62  # opacity of the smallest change; from which on text is dark
+MOST = 100.0  # from which on it is a multiple and no percentage
+PALEST = 0.12  # opacity of the smallest change
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,15 @@ def words(shown: Movement) -> str:
 
 def draw(shown: Movement) -> Figure:
     """Draws stages from the input, at the bottom, to the head; phases from left to right."""
-    figure, axes = stage_grid(shown.stages, shown.phases, ROW, 0.34)
+    handles = [
+        Patch(
+            facecolor=light("trainable"), alpha=STRONGEST, label="moved, the stronger the farther"
+        ),
+        Patch(facecolor=light("frozen"), label="0: not one bit"),
+    ]
+    _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
+    texts = [_text(change) for row in shown.changes for change in row]
+    figure, axes = stage_grid(shown.stages, shown.phases, ROW, above + 0.06, texts)
     found = [_log(change) for row in shown.changes for change in row]
     logs = [each for each in found if each is not None]
     for x, row in enumerate(shown.changes):
@@ -57,20 +66,12 @@ def draw(shown: Movement) -> Figure:
             box = Rectangle((x + CELL[0], y + CELL[1]), *CELL[2:], linewidth=0)
             box.set(facecolor=colour, alpha=opacity)
             axes.add_patch(box)
-            dark = opacity >= DARK and colour != light("band")
             axes.text(
                 x + 0.5, y + 0.5, _text(change), ha="center", va="center", fontsize=SMALL,
-                color=light("on-colour" if dark else "ink"),
+                color=light("on-colour" if change == 0.0 else "ink"),
                 weight="bold" if change == 0.0 else "normal",
             )  # fmt: skip
-    handles = [
-        Patch(facecolor=light("trainable"), label="moved, the stronger the farther"),
-        Patch(facecolor=light("frozen"), label="0: not one bit"),
-    ]
-    figure.legend(
-        handles=handles, loc="upper left", ncols=2, bbox_to_anchor=(0, 1), borderaxespad=0.2,
-        handlelength=1.4, columnspacing=1.0,
-    )  # fmt: skip
+    legend(figure, handles, "upper left")
     return figure
 
 
@@ -90,17 +91,23 @@ def _fill(change: float | None, logs: list[float]) -> tuple[str, float]:
         return light("band"), 1.0
     span = max(logs) - min(logs)
     share = 1.0 if span == 0.0 else (log - min(logs)) / span
-    return light("trainable"), PALEST + (1 - PALEST) * share
+    return light("trainable"), PALEST + (STRONGEST - PALEST) * share
 
 
 def _text(change: float | None) -> str:
-    """Returns 12%, 0.31%, 0.004%; 0 only for what is exactly 0."""
+    """Returns 12%, 0.31%, 0.004%, 250×; 0 only for what is exactly 0."""
     if change is None:
         return "–"
     if change == 0.0:
         return "0"
     if not math.isfinite(change):
         return "new"  # from all zeros: no ratio
+    if change >= MOST:
+        return (
+            f"{change:.0f}×"
+            if change < 1e4
+            else f"{change:.0e}×".replace("e+0", "e").replace("e+", "e")
+        )
     if change < LEAST:
         return f"<{100 * LEAST:.0e}%".replace("e-0", "e-")
     significant = 2 if change >= 1e-4 else 1  # a cell holds seven characters

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from finetune.record import RunRecord
 from finetune.reporting.palette import light
-from finetune.reporting.plots.canvas import SMALL, WIDTH, axes_at, label, new_figure
+from finetune.reporting.plots.canvas import WIDTH, axes_at, label, legend, legend_shape, new_figure
 
 # Four colours, then the same ones dashed: no two lines differ in colour alone more than these do.
 _ROLES = ("accent", "second", "good", "mark")
@@ -21,8 +21,10 @@ STYLES: tuple[Style, ...] = (
     *((role, "-") for role in _ROLES),
     *((role, "--") for role in _ROLES),
 )
-HEIGHTS = (1.5, 1.5)  # inches of loss and accuracy
-LEFT, RIGHT, TOP, GAP = 0.82, 0.12, 0.08, 0.14
+HEIGHTS = (1.3, 1.3)  # inches of loss and accuracy
+LEFT, RIGHT, TOP, GAP = 0.76, 0.12, 0.08, 0.16
+HANDLE = 2.2  # length of a line in the legend, in multiples of the font's size
+LONGEST = 40  # characters of a name in the legend
 LOG_FROM = 30.0  # highest over lowest loss from which on a logarithmic scale tells more
 
 
@@ -79,8 +81,9 @@ def words(shown: Overlay) -> str:
 
 def draw(shown: Overlay) -> Figure:
     """Draws loss and accuracy above each other, over one axis of epochs."""
-    legend = 0.155 * math.ceil((len(shown.named) + bool(shown.others)) / 2) + 0.1
-    height = TOP + sum(HEIGHTS) + GAP + 0.45 + legend
+    handles = _handles(shown)
+    _, below = legend_shape([str(each.get_label()) for each in handles], WIDTH, HANDLE)
+    height = TOP + sum(HEIGHTS) + GAP + 0.45 + below
     figure = new_figure(WIDTH, height)
     last = max(each.points[-1][0] for each in (*shown.named, *shown.others))
     top = TOP
@@ -88,7 +91,7 @@ def draw(shown: Overlay) -> Figure:
         axes = axes_at(figure, LEFT, height - top - part, RIGHT, top, xlim=(0, last * 1.02))
         _draw_lines(axes, shown, value)
         axes.set_ylabel(name)
-        axes.yaxis.set_label_coords(-0.66 / (WIDTH - LEFT - RIGHT), 0.5)
+        axes.yaxis.set_label_coords(-0.6 / (WIDTH - LEFT - RIGHT), 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         if value == 1:
             axes.tick_params(labelbottom=False)
@@ -97,10 +100,7 @@ def draw(shown: Overlay) -> Figure:
             axes.set_xlabel("epochs")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}%"))
         top += part + GAP
-    figure.legend(
-        handles=_handles(shown), loc="lower left", ncols=2, bbox_to_anchor=(0, 0), fontsize=SMALL + 0.5,
-        handlelength=2.2, columnspacing=1.2, borderaxespad=0.2, labelspacing=0.25,
-    )  # fmt: skip
+    legend(figure, handles, "lower left", HANDLE)
     return figure
 
 
@@ -130,7 +130,7 @@ def _scale(axes: Axes, shown: Overlay) -> None:
 
 def _handles(shown: Overlay) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=light(role), linestyle=dash, label=label(each.name, 24))
+        Line2D([], [], color=light(role), linestyle=dash, label=label(each.name, LONGEST))
         for (role, dash), each in zip(STYLES, shown.named, strict=False)
     ]
     if shown.others:

@@ -35,9 +35,9 @@ def words(shown: Reliability) -> str:
 
 def draw(shown: Reliability) -> Figure:
     """Draws accuracy over confidence, and below how many predictions there are."""
-    figure = new_figure(WIDTH, 3.9)
-    axes = axes_at(figure, 0.78, 1.35, 0.3, 0.12, xlim=(0, 1), ylim=(0, 1.04))
-    counts = axes_at(figure, 0.78, 0.45, 0.3, 2.65, xlim=(0, 1))
+    figure = new_figure(WIDTH, 3.2)
+    axes = axes_at(figure, 0.74, 1.25, 0.22, 0.12, xlim=(0, 1), ylim=(0, 1.04))
+    counts = axes_at(figure, 0.74, 0.45, 0.22, 2.17, xlim=(0, 1))
     confidence, accuracy, number = zip(*shown.bins, strict=True)
     for each in (axes, counts):
         each.grid(linewidth=0.7)
@@ -46,18 +46,18 @@ def draw(shown: Reliability) -> Figure:
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.plot((0, 1), (0, 1), color=light("muted"), linestyle="--", linewidth=1.1)
     axes.annotate(
-        "as sure as right", (0.32, 0.32), (0, 5), textcoords="offset points", fontsize=SMALL,
+        "as sure as right", (0.45, 0.45), (0, 5), textcoords="offset points", fontsize=SMALL,
         color=light("muted"), ha="right",
     )  # fmt: skip
     axes.vlines(confidence, confidence, accuracy, color=light("second"), linewidth=1.2)
     axes.plot(confidence, accuracy, "o-", color=light("accent"), markersize=5, clip_on=False)
     if shown.error is not None:
         text = f"calibration error {100 * shown.error:.2g}%"
-        axes.text(0.02, 0.97, text, transform=axes.transAxes, va="top", fontsize=SMALL + 1)
+        axes.text(0.02, 0.92, text, transform=axes.transAxes, va="top", fontsize=SMALL + 1)
     axes.tick_params(labelbottom=False)
     axes.set_ylabel("accuracy")
     for each in (axes, counts):
-        each.yaxis.set_label_coords(-0.63 / (WIDTH - 1.08), 0.5)
+        each.yaxis.set_label_coords(-0.6 / (WIDTH - 0.96), 0.5)
     counts.bar(confidence, number, width=0.045, color=light("accent"))
     counts.set_yscale("log" if max(number) > 30 * min(number) else "linear")
     counts.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -1,5 +1,6 @@
 """The ground of two pictures: a row for each stage, a column for each phase."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -10,18 +11,21 @@ from finetune.reporting.plots.canvas import (
     WIDTH,
     axes_at,
     bare,
+    inches,
     label,
     new_figure,
     widest,
 )
 
-COLUMN = 0.47  # inches, at least
+COLUMN = 0.3  # inches, at least
+ANGLE = 35  # degrees of names that are too long for their column
+SINE, COSINE = math.sin(math.radians(ANGLE)), math.cos(math.radians(ANGLE))
 CELL = (0.03, 0.04, 0.94, 0.92)  # left, bottom, width and height of what is filled, of a cell
-_TITLE = SMALL + 1
+_TITLE = SMALL + 0.5
 
 
 def stage_grid(
-    stages: Sequence[str], phases: Sequence[str], row: float, above: float
+    stages: Sequence[str], phases: Sequence[str], row: float, above: float, texts: Sequence[str]
 ) -> tuple[Figure, Axes]:
     """Returns a figure with empty cells of 1 × 1: the input at the bottom, the first phase left.
 
@@ -30,17 +34,25 @@ def stage_grid(
         phases: in order.
         row: height of a row, in inches.
         above: inches left free for a legend.
+        texts: the lines that are written into cells.
     """
     rows, columns = list(map(label, stages)), list(map(label, phases))
+    column = max(COLUMN, widest(texts, SMALL) + 0.06)
     left = widest(rows) + 0.16
-    width = max(WIDTH, left + COLUMN * len(columns) + 0.1)
-    steep = widest(columns, _TITLE) > (width - left - 0.1) / len(columns) - 0.06
-    below = 0.22 + (0.55 * widest(columns, _TITLE) if steep else 0.08)
+    space = max(WIDTH - left - 0.1, column * len(columns)) / len(columns)
+    steep = widest(columns, _TITLE) > space - 0.06
+    if steep:  # the names of the first columns lean out to the left
+        leans = [
+            inches(name, _TITLE) * COSINE - space * (x + 0.5) for x, name in enumerate(columns)
+        ]
+        left = max(left, *leans) + 0.06
+    width = max(WIDTH, left + column * len(columns) + 0.1)
+    below = 0.2 + (SINE * widest(columns, _TITLE) if steep else 0.1)
     figure = new_figure(width, row * len(rows) + below + above)
     axes = axes_at(figure, left, below, 0.1, above)
     axes.set(xlim=(0, len(columns)), ylim=(0, len(rows)))
     axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
-    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if steep else {}
+    turned = {"rotation": ANGLE, "ha": "right", "rotation_mode": "anchor"} if steep else {}
     axes.set_xticks([x + 0.5 for x in range(len(columns))], columns, fontsize=_TITLE, **turned)
     bare(axes)
     return figure, axes

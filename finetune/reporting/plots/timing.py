@@ -14,12 +14,14 @@ from finetune.reporting.plots.canvas import (
     WIDTH,
     axes_at,
     bare,
+    inches,
     label,
     new_figure,
     widest,
 )
 
 ROW = 0.24  # inches
+LEAST_BAR = 0.5  # inches that are left to the longest bar
 
 
 @dataclass(frozen=True)
@@ -65,37 +67,46 @@ def draw(shown: Timing) -> Figure:
     left = widest([*phases, "evaluation"]) + 0.16
     rows = len(shown.parts) + len(phases)
     height = ROW * rows + 0.34 + (0.36 if phases else 0.0)
-    figure = new_figure(WIDTH, height)
+    longest = widest([_text(spent, saved) for _, spent, saved in shown.phases], SMALL)
+    figure = new_figure(max(WIDTH, left + longest + LEAST_BAR), height)
     top = 0.28
     part_axes = axes_at(figure, left, height - top - ROW * len(shown.parts), 0.1, top)
-    part_axes.set_title(
-        f"by part, of {duration(shown.total)}", loc="left", pad=4, color=light("muted")
-    )
+    _title(part_axes, f"by part, of {duration(shown.total)}", left)
     names, seconds = zip(*shown.parts, strict=True)
     _bars(part_axes, names, seconds, [0.0] * len(names))
     if phases:
         axes = axes_at(figure, left, 0.06, 0.1, height - 0.06 - ROW * len(phases))
         spared = [each for *_, each in shown.phases]
-        title = "by phase" + (", and what stored features save (forecast)" if any(spared) else "")
-        axes.set_title(title, loc="left", pad=4, color=light("muted"), x=0)
+        title = "by phase" + (", and what is saved (forecast)" if any(spared) else "")
+        _title(axes, title, left)
         _bars(axes, phases, [each for _, each, _ in shown.phases], spared)
     return figure
+
+
+def _title(axes: Axes, text: str, left: float) -> None:
+    """Writes a title above axes, from the left edge of the figure, `left` inches beside them."""
+    axes.annotate(
+        text, (0, 1), ((0.06 - left) * 72, 4), xycoords="axes fraction", textcoords="offset points",
+        color=light("muted"), annotation_clip=False,
+    )  # fmt: skip
+
+
+def _text(spent: float, saved: float) -> str:
+    return duration(spent) + (f", saves {duration(saved)}" if saved > 0 else "")
 
 
 def _bars(
     axes: Axes, names: Sequence[str], seconds: Sequence[float], spared: Sequence[float]
 ) -> None:
     """Draws bars from the top; what was spared is hatched, beyond what was spent."""
-    longest = max((a + b for a, b in zip(seconds, spared, strict=True)), default=0.0) or 1.0
-    for y, (spent, saved) in enumerate(zip(seconds, spared, strict=True)):
+    texts = [_text(spent, saved) for spent, saved in zip(seconds, spared, strict=True)]
+    for y, (spent, saved, text) in enumerate(zip(seconds, spared, texts, strict=True)):
         axes.barh(y, spent, height=0.66, color=light("accent"))
-        text = duration(spent)
         if saved > 0:
             axes.barh(
                 y, saved, height=0.66, left=spent, facecolor="none", edgecolor=light("good"),
                 hatch="////", linewidth=0.8,
             )  # fmt: skip
-            text += f", saves {duration(saved)}"
         axes.annotate(
             text,
             (spent + saved, y),
@@ -104,8 +115,12 @@ def _bars(
             va="center",
             fontsize=SMALL,
         )
-    saves = any(each > 0 for each in spared)
-    axes.set(xlim=(0, longest * (1.62 if saves else 1.22)), ylim=(len(names) - 0.5, -0.5))
+    width = axes.get_window_extent().width / axes.figure.dpi
+    ends = [  # of the axis, so that a bar and its text end before it
+        (spent + saved) * width / max(width - inches(text, SMALL) - 0.1, 0.2)
+        for spent, saved, text in zip(seconds, spared, texts, strict=True)
+    ]
+    axes.set(xlim=(0, max(ends, default=0.0) or 1.0), ylim=(len(names) - 0.5, -0.5))
     axes.set_xticks([])
     axes.set_yticks(range(len(names)), names)
     bare(axes)
