@@ -253,7 +253,7 @@ class TextReader:
         mask = packed.get("padding_mask")
         read = ids != tokenizer.pad_token_id if mask is None else np.asarray(mask) > 0
         added = int(read[-1].sum())  # those that mark the start and the end
-        whole = [len(tokenizer(text)) + added for text in texts]
+        whole = [len(row) + added for row in tokenizer(list(texts))]
         kept = [ids[row][read[row]] for row in range(len(texts))]
         return [
             ([str(tokenizer.id_to_token(int(each))) for each in row], max(number, len(row)))

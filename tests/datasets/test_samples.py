@@ -98,8 +98,8 @@ def test_large_images_are_bounded_in_pixels_and_bytes(tmp_path):
 class Tokenizer:
     pad_token_id = 0
 
-    def __call__(self, text):
-        return text.split()
+    def __call__(self, texts):
+        return [text.split() for text in texts]
 
     def id_to_token(self, index):
         return f"t{index}"
