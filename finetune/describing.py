@@ -15,9 +15,11 @@ from finetune.datasets.bad_samples import as_record
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.dataset import Dataset
 from finetune.datasets.samples import class_counts
+from finetune.features.work import stage_work
 from finetune.freezing.inventory import HEAD
 from finetune.record import BackboneRecord, DatasetRecord, RunRecord
 from finetune.reporting.model_card import CardFacts
+from finetune.reporting.terminal.forecast import PhaseCost, phase_amount
 from finetune.resuming import versions
 
 
@@ -81,6 +83,42 @@ def card_facts(run: Run, config: Config) -> CardFacts:
         data_licence=None if data is None else data.licence,
         base_model=base,
     )
+
+
+def phase_costs(run: Run, record: RunRecord) -> tuple[list[PhaseCost], float, float]:
+    """Returns what is known of how long a run takes, before it is trained.
+
+    Args:
+        run: what has been built.
+        record: with what has been decided about stored features.
+
+    Returns:
+        The cost of each phase, the multiply-adds of an example in the pass that computes features,
+        and those of the whole test split.
+    """
+    inventory = run.built.inventory
+    work = stage_work(inventory, run.built.programs.graph)
+    weights = dict.fromkeys(inventory.stage_names, 0.0)
+    for info in inventory.infos:
+        weights[info.stage] += 1
+    stored = {each.phase: each.below for each in record.features if each.stored}
+    costs = []
+    for phase, plan in zip(run.phases, run.plans, strict=True):
+        trained = dict.fromkeys(inventory.stage_names, 0.0)
+        for info in inventory.infos:
+            trained[info.stage] += info.path in plan.trainable
+        shares = {name: number / max(weights[name], 1) for name, number in trained.items()}
+        below = stored.get(phase.name, {})
+        costs.append(
+            PhaseCost(
+                phase.epochs,
+                phase_amount(work, shares, below),
+                phase_amount(weights, shares, below),
+            )
+        )
+    prefixes = [sum(work.get(k, 0.0) * share for k, share in b.items()) for b in stored.values()]
+    closing = record.dataset.splits.get("test", 0) * sum(work.values())
+    return costs, max(prefixes, default=0.0), closing
 
 
 def identity(record: RunRecord) -> dict[str, Any]:

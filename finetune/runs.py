@@ -16,7 +16,7 @@ from finetune.building import LOADING, Run, Workbench
 from finetune.config import Config
 from finetune.datasets.readers import damage_named
 from finetune.datasets.samples import take_samples
-from finetune.describing import card_facts, describe, identity, split_list
+from finetune.describing import card_facts, describe, identity, phase_costs, split_list
 from finetune.errors import StorageError
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.schedule import as_config
@@ -207,7 +207,8 @@ def _listeners(
         failed=lambda line: console.print(line, markup=False),
     )
     epochs = [phase.epochs for phase in run.phases]
-    shown = ConsoleListener(console, directory, num_steps, epochs, closing=closing)
+    costs = functools.partial(phase_costs, run)
+    shown = ConsoleListener(console, directory, num_steps, epochs, closing=closing, costs=costs)
     return Listeners([recorder, report, trackers, shown])
 
 

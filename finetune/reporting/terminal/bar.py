@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 from rich.cells import set_cell_size
 from rich.console import Console, RenderableType
@@ -12,12 +13,15 @@ from rich.text import Text
 
 from finetune.printable import printable
 from finetune.record import PhaseRecord
+from finetune.reporting.numbers import number
+from finetune.reporting.terminal.forecast import Forecast
 from finetune.reporting.terminal.pace import Pace, RowPace
 
 _REFRESHES = 8  # a second
 _NAME = 20  # characters of a phase's name
 _FREE = 3  # columns: a terminal writes ^C behind the bar, which must not begin a new line
-_LEAST = 60  # columns: below, the rate is left out
+_LEAST = 60  # columns: below, metrics and rate are left out
+_WIDE = 110  # columns: from here on the number of steps and the rate are shown beside the metrics
 
 
 class RunBar:
@@ -27,12 +31,22 @@ class RunBar:
         console: where to.
         pace: of the run; moved on here.
         samples_a_step: rows of the training split by steps of an epoch.
+        forecast: of the time left, moved on here.
     """
 
-    def __init__(self, console: Console, pace: Pace, samples_a_step: float) -> None:
-        self.shown = console.is_interactive and console.file.isatty() and not console.quiet
+    def __init__(
+        self,
+        console: Console,
+        pace: Pace,
+        samples_a_step: float,
+        forecast: Forecast,
+    ) -> None:
+        self.shown = self.is_shown(console)
         self._console, self._pace, self._samples_a_step = console, pace, samples_a_step
+        self._forecast = forecast
+        self._began = time.perf_counter()
         self._doing = ""
+        self._logs: dict[str, float] = {}
         self._rows: RowPace | None = None
         # Errors that are sent elsewhere than to the terminal stay where they are sent.
         self._live = Live(
@@ -42,6 +56,11 @@ class RunBar:
             refresh_per_second=_REFRESHES,
             redirect_stderr=sys.stderr.isatty(),
         )
+
+    @staticmethod
+    def is_shown(console: Console) -> bool:
+        """Tells whether a console is a terminal that a bar is shown on."""
+        return console.is_interactive and console.file.isatty() and not console.quiet
 
     def start(self) -> None:
         """Shows the bar."""
@@ -60,14 +79,26 @@ class RunBar:
         """Says what is done in a phase."""
         self.doing(f"{_short(printable(phase.name))} {what}")
 
+    def phase_began(self, phase: PhaseRecord) -> None:
+        """Says that a phase begins."""
+        self._forecast.began(phase.index, time.perf_counter())
+        self._logs = {}
+        self.phase(phase, "starts")
+
     def phase_ended(self, phase: PhaseRecord, last: bool) -> None:
         """Moves on to where the phase has ended; after the last one comes the test."""
         self._pace.phase_ended(phase)
+        self._forecast.ended(phase.index, phase.epochs_run, time.perf_counter())
         self.doing("test split, model" if last else "next phase")
 
-    def step(self, phase: PhaseRecord, step: int, num_steps: int) -> None:
+    def step(
+        self, phase: PhaseRecord, step: int, num_steps: int, logs: Mapping[str, float]
+    ) -> None:
         """Moves on by optimizer updates; after the last of an epoch its validation comes."""
-        self._pace.step(phase, step, time.perf_counter())
+        now = time.perf_counter()
+        self._pace.step(phase, step, now)
+        self._forecast.step(phase.epochs_run * num_steps + step + 1, now)
+        self._logs = dict(logs)
         where = f"{phase.epochs_run + 1}/{phase.epochs_planned}"
         self.phase(phase, f"{where} validation" if step + 1 == num_steps else where)
 
@@ -78,26 +109,44 @@ class RunBar:
             self.doing("features")
             self._rows = RowPace(0, now)
         self._rows.rows(done, total, now)
+        self._forecast.rows(self._rows.rows_a_second, self._rows.seconds_left(now), now)
 
     def line(self) -> RenderableType:
         """Returns the bar as it is now."""
         rows, pace, now = self._rows, self._pace, time.perf_counter()
+        left = self._forecast.seconds_left(now)
         if rows is not None:
             done, total, rate = rows.done, rows.total, rows.rows_a_second
-            left = rows.seconds_left(now)
         else:
             done, total, rate = pace.completed, pace.total, pace.steps_a_second
             rate = None if rate is None else rate * self._samples_a_step
-            left = pace.seconds_left(now)
-        rates = [_rate(rate)] if self._console.width >= _LEAST else []
-        cells = [f"{done:,}/{total:,}", *rates, f"{_duration(left)} left"]
+        width = self._console.width
+        cells = [f"{done:,}/{total:,}", _rate(rate)] if rows or width >= _WIDE else []
+        if rows is not None and width < _LEAST:
+            cells = cells[:1]
+        if rows is None:
+            cells += _metrics(self._logs) if width >= _LEAST else []
+            # Steps of later phases take longer: the bar is of the time, as far as it is known.
+            done, total = (done, total) if left is None else _share(now - self._began, left)
+        cells.append("time left not known" if left is None else f"about {_duration(left)} left")
         table = Table.grid(Column(no_wrap=True), Column(ratio=1), padding=(0, 1), expand=True)
-        table.width = self._console.width - _FREE
+        table.width = width - _FREE
         for _ in cells:
             table.add_column(no_wrap=True, justify="right")
         bar = ProgressBar(total=max(total, 1), completed=done)
         table.add_row(Text(self._doing), bar, *map(Text, cells))
         return table
+
+
+def _metrics(logs: Mapping[str, float]) -> list[str]:
+    """Returns loss and accuracy of the epoch so far, those that there are."""
+    shown = [f"loss {number(logs['loss'])}"] if "loss" in logs else []
+    return [*shown, f"accuracy {logs['accuracy']:.1%}"] if "accuracy" in logs else shown
+
+
+def _share(gone: float, left: float) -> tuple[int, int]:
+    """Returns what is done and what there is in all, in thousandths of the time."""
+    return round(1000 * gone / max(gone + left, 1e-9)), 1000
 
 
 def _short(name: str) -> str:
@@ -110,14 +159,12 @@ def _rate(samples_a_second: float | None) -> str:
     return f"{samples_a_second:,.{0 if samples_a_second >= 10 else 1}f} samples/s"
 
 
-def _duration(seconds: float | None) -> str:
+def _duration(seconds: float) -> str:
     """Returns minutes and seconds, from an hour on with hours.
 
     >>> _duration(3725)
     '1:02:05'
     """
-    if seconds is None:
-        return "–:––"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

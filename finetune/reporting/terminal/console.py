@@ -5,8 +5,9 @@ Where output is no terminal there is no bar, no escape code, and no line is cut 
 """
 
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from finetune.reporting.numbers import worded
 from finetune.reporting.remarks import interval_text, remarks
 from finetune.reporting.terminal.bar import RunBar
 from finetune.reporting.terminal.closing import next_commands, opening_commands, places
+from finetune.reporting.terminal.forecast import Forecast, PhaseCost
 from finetune.reporting.terminal.pace import Pace
 from finetune.reporting.terminal.phases import counts_line, data, ended, header, plural
 from finetune.reporting.terminal.tables import (
@@ -58,6 +60,11 @@ def show_notices(console: Console, lines: Iterable[str]) -> None:
             print(printable(line), file=sys.stderr, flush=True)
 
 
+# From the record of a run: the cost of each phase, multiply-adds of an example in the pass that
+# computes features, and those of the test split.
+Costs = Callable[[RunRecord], tuple[list[PhaseCost], float, float]]
+
+
 class ConsoleListener:
     """Prints a run as it goes.
 
@@ -67,6 +74,7 @@ class ConsoleListener:
         num_steps: optimizer updates of an epoch.
         epochs: planned of each phase, in order.
         closing: whether to say at the end where everything is, and what to try next.
+        costs: returns what each phase costs, from the record as it is at the start; None: not known.
     """
 
     def __init__(
@@ -77,10 +85,12 @@ class ConsoleListener:
         epochs: Sequence[int],
         *,
         closing: bool = True,
+        costs: Costs | None = None,
     ) -> None:
         self._console = console
         self._directory = directory
         self._num_steps, self._epochs, self._closing = num_steps, epochs, closing
+        self._costs = costs
         self._bar: RunBar | None = None
         self._extracting = self._headed = False  # what has been said in this phase
         self._waiting = ""
@@ -99,9 +109,19 @@ class ConsoleListener:
         for phase in record.phases:
             if phase.frozen_proof is not None:
                 pace.phase_ended(phase)
-        samples = record.dataset.splits.get("train", 0)
-        self._bar = RunBar(self._console, pace, samples / max(self._num_steps, 1))
+        self._bar = self._new_bar(record, pace)
         self._bar.start()
+
+    def _new_bar(self, record: RunRecord, pace: Pace) -> RunBar:
+        samples = record.dataset.splits.get("train", 0) / max(self._num_steps, 1)
+        costs, prefix, closing = [PhaseCost(epochs) for epochs in self._epochs], 0.0, 0.0
+        if self._costs is not None and RunBar.is_shown(self._console):
+            costs, prefix, closing = self._costs(record)
+        forecast = Forecast(self._num_steps, samples, costs, prefix, closing)
+        for phase in record.phases:
+            if phase.frozen_proof is not None:
+                forecast.ended(phase.index, phase.epochs_run, time.perf_counter())
+        return RunBar(self._console, pace, samples, forecast)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Prints the phase's header and its weight counts: the first time all, then what changes."""
@@ -112,7 +132,7 @@ class ConsoleListener:
         self._print(f"  {counts_line(phase, shown)}")
         self._extracting = self._headed = False
         if self._bar is not None:
-            self._bar.phase(phase, "starts")
+            self._bar.phase_began(phase)
 
     def extracting(self, what: str, done: int, total: int) -> None:
         """Shows how many features are computed, or what is waited for; says each once."""
@@ -131,7 +151,7 @@ class ConsoleListener:
     ) -> None:
         """Moves the bar on."""
         if self._bar is not None:
-            self._bar.step(phase, step, num_steps)
+            self._bar.step(phase, step, num_steps, logs)
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
         """Prints one line, under the names of its numbers where it is the first."""

@@ -1,4 +1,4 @@
-"""How far a run is, and how long it still takes at the pace of its present phase. Pure."""
+"""How far a run is, and how fast it goes in its present phase. Pure."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,6 @@ class Pace:
         self._epochs = list(epochs)
         self.completed = 0
         self._origin: tuple[float, int] | None = None
-        self._last = 0.0
         self._seconds_a_step: float | None = None
 
     @property
@@ -45,19 +44,11 @@ class Pace:
         elif self.completed > self._origin[1]:
             seconds, steps = now - self._origin[0], self.completed - self._origin[1]
             self._seconds_a_step = seconds / steps
-        self._last = now
 
     @property
     def steps_a_second(self) -> float | None:
         """The pace of the present phase; until it has one, that of the phase before."""
         return 1 / self._seconds_a_step if self._seconds_a_step else None
-
-    def seconds_left(self, now: float) -> float | None:
-        """Returns how long all steps that are left take at this pace; None: not known yet."""
-        if self._seconds_a_step is None:
-            return None
-        left = (self.total - self.completed) * self._seconds_a_step
-        return max(left - (now - self._last), 0.0)
 
 
 class RowPace:

@@ -13,6 +13,7 @@ from finetune.record import MetricRow
 from finetune.reporting.terminal.bar import RunBar
 from finetune.reporting.terminal.closing import next_commands, places
 from finetune.reporting.terminal.console import ConsoleListener, make_console
+from finetune.reporting.terminal.forecast import Forecast, PhaseCost
 from finetune.reporting.terminal.pace import Pace
 from tests.reporting.terminal.test_listing import big_record
 from tests.test_record import make_record
@@ -146,13 +147,13 @@ def test_an_epoch_is_a_line_that_80_columns_hold(tmp_path, monkeypatch):
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
 def test_the_bar_is_one_line(monkeypatch, width):
     console, _ = on_terminal(monkeypatch, width)
-    bar = RunBar(console, Pace(29_000, [100]), 32.0)
+    bar = RunBar(console, Pace(29_000, [100]), 32.0, Forecast(29_000, 32.0, [PhaseCost(100)]))
     (phase,) = make_record().phases
     name = "猫" * 40
     for each in (replace(phase, name=name), phase):
         bar.phase(each, "starts")
-        bar.step(each, 0, 29_000)
-        bar.step(each, 28_999, 29_000)
+        bar.step(each, 0, 29_000, {"loss": 1234.5678, "accuracy": 1.0})
+        bar.step(each, 28_999, 29_000, {"loss": 1234.5678, "accuracy": 1.0})
         bar.rows(1_000_000, 3_000_000)
         plain = Console(file=io.StringIO(), width=width)
         assert len(plain.render_lines(bar.line(), pad=False)) == 1
@@ -264,3 +265,33 @@ def test_the_command_that_opens_mlflow_is_printed_with_its_quotes(tmp_path, monk
     assert (
         "mlflow       mlflow ui --backend-store-uri 'sqlite:////tmp/my runs.db'\n" in out.getvalue()
     )
+
+
+def shown_bar(bar, width):
+    plain = Console(file=io.StringIO(), width=width)
+    (line,) = plain.render_lines(bar.line(), pad=False)
+    return "".join(segment.text for segment in line)
+
+
+def test_the_bar_shows_loss_accuracy_and_about_how_long_the_run_takes(monkeypatch):
+    console, _ = on_terminal(monkeypatch, 80)
+    bar = RunBar(console, Pace(10, [2, 2]), 32.0, Forecast(10, 32, [PhaseCost(2), PhaseCost(2)]))
+    (phase,) = make_record().phases
+    bar.phase_began(phase)
+    assert "time left not known" in shown_bar(bar, 80)
+    bar.step(phase, 0, 10, {"loss": 0.53281, "accuracy": 0.875})
+    line = shown_bar(bar, 80)
+    assert line.startswith("head 1/2 ") and "loss 0.5328 accuracy 87.5%" in line
+    assert re.search(r"about 0:0[3-6] left$", line.rstrip())
+
+
+def test_what_is_left_of_a_run_is_not_what_is_left_of_its_features(monkeypatch):
+    console, _ = on_terminal(monkeypatch, 80)
+    costs = [PhaseCost(2, 1e9), PhaseCost(200, 1e9)]
+    bar = RunBar(console, Pace(10, [2, 200]), 32.0, Forecast(10, 32, costs, prefix=1e9))
+    (phase,) = make_record().phases
+    bar.phase_began(phase)
+    for done in (0, 500, 1000):
+        bar.rows(done, 1000)
+    line = shown_bar(bar, 80)
+    assert line.startswith("features") and "about 0:00 left" not in line

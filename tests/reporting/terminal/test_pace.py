@@ -1,4 +1,4 @@
-"""The bar ends at its end, whatever a run does, and its time left is that of the whole run."""
+"""The steps of a run end at their end, whatever it does, and each phase has a pace of its own."""
 
 from dataclasses import replace
 
@@ -38,16 +38,13 @@ def test_a_run_that_goes_on_stands_where_it_stopped():
     assert (pace.completed, pace.total) == (38, 60)
 
 
-def test_time_left_is_of_all_phases_at_the_pace_without_the_first_step():
+def test_the_pace_leaves_the_first_step_of_a_phase_out():
     pace = Pace(10, [1, 1])
-    assert pace.seconds_left(0.0) is None and pace.steps_a_second is None
+    assert pace.steps_a_second is None
     pace.step(phase(0, 0), 0, 100.0)  # has compiled for 100 s
-    assert pace.seconds_left(100.0) is None
+    assert pace.steps_a_second is None
     pace.step(phase(0, 0), 4, 102.0)  # half a second a step
     assert pace.steps_a_second == pytest.approx(2)
-    assert pace.seconds_left(102.0) == pytest.approx(7.5)
-    assert pace.seconds_left(103.0) == pytest.approx(6.5)
-    assert pace.seconds_left(1000.0) == 0
 
 
 def test_a_phase_has_a_pace_of_its_own_once_it_has_two_steps():
@@ -56,9 +53,9 @@ def test_a_phase_has_a_pace_of_its_own_once_it_has_two_steps():
     pace.step(phase(0, 0), 9, 9.0)
     pace.phase_ended(phase(0, 1))
     pace.step(phase(1, 0), 0, 20.0)
-    assert pace.seconds_left(20.0) == pytest.approx(9)
+    assert pace.steps_a_second == pytest.approx(1)
     pace.step(phase(1, 0), 1, 22.0)
-    assert pace.seconds_left(22.0) == pytest.approx(16)
+    assert pace.steps_a_second == pytest.approx(0.5)
 
 
 def test_rows_have_a_rate_and_a_time_left():
