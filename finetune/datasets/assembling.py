@@ -143,7 +143,7 @@ def assemble(
         bad += damaged
         done[part], labels[part] = split, chosen.labels
         budget -= num_bytes(split.examples)
-    settle(bad, done, skip)
+    settle(bad, done, skip, found.root)
     require_left(labels, done, classes, bad)
     used = {part: found.used.get(part) or _share(found, whole[part], seed) for part in SPLITS}
     found = replace(found, used=used)
@@ -199,9 +199,9 @@ def assemble_part(
     rows = rows.take(chosen_rows(rows.labels, None, max_samples, seed, part.classes))
     split, damaged = _read_split(where, rows, part.kind, memory_budget(), part.name, skip)
     bad += damaged
-    settle(bad, {where: split}, skip)
+    settle(bad, {where: split}, skip, part.found.root)
     if not split.num_examples:
-        raise none_left(where, len(rows.labels), bad)
+        raise none_left(where, len(rows.labels), bad, part.found.root)
     return split, bad
 
 
@@ -275,9 +275,11 @@ def _read_split(
     """Returns a split of rows, read and clean, and its bad samples."""
     examples, unread = _read(part, rows.inputs, budget, name)
     split = Split(part, examples, rows.labels, sources=rows.sources)
-    if kind == "image" and examples.dtype == object:
-        return clean_images(split, unread, check=skip, budget=budget, name=name)
-    return split, []
+    if kind != "image" or examples.dtype != object:
+        return split, []
+    split, bad = clean_images(split, unread, check=skip, budget=budget, name=name)
+    tried = {rows.sources[row]: str(rows.inputs[row]) for row in unread}
+    return split, [replace(each, tried=tried.get(each.source, "")) for each in bad]
 
 
 def _read(

@@ -1,8 +1,9 @@
 """Samples that cannot be used: what is wrong with them, and how they are named."""
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from finetune.errors import ConfigError
@@ -19,11 +20,13 @@ class BadSample:
         split: train, validation or test.
         source: a file below the dataset's path, or a line or row of one.
         reason: in a few words.
+        tried: path of a file that could not be read; empty: it is none.
     """
 
     split: str
     source: str
     reason: str
+    tried: str = ""
 
 
 def unreadable(error: OSError | ValueError) -> str:
@@ -82,19 +85,54 @@ def named(bad: Sequence[BadSample]) -> str:
     return "; ".join(parts)
 
 
-def refusal(bad: Sequence[BadSample]) -> ConfigError:
-    """Returns the error that names bad samples."""
+def described(bad: Sequence[BadSample], totals: Mapping[str, int], root: Path | None) -> str:
+    """Returns the samples by reason; a sentence for splits that are bad for one reason as a whole.
+
+    Args:
+        bad: the samples.
+        totals: samples of each split, good ones included; a split that is not in it may have others.
+        root: where relative paths begin; None: there are none.
+    """
+    by_split: dict[str, list[BadSample]] = {}
+    for each in bad:
+        by_split.setdefault(each.split, []).append(each)
+    whole: dict[str, list[str]] = {}
+    for split, samples in by_split.items():
+        reasons = {each.reason for each in samples}
+        if len(reasons) == 1 and len(samples) == totals.get(split) and len(samples) > 1:
+            whole.setdefault(reasons.pop(), []).append(split)
+    parts = []
+    for reason, splits in whole.items():
+        first = by_split[splits[0]][0]
+        tried = f", looked for at {first.tried}" if first.tried else ""
+        if first.tried and root is not None:
+            tried += f" (relative paths begin in {root})"
+        count = sum(len(by_split[split]) for split in splits)
+        parts.append(
+            f"all {count:,} of {' and '.join(splits)}: {reason}; the first is {first.source}{tried}"
+        )
+    left = [each for each in bad if not any(each.split in splits for splits in whole.values())]
+    return "; ".join([*parts, *([named(left)] if left else [])])
+
+
+def refusal(
+    bad: Sequence[BadSample], totals: Mapping[str, int] | None = None, root: Path | None = None
+) -> ConfigError:
+    """Returns the error that names bad samples; see `described`."""
     return ConfigError(
         f"dataset must hold samples that can be used. Received: {len(bad)} that cannot: "
-        f"{named(bad)}. Mend or remove them, or train without them: dataset.on_bad_sample=skip."
+        f"{described(bad, totals or {}, root)}. Fix or remove them, or train without them: "
+        "dataset.on_bad_sample=skip."
     )
 
 
-def none_left(part: str, count: int, bad: Sequence[BadSample]) -> ConfigError:
+def none_left(
+    part: str, count: int, bad: Sequence[BadSample], root: Path | None = None
+) -> ConfigError:
     """Returns the refusal of a split that has nothing left without its bad samples."""
     return ConfigError(
         f"dataset must have a sample that can be used in each split. Received: {part}, where all "
-        f"{count} are bad. Mend them: {named(bad)}."
+        f"{count} are bad. Fix them: {described(bad, {part: count}, root)}."
     )
 
 
@@ -104,5 +142,6 @@ def as_record(bad: Iterable[BadSample]) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for each in every:
         counts[each.split] = counts.get(each.split, 0) + 1
-    named = [vars(each) for each in every[:_RECORDED]]
-    return {"counts": counts, "samples": [dict(each) for each in named]} if every else {}
+    keys = ("split", "source", "reason")
+    samples = [{key: getattr(each, key) for key in keys} for each in every[:_RECORDED]]
+    return {"counts": counts, "samples": samples} if every else {}

@@ -5,6 +5,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -71,19 +72,26 @@ def damaged_images(splits: Iterable[Split]) -> list[BadSample]:
     ]
 
 
-def settle(bad: Sequence[BadSample], splits: Mapping[str, Split], skip: bool) -> None:
+def settle(
+    bad: Sequence[BadSample], splits: Mapping[str, Split], skip: bool, root: Path | None = None
+) -> None:
     """Says which samples are left out, or refuses them together with all that are damaged.
 
     Args:
         bad: the samples that are left out.
         splits: without them.
         skip: whether they may be left out.
+        root: where relative paths begin; None: there are none.
 
     Raises:
         ConfigError: for any bad sample where they may not.
     """
     if bad and not skip:
-        raise refusal([*bad, *damaged_images(splits.values())])
+        totals = {
+            part: split.num_examples + sum(each.split == part for each in bad)
+            for part, split in splits.items()
+        }
+        raise refusal([*bad, *damaged_images(splits.values())], totals, root)
     if bad:
         log.warning("%d bad samples are left out: %s", len(bad), named(bad))
 
@@ -155,7 +163,7 @@ def require_left(
     if missing:
         raise ConfigError(
             "dataset must have a training sample that can be used of each class. Received: "
-            f"none of {', '.join(missing)}. Mend them: {named(bad)}."
+            f"none of {', '.join(missing)}. Fix them: {named(bad)}."
         )
 
 

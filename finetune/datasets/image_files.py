@@ -1,6 +1,5 @@
 """Which files are images, by what is in them: a suffix may be wrong or missing."""
 
-import io
 import os
 import stat
 from pathlib import Path
@@ -42,9 +41,11 @@ def is_image(path: str | Path) -> bool:
             head = file.read(_HEAD)
             if has_signature(head):
                 return True
-            if pillow_format(head) is None:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_TGA_END)))
+            if pillow_format(head + file.read()) is None:
                 return False
-            return _opens(head + file.read())
+        return _opens(path)
     except (OSError, ValueError):
         return False
 
@@ -72,12 +73,12 @@ def pillow_format(data: bytes) -> str | None:
     return "TGA" if data.endswith(_TGA_END) else None
 
 
-def _opens(data: bytes) -> bool:
+def _opens(path: str | Path) -> bool:
     """Whether Pillow finds a whole header: "P5" may begin a text, too."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS):
+        with Image.open(path, formats=PILLOW_FORMATS):
             return True
     except Exception:  # Pillow's parsers raise whatever other data lead them to
         return False

@@ -138,7 +138,7 @@ def _sorted_rows(
     rows = {part: table.read([entry, label]) for part, table in tables.items()}
     require_rows(given, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
     first = next(iter(rows.values())).columns
-    images = holds_images(entry, first[entry])
+    images = holds_images(entry, first[entry], next(iter(tables.values())).path.parent)
     several = separator is not None or any(isinstance(value, list) for value in first[label])
     done = {
         part: labelled_rows(

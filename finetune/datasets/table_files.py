@@ -5,7 +5,8 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _MARKS = {  # the longer ones first: that of UTF-16 begins that of UTF-32
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_SEPARATOR = re.compile(r'"?sep=([^"\r\n])"?\r?\n', re.IGNORECASE)
 Columns = dict[str, list[Any]]
 
 
@@ -54,12 +56,14 @@ class TableFile:
         columns: names, in the order of the file.
         read: rows of the columns that are named.
         unit: what its rows are numbered by: line or row.
+        class_names: by column of class indices, the names of the classes, where the file has them.
     """
 
     path: Path
     columns: tuple[str, ...]
     read: Callable[[Sequence[str]], TableRows]
     unit: str = "line"
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def open_table(path: Path) -> TableFile:
@@ -72,7 +76,8 @@ def open_table(path: Path) -> TableFile:
         ConfigError: for a file that is not what its suffix says, naming line or row.
     """
     table = _OPENERS[path.suffix.lower()](path)
-    double = sorted({name for name in table.columns if table.columns.count(name) > 1})
+    named = [name for name in table.columns if name]  # R and Excel leave the names of some empty
+    double = sorted({name for name in named if named.count(name) > 1})
     if double:
         raise _refused(
             path, f"which has several columns {', '.join(double)}", "Name each column once."
@@ -109,25 +114,57 @@ def _text(path: Path) -> str:
     return text
 
 
-def _delimited(path: Path, delimiter: str) -> TableFile:
-    """Reads with Python, strictly: Arrow takes a quote left open for one long last value."""
-    text = _text(path)
+def _records(path: Path, text: str, delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line that each row begins in, and its values.
 
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        limit = csv.field_size_limit(len(text) + 1)  # of the process; 128 KiB else
+    Args:
+        path: of the table, for the error.
+        text: all of it.
+        delimiter: between values.
+        first: line of the table that `text` begins in.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    limit = csv.field_size_limit(len(text) + 1)  # of the process; 128 KiB else
+    try:
+        line = first
+        for row in reader:
+            if row:
+                yield line, row
+            line = first + reader.line_num
+    except csv.Error as error:
+        line = first + reader.line_num - 1
+        raise _refused(path, f"whose line {line} has {error}", _QUOTING) from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _delimited(path: Path, delimiters: str) -> TableFile:
+    """Reads with Python, strictly: Arrow takes a quote left open for one long last value.
+
+    A first line ``sep=;``, which Excel writes and obeys, chooses the delimiter; else it is the one
+    of `delimiters` that the first line has most columns by.
+    """
+    text, first = _text(path), 1
+    told = _SEPARATOR.match(text)
+    if told is not None:
+        text, first, delimiters = text[told.end() :], 2, told[1]
+
+    def header_by(delimiter: str) -> list[str]:
+        return next(_records(path, text, delimiter, first), (0, []))[1]
+
+    delimiter, header = delimiters[0], []
+    for each in delimiters[1:]:
         try:
-            first = 1
-            for row in reader:
-                if row:
-                    yield first, row
-                first = reader.line_num + 1
-        except csv.Error as error:
-            raise _refused(path, f"whose line {reader.line_num} has {error}", _QUOTING) from error
-        finally:
-            csv.field_size_limit(limit)
-
-    _, header = next(rows(), (0, []))
+            header = header_by(delimiter)
+        except ConfigError:  # a quoted name that ends before another delimiter
+            header = []
+        try:
+            other = header_by(each)
+        except ConfigError:
+            continue
+        if len(other) > max(len(header), 1):
+            delimiter, header = each, other
+    header = [name.strip() for name in header or header_by(delimiter)]
     if not header:
         raise _refused(path, "which is empty", "Its first line names the columns.")
     other = next((sign for sign in ",;\t|" if sign in header[0]), None)
@@ -135,9 +172,13 @@ def _delimited(path: Path, delimiter: str) -> TableFile:
         name = {",": "a comma", "\t": "a tab"}
         raise _refused(
             path,
-            f"whose first line has {name.get(other, other)} and no {name[delimiter][2:]}",
-            "Save it with commas as .csv, or with tabs as .tsv.",
+            f"whose first line has {name.get(other, other)} and no "
+            f"{name.get(delimiter, delimiter).removeprefix('a ')}",
+            "Save it with commas or semicolons as .csv, or with tabs as .tsv.",
         )
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        return _records(path, text, delimiter, first)
 
     def read(names: Sequence[str]) -> TableRows:
         table = TableRows({name: [] for name in names}, [])
@@ -155,7 +196,7 @@ def _delimited(path: Path, delimiter: str) -> TableFile:
 
 
 def _csv(path: Path) -> TableFile:
-    return _delimited(path, ",")
+    return _delimited(path, ",;")
 
 
 def _tsv(path: Path) -> TableFile:
@@ -215,7 +256,31 @@ def _parquet(path: Path) -> TableFile:
         held = attempt("damaged", columns)
         return TableRows(held, list(range(1, 1 + file.metadata.num_rows)))
 
-    return TableFile(path, tuple(file.schema_arrow.names), read, "row")
+    schema = file.schema_arrow
+    return TableFile(path, tuple(schema.names), read, "row", _class_names(schema.metadata))
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Returns the names of classes that Hugging Face's `datasets` writes beside their indices."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        found = {name: _names_of(feature) for name, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+    return {name: names for name, names in found.items() if names is not None}
+
+
+def _names_of(feature: Any) -> list[str] | None:
+    """Returns the names in a feature that is a ClassLabel, or a list of them; None: it is none."""
+    if isinstance(feature, list) and len(feature) == 1:  # as older versions write a list
+        feature = feature[0]
+    if isinstance(feature, dict) and "feature" in feature:
+        feature = feature["feature"]
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return None
+    names = feature.get("names")
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if named else None
 
 
 _OPENERS = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".parquet": _parquet}

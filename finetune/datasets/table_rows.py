@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune.datasets.bad_samples import BadSample, text_reason
-from finetune.datasets.image_files import IMAGE_SUFFIXES
+from finetune.datasets.image_files import IMAGE_SUFFIXES, is_image
 from finetune.datasets.labels import listed
 from finetune.datasets.names import plain
 from finetune.datasets.table_files import TableFile, TableRows
+
+_LOOKED_AT = 20  # values that are tried as paths, where their suffixes say nothing
+_LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,15 @@ def labelled_rows(
         separator: between the labels of a text; None: none.
     """
     done = LabelledRows([], [], [], [], [], [])
+    class_names = table.class_names.get(label)
     wrong = dict(rows.bad)
     pairs = zip(rows.columns[entry], rows.columns[label], strict=True)
     for number, (value, target) in zip(rows.numbers, pairs, strict=True):
-        reason = image_reason(value) if images else text_reason(value)
+        value = located(value, table.path.parent) if images else value
+        reason = _image_reason(value) if images else text_reason(value)
         labels = _labels_of(target, several, separator)
-        reason = reason or next(filter(None, map(_label_reason, labels)), None)
+        reasons = (_label_reason(each, class_names) for each in labels)
+        reason = reason or next(filter(None, reasons), None)
         if reason is not None:
             wrong[number] = reason
             continue
@@ -72,8 +78,8 @@ def labelled_rows(
             if _leaves(value):
                 done.leaving.append(number)
             value = table.path.parent / value
-        done.inputs.append(encoded(value) if images and not isinstance(value, Path) else value)
-        done.names.append([str(label_name(each)) for each in labels])
+        done.inputs.append(value)
+        done.names.append([str(label_name(each, class_names)) for each in labels])
         done.values.append(labels)
         done.numbers.append(number)
     done.bad.extend(
@@ -95,50 +101,85 @@ def _labels_of(value: Any, several: bool, separator: str | None) -> list[Any]:
     return [value]
 
 
-def _label_reason(value: Any) -> str | None:
-    if label_name(value) is not None:
+def _label_reason(value: Any, class_names: Sequence[str] | None) -> str | None:
+    if label_name(value, class_names) is not None:
         return None
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or value == -1 or (isinstance(value, str) and not plain(value)):
         return "without a label"
+    if class_names is not None and isinstance(value, int):
+        return f"with a label that is not in 0..{len(class_names) - 1}, the classes that are named"
     return "with a label that is no text, number or true/false"
 
 
-def label_name(value: Any) -> str | None:
+def label_name(value: Any, class_names: Sequence[str] | None = None) -> str | None:
     """Returns the label name of a value: text as `plain` has it, all else as JSON writes it.
 
     None where it has none.
+
+    Args:
+        value: of the column.
+        class_names: what integers stand for; None: for themselves.
     """
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int) and class_names is not None:
+        return plain(class_names[value]) if 0 <= value < len(class_names) else None
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
-    return plain(value) or None if isinstance(value, str) and text_reason(value) is None else None
+    if not isinstance(value, str) or text_reason(value) is not None:
+        return None
+    return plain(value) or None
 
 
-def holds_images(column: str, values: Sequence[Any]) -> bool:
-    """Whether a column is one of images: by its name, or by what most of its values end in."""
+def holds_images(column: str, values: Sequence[Any], folder: Path) -> bool:
+    """Whether a column is one of images: by its name, or by what most of its values are.
+
+    Args:
+        column: its name.
+        values: all of them.
+        folder: that relative paths begin in.
+    """
     if column in ("image", "text"):
         return column == "image"
-    return 2 * sum(_seems_image(value) for value in values) > len(values)
+    if 2 * sum(_seems_image(value) for value in values) > len(values):
+        return True
+    paths = [located(value, folder) for value in values[:_LOOKED_AT]]
+    files = [each for each in paths if isinstance(each, str) and len(each) < _LONGEST_PATH]
+    return 2 * sum(is_image(folder / each) for each in files) > len(paths)
 
 
 def _seems_image(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.lower().endswith(IMAGE_SUFFIXES) and "\n" not in value
-    return encoded(value) is not None
+    found = located(value)
+    if isinstance(found, str):
+        return found.lower().endswith(IMAGE_SUFFIXES) and "\n" not in found
+    return found is not None
 
 
-def image_reason(value: Any) -> str | None:
-    """Returns why a value is neither a path nor an encoded image; None where it is one."""
-    if isinstance(value, str):
-        return None if value.strip() and text_reason(value) is None else "without an image"
-    return "without an image" if encoded(value) is None else None
+def _image_reason(found: Any) -> str | None:
+    """Returns why what was located is neither a path nor an encoded image; None where it is one."""
+    if isinstance(found, str):
+        return None if found.strip() and text_reason(found) is None else "without an image"
+    return "without an image" if found is None else None
 
 
-def encoded(value: Any) -> bytes | None:
-    """Returns the encoded image in a Parquet value: binary, or a struct with it in `bytes`."""
-    held = value.get("bytes") if isinstance(value, dict) else value
-    return held if isinstance(held, bytes) and held else None
+def located(value: Any, folder: Path | None = None) -> bytes | str | None:
+    """Returns the encoded image in a value of a table, or its path; None where there is neither.
+
+    Args:
+        value: bytes or a path; or both as Hugging Face has them, ``{"bytes": …, "path": …}``, of
+            which one may be missing.
+        folder: that relative paths begin in. A path with backslashes is one of Windows, unless a
+            file has that name; None: paths stay as they are.
+    """
+    held = value
+    if isinstance(value, dict):
+        held = value.get("bytes") or value.get("path")
+    if isinstance(held, bytes):
+        return held or None
+    if not isinstance(held, str):
+        return None
+    windows = folder is not None and "\\" in held and not os.path.lexists(folder / held)
+    return held.replace("\\", "/") if windows else held
 
 
 def leaving_problem(table: TableFile, column: str, numbers: Sequence[int]) -> str:

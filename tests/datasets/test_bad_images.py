@@ -196,11 +196,14 @@ def test_nothing_left_of_a_class_or_a_split_is_refused(tmp_path):
         (fill(tmp_path / str(row)) / "train" / "a" / "x.png").touch()
     for path in (tmp_path / "0" / "train" / "a").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"of each class. Received: none of a. Mend.*4 empty"):
+    with pytest.raises(ConfigError, match=r"of each class. Received: none of a. Fix.*4 empty"):
         load_folder(str(tmp_path / "0"), seed=0, skip=True)
     for path in (tmp_path / "1" / "test").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(ConfigError, match="7 that cannot: 7 empty"):
+    with pytest.raises(
+        ConfigError,
+        match=r"7 that cannot: all 6 of test: empty; the first is test/a/0.png; 1 empty \(train",
+    ):
         load_folder(str(tmp_path / "1"), seed=0)
     with pytest.raises(ConfigError, match="Received: test, where all 6 are bad"):
         load_folder(str(tmp_path / "1"), seed=0, skip=True)

@@ -123,7 +123,7 @@ def test_bad_rows_and_what_follows_from_them_are_named_together(tmp_path):
     ("content", "message"),
     [
         (GOOD.replace("label", "lable", 1), "columns.label must be a column of train.csv"),
-        (GOOD.replace(",", ";"), "first line has ; and no comma. Save it with commas"),
+        (GOOD.replace(",", "|"), r"first line has \| and no comma. Save it with commas or semic"),
         (GOOD.replace(",", "\t"), "first line has a tab and no comma"),
         ('text,label\nx,a\ny,"b\n', "line 3 has unexpected end of data"),
         (GOOD.encode("utf-16-le"), "train.csv, whose first line has NUL.*iconv"),

@@ -262,7 +262,7 @@ def test_what_is_wrong_with_a_csv_is_named(tmp_path, spoil, message):
         (
             "a.jsonl",
             b'{"text": "a", "label": null}\n{"text": "b"}\n',
-            r"label \(a.jsonl:1, a.jsonl:2\)",
+            "all 2 of train: without a label; the first is a.jsonl:1",
         ),
         (
             "a.jsonl",
@@ -272,7 +272,7 @@ def test_what_is_wrong_with_a_csv_is_named(tmp_path, spoil, message):
         (
             "a.jsonl",
             b'{"text": "a", "label": {}}\n{"text": "b", "label": NaN}',
-            "no text, number.*:1, a",
+            "all 2 of train: with a label that is no text, number.*; the first is a.jsonl:1",
         ),
         ("a.jsonl", b'{"text": "a", "label": ["x", null]}\n', r"1 without a label \(a.jsonl:1\)"),
         ("a.parquet", b"text,label\n", "a.parquet, which is not Parquet"),
@@ -332,3 +332,140 @@ def test_images_beyond_memory_say_how_many_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ConfigError, match="max_samples.*by example 3 of train"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", '"";"text";"label"\n"1";"one, 1";"a"\n"2";"two";"b"\n'),  # R's write.csv2
+        ("a.csv", "text;label;;\none, 1;a;;\ntwo;b;;\n"),  # Excel, where commas are decimal
+        ("a.csv", "sep=;\r\ntext;label\r\none, 1;a\r\ntwo;b\r\n"),
+        ("a.csv", '\ufeff"sep=;"\ntext;label\none, 1;a\ntwo;b\n'),
+        ("a.csv", 'sep=|\ntext|label\n"one, 1"|a\ntwo|b\n'),
+        ("a.csv", 'sep=,\ntext, label\n"one, 1",a\ntwo,b\n'),
+        ("a.tsv", "sep=\t\ntext\tlabel\none, 1\ta\ntwo\tb\n"),
+    ],
+)
+def test_tables_as_r_and_excel_write_them(tmp_path, name, text):
+    for part in ("train", "val", "test"):
+        (tmp_path / name.replace("a", part)).write_bytes(text.encode())
+    dataset = load(tmp_path)
+    assert dataset.splits["train"].examples.tolist() == ["one, 1", "two"]
+    assert dataset.classes == ("a", "b")
+    first = 3 if "sep=" in text else 2
+    assert dataset.splits["test"].sources[0] == f"{name.replace('a', 'test')}:{first}"
+
+
+def test_usual_names_are_splits_and_other_tables_are_named(tmp_path, caplog):
+    columns = {"text": TEXTS, "label": LABELS}
+    write(tmp_path, "tsv", Train=columns)
+    write(tmp_path, "csv", dev=columns, extra=columns)
+    write(tmp_path, "parquet", **{"Test-00000-of-00001": columns})
+    for name in ("._train.csv", "Thumbs.db", ".DS_Store", "notes.txt"):
+        (tmp_path / name).touch()
+    with caplog.at_level(logging.INFO):
+        dataset = load(tmp_path)
+    line = (
+        "splits: train is Train.tsv, validation is dev.csv, test is Test-00000-of-00001.parquet; "
+        "not used: extra.csv"
+    )
+    assert dataset.split_line() == line and line in caplog.messages
+    assert dataset.ignored == {"Thumbs.db": 1, "dot files": 2}
+    assert [split.num_examples for split in dataset.splits.values()] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train.csv", "valid.csv", "dev.csv"], "with dev.csv and valid.csv for validation"),
+        (["Train.csv", "train.csv"], "with Train.csv and train.csv for train. Keep one"),
+        (["data.csv"], "but with data.csv.*usual.*one table, which is split: dataset.path=.*data"),
+        (["deep/train.csv"], "but with tables in deep. Use dataset.path=.*deep"),
+        (
+            ["train-00000-of-00002.csv", "train-00001-of-00002.csv"],
+            "for train. Join them into one file",
+        ),
+    ],
+)
+def test_tables_that_could_be_meant_otherwise(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text,label\na,x\nb,y\n")
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path)
+
+
+def test_labels_are_one_in_whatever_form_they_are_stored(tmp_path):
+    composed, apart = "caf\xe9", "cafe\u0301"
+    columns = {"text": TEXTS, "label": [composed, f"{apart} ", "b", "b\xa0"]}
+    other = {"text": TEXTS, "label": [apart, composed, "\u200bb", "b"]}
+    dataset = load(write(tmp_path, "jsonl", train=columns, val=other, test=other))
+    assert dataset.classes == ("b", composed)
+    assert dataset.splits["test"].labels.tolist() == [1, 1, 0, 0]
+
+
+def test_paths_may_have_backslashes(tmp_path):
+    names = ["a/1.png", "a/2.png", "b/1.png", "b\\2.png"]  # the last is the name of one file
+    images(tmp_path / "data", names)
+    columns = {"image": ["a\\1.png", ".\\a\\2.png", "b/1.png", "b\\2.png"], "label": LABELS}
+    dataset = load(three(tmp_path / "data", columns))
+    assert dataset.splits["train"].examples.tolist() == [png(row) for row in range(4)]
+    columns["image"][0] = "..\\up.png"
+    with pytest.raises(ConfigError, match=r"below its own.*line.* 2 "):
+        load(three(tmp_path / "data", columns))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_hugging_face_names_of_classes(tmp_path, several):
+    label = {"names": ["zebra", "ant", "bee"], "_type": "ClassLabel"}
+    features = {"text": {"dtype": "string", "_type": "Value"}, "label": label}
+    labels: list = [2, 0, 1, 0]
+    if several:
+        features["label"] = {"feature": label, "_type": "List"}
+        labels = [[each] for each in labels]
+    schema = pa.table({"text": TEXTS, "label": labels})
+    told = {"huggingface": json.dumps({"info": {"features": features}})}
+    for part in ("train", "val", "test"):
+        parquet.write_table(schema.replace_schema_metadata(told), tmp_path / f"{part}.parquet")
+    dataset = load(tmp_path)
+    assert dataset.classes == ("zebra", "ant", "bee")  # in the order of the file's own indices
+    found = dataset.splits["train"].labels
+    assert (found.argmax(1) if several else found).tolist() == [2, 0, 1, 0]
+    wrong = pa.table({"text": TEXTS, "label": [[3], [-1], [0], [0]] if several else [3, -1, 0, 0]})
+    parquet.write_table(wrong.replace_schema_metadata(told), tmp_path / "train.parquet")
+    with pytest.raises(ConfigError, match=r"not in 0..2.*; 1 without a label \(train.parquet:2\)"):
+        load(tmp_path)
+
+
+def test_an_image_may_be_a_struct_with_a_path_alone(tmp_path):
+    names = [f"i/{row}.png" for row in range(4)]
+    images(tmp_path, names)
+    columns = {"image": [{"bytes": None, "path": each} for each in names], "label": LABELS}
+    columns["image"][3] = {"bytes": png(9), "path": "i/0.png"}
+    dataset = load(three(tmp_path, columns, "parquet"))
+    assert dataset.splits["train"].examples.tolist() == [png(0), png(1), png(2), png(9)]
+
+
+def test_one_sentence_where_every_row_fails_for_one_reason(tmp_path):
+    columns = {"image": [f"images/{row}.png" for row in range(4)], "label": LABELS}
+    with pytest.raises(ConfigError) as caught:
+        load(three(tmp_path / "tables", columns))
+    (text,) = caught.value.problems
+    root = tmp_path / "tables"
+    assert (
+        "12 that cannot: all 12 of train and validation and test: no such file, or a link that "
+        f"leads nowhere; the first is train.csv:2, looked for at {root}/images/0.png (relative "
+        f"paths begin in {root}). " in text
+    )
+    assert text.count(".csv") == 1
+    images(root, columns["image"])  # and the test split alone is elsewhere
+    delimited(",")(root / "test.csv", columns | {"image": ["x.png"] * 4})
+    with pytest.raises(ConfigError, match=r"4 that cannot: all 4 of test: no such.*test.csv:2, l"):
+        load(root)
+
+
+def test_images_without_a_suffix_are_images(tmp_path):
+    names = [f"{row}" for row in range(4)]
+    images(tmp_path, names)
+    dataset = load(three(tmp_path, {"file": names, "label": LABELS}), input_column="file")
+    assert dataset.kind == "image" and dataset.splits["train"].examples[3] == png(3)
