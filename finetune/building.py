@@ -19,6 +19,7 @@ from finetune.backbones.stages import Stage
 from finetune.backbones.stages import stages as find_stages
 from finetune.config import Config, DatasetConfig
 from finetune.datasets.augmentation import Augmentation, Mix
+from finetune.datasets.cleaning import typical_size
 from finetune.datasets.dataset import Dataset
 from finetune.datasets.pipeline import Examples
 from finetune.datasets.readers import ImageReader, Reader, TextReader
@@ -33,6 +34,8 @@ from finetune.training.objective import MIXED, ONE, SEVERAL, Objective, balanced
 from finetune.training.programs import Programs
 
 log = logging.getLogger(__name__)
+_SMALL = 96  # pixels a side: below it a backbone was not made for photographs
+_MUCH_LARGER, _FAR_TOO_LARGE = 4, 16  # times the side that a small backbone sees, and any other
 LOADING = "loading data and backbone"  # what a console says while a run is built
 
 
@@ -162,6 +165,7 @@ def _build(config: Config, reused: bool) -> Built:
         revision=backbone.revision,
         load_weights=backbone.load_weights,
         image_size=config.dataset.image_size,
+        resize=config.dataset.resize,
         sequence_length=config.dataset.sequence_length,
     )
     dataset = load_dataset(config.dataset, config.seed)
@@ -207,6 +211,16 @@ def _notices(loaded: LoadedBackbone, dataset: Dataset) -> Iterator[str]:
     """Yields what a user should know of the data, which may not be what was meant."""
     if dataset.used:
         yield dataset.split_line()
+    seen = max(loaded.image_size or (0, 0))
+    width, height = typical_size(dataset.splits["train"])
+    times = min(width, height) / max(seen, 1)
+    if seen and times >= (_MUCH_LARGER if seen <= _SMALL else _FAR_TOO_LARGE):
+        yield (
+            f"warning: the training images are about {width} × {height} pixels and "
+            f"{loaded.name} sees {seen} × {seen}: most of their detail is lost. For photographs "
+            "choose a backbone that was trained on them, for example backbone=efficientnet_b0, "
+            "or give this one more pixels with dataset.image_size=N."
+        )
 
 
 def _weights(coverage: Coverage) -> dict[str, Any]:

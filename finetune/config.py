@@ -30,6 +30,7 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 POOLINGS = ("auto", "avg", "max", "cls")
 STANDARDISE = ("auto", "never")
 SOLVERS = ("gradient", "lbfgs")
+RESIZES = ("crop", "pad", "stretch")
 AUGMENTATIONS = ("none", "light", "strong")
 MIXES = ("none", "mixup", "cutmix")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -96,6 +97,7 @@ class DatasetConfig:
     label_separator: str | None = None
     batch_size: int = 32
     image_size: int | None = None
+    resize: str | None = None
     sequence_length: int | None = None
     class_weights: str = "none"
     max_samples: int | None = None

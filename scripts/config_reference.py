@@ -29,6 +29,7 @@ PHASE = "schedule.phases.NAME"
 # Keys whose value is one of a closed list; tests/docs/test_config_reference.py tries each.
 CHOICES = {
     "head.pooling": config.POOLINGS,
+    "dataset.resize": config.RESIZES,
     "head.standardise": config.STANDARDISE,
     "dataset.augment": config.AUGMENTATIONS,
     "dataset.mix": config.MIXES,

@@ -76,7 +76,20 @@ def describe(converter: Any) -> dict[str, Any]:
         "interpolation": converter.interpolation,
         "antialias": bool(converter.antialias),
         "crop_to_aspect_ratio": bool(converter.crop_to_aspect_ratio),
+        "pad_to_aspect_ratio": bool(converter.pad_to_aspect_ratio),
     }
+
+
+def resizing_by(converter: Any, way: str) -> Any:
+    """Returns a converter that differs in how images get to its size.
+
+    Args:
+        converter: KerasHub's.
+        way: ``crop`` the largest part in the middle, ``pad`` with black at both sides, or
+            ``stretch``, which keeps no proportions.
+    """
+    ways = {"crop_to_aspect_ratio": way == "crop", "pad_to_aspect_ratio": way == "pad"}
+    return type(converter).from_config(converter.get_config() | ways)
 
 
 def sha256(converter: Any) -> str:

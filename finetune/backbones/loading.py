@@ -6,7 +6,7 @@ checkpoint can choose what runs.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,7 @@ def load(
     revision: str | None = None,
     load_weights: bool = True,
     image_size: int | Size | None = None,
+    resize: str | None = None,
     sequence_length: int | None = None,
     name: str | None = None,
     where: str = "backbone.path",
@@ -101,6 +102,8 @@ def load(
         revision: branch, tag or commit of an ``hf://`` handle; None is its default branch.
         load_weights: False draws random weights; `keras.utils.set_random_seed` fixes them.
         image_size: pixels a side, or (height, width); None is the checkpoint's own. Images only.
+        resize: ``crop`` to the middle, ``pad`` with black, or ``stretch``; None is the checkpoint's
+            own way. Images only.
         sequence_length: tokens; None is the most the checkpoint is made for. Texts only.
         name: what the record calls the backbone; default the preset's or directory's name.
         where: what messages call a directory.
@@ -131,11 +134,12 @@ def load(
         origin = _from_preset(str(preset), revision, load_weights)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     called = name or origin.name
-    _refuse_foreign_options(called, origin.checkpoint.family.kind, size, sequence_length)
+    options = {"image_size": size, "resize": resize, "sequence_length": sequence_length}
+    _refuse_foreign_options(called, origin.checkpoint.family.kind, options)
     with _translated(origin):
         if origin.checkpoint.family.kind == "text":
             return _assemble_text(called, origin, load_weights, sequence_length)
-        return _assemble_image(called, origin, load_weights, size)
+        return _assemble_image(called, origin, load_weights, size, resize)
 
 
 def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Origin:
@@ -166,15 +170,18 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
     return _Origin(preset, "kerashub", Checkpoint(preset, family, KERASHUB, {}, None), where)
 
 
-def _refuse_foreign_options(name: str, kind: str, size: Size | None, length: int | None) -> None:
-    """Raises for an option that a backbone of this kind has no use for."""
-    other = {"text": ("image_size", size), "image": ("sequence_length", length)}[kind]
-    if other[1] is not None:
-        own = {"text": "sequence_length", "image": "image_size"}[kind]
-        raise ConfigError(
-            f"dataset.{other[0]} must be null for the {kind} backbone {name}. "
-            f"Received: {other[1]}. Drop it; dataset.{own} is what fits."
-        )
+def _refuse_foreign_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
+    """Raises for options that a backbone of this kind has no use for."""
+    own = {"text": "sequence_length", "image": "image_size"}[kind]
+    foreign = {"text": ("image_size", "resize"), "image": ("sequence_length",)}[kind]
+    problems = [
+        f"dataset.{key} must be null for the {kind} backbone {name}. "
+        f"Received: {options[key]}. Drop it; dataset.{own} is what fits."
+        for key in foreign
+        if options[key] is not None
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _assemble_text(
@@ -200,12 +207,14 @@ def _assemble_text(
 
 
 def _assemble_image(
-    name: str, origin: _Origin, load_weights: bool, size: Size | None
+    name: str, origin: _Origin, load_weights: bool, size: Size | None, resize: str | None
 ) -> LoadedBackbone:
     """Builds converter and backbone at one size: the user's, the backbone's or the converter's."""
     checkpoint, where = origin.checkpoint, origin.where
     family = checkpoint.family
     converter, notes = converters.load_converter(checkpoint, where)
+    if resize is not None:
+        converter = converters.resizing_by(converter, resize)
     built_at = own_size(checkpoint)
     argument = size_argument(family.backbone)
     target = size or built_at

@@ -19,6 +19,7 @@ from finetune.config import (
     OPTIMIZERS,
     POOLINGS,
     PRECISIONS,
+    RESIZES,
     STANDARDISE,
     WANDB_MODES,
     BackboneConfig,
@@ -83,6 +84,9 @@ def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
     yield from positive("dataset.batch_size", dataset.batch_size, "32 is a usual start.")
     fix = "Leave it out (null) for no limit."
     yield from positive("dataset.image_size", dataset.image_size, "null is the backbone's own.")
+    if dataset.resize is not None:
+        kind = "a way to resize, or null for the checkpoint's own"
+        yield from choice("dataset.resize", kind, dataset.resize, RESIZES)
     yield from positive("dataset.max_samples", dataset.max_samples, fix)
     yield from positive("dataset.train_per_class", dataset.train_per_class, fix)
     yield from positive("dataset.sequence_length", dataset.sequence_length, "null: the backbone's.")

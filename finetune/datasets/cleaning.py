@@ -13,7 +13,7 @@ from finetune.datasets.bad_samples import BadSample, named, none_left, refusal
 from finetune.datasets.conversion import VERSION, to_png
 from finetune.datasets.dataset import Split
 from finetune.datasets.decoding import PARALLEL, undecodable
-from finetune.datasets.headers import CONVERT, UPRIGHT, BadImage, way_to_decode
+from finetune.datasets.headers import CONVERT, UPRIGHT, BadImage, header_of, way_to_decode
 from finetune.datasets.memory import num_bytes, too_large
 from finetune.errors import ConfigError
 
@@ -102,6 +102,20 @@ def without(split: Split, reasons: Mapping[int, str]) -> tuple[Split, list[BadSa
         return split, []
     bad = [BadSample(split.name, split.source(row), reasons[row]) for row in sorted(reasons)]
     return split.take(np.setdiff1d(np.arange(split.num_examples), list(reasons))), bad
+
+
+def typical_size(split: Split) -> tuple[int, int]:
+    """Returns the median width and height of at most 100 images of a split, as stored; else 0, 0."""
+    examples = split.examples
+    if not isinstance(examples, np.ndarray) or not len(examples):
+        return 0, 0
+    if examples.dtype != object:
+        return (examples.shape[2], examples.shape[1]) if examples.ndim == 4 else (0, 0)
+    rows = np.linspace(0, len(examples) - 1, min(100, len(examples))).astype(int)
+    images = [each for each in examples[rows] if isinstance(each, bytes)]
+    sizes = [size for each in images if all(size := header_of(each)[:2])]
+    width, height = np.median(sizes, axis=0) if sizes else (0, 0)
+    return int(width), int(height)
 
 
 def _identities(examples: np.ndarray, ways: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ def way_to_decode(data: bytes) -> int:
     if not data:
         raise BadImage("empty")
     try:
-        width, height, way = _header(data)
+        width, height, way = header_of(data)
     except (struct.error, IndexError):
         raise BadImage("cut short in its header") from None
     require_size(width, height)
@@ -51,7 +51,7 @@ def require_size(width: int, height: int) -> None:
         raise BadImage(TOO_MANY)
 
 
-def _header(data: bytes) -> tuple[int, int, int]:
+def header_of(data: bytes) -> tuple[int, int, int]:
     """Returns width and height (0, 0 where Pillow will see), and the way to decode."""
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)

@@ -55,6 +55,7 @@ def test_hugging_face_arithmetic(vit):
         "interpolation": "bicubic",
         "antialias": True,
         "crop_to_aspect_ratio": False,
+        "pad_to_aspect_ratio": False,
     }
     assert json.loads(json.dumps(loaded.preprocessing)) == loaded.preprocessing
 
