@@ -20,7 +20,7 @@ from finetune.backbones.stages import stages as find_stages
 from finetune.config import Config, DatasetConfig
 from finetune.datasets.augmentation import Augmentation, Mix
 from finetune.datasets.cleaning import typical_size
-from finetune.datasets.dataset import Dataset
+from finetune.datasets.dataset import Dataset, split_line
 from finetune.datasets.pipeline import Examples
 from finetune.datasets.readers import ImageReader, Reader, TextReader
 from finetune.datasets.sources import load_dataset
@@ -210,7 +210,7 @@ def _build(config: Config, reused: bool) -> Built:
 def _notices(loaded: LoadedBackbone, dataset: Dataset) -> Iterator[str]:
     """Yields what a user should know of the data, which may not be what was meant."""
     if dataset.used:
-        yield dataset.split_line()
+        yield split_line(dataset.used, dataset.unused)
     seen = max(loaded.image_size or (0, 0))
     width, height = typical_size(dataset.splits["train"])
     times = min(width, height) / max(seen, 1)

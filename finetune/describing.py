@@ -13,11 +13,12 @@ from finetune.building import Run
 from finetune.config import Config
 from finetune.datasets.bad_samples import as_record
 from finetune.datasets.catalog import BUNDLED_DATASETS
-from finetune.datasets.dataset import Dataset
+from finetune.datasets.dataset import Dataset, row_digests
 from finetune.datasets.samples import class_counts
 from finetune.features.work import stage_work
 from finetune.freezing.inventory import HEAD
 from finetune.record import BackboneRecord, DatasetRecord, RunRecord
+from finetune.record_files import SPLITS_COLUMNS
 from finetune.reporting.model_card import CardFacts
 from finetune.reporting.terminal.forecast import PhaseCost, phase_amount
 from finetune.resuming import versions
@@ -137,10 +138,14 @@ def identity(record: RunRecord) -> dict[str, Any]:
 
 
 def split_list(dataset: Dataset) -> str:
-    """Returns which example is in which split, one line each."""
+    """Returns which example is in which split, one line each, with the digest of its content."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["split", "source"])
+    writer.writerow(SPLITS_COLUMNS)
     for name, split in dataset.splits.items():
-        writer.writerows([name, each] for each in ([] if split.sources is None else split.sources))
+        digests = row_digests(split) if split.digests is None else split.digests
+        writer.writerows(
+            [name, split.source(row), f"{digest:016x}"]
+            for row, digest in enumerate(digests.tolist())
+        )
     return text.getvalue()

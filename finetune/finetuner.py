@@ -18,7 +18,8 @@ from finetune.backbones.own import StageRule, own_stages
 from finetune.building import Built, Origin, Run, make_examples, make_objective, plan_run
 from finetune.composition import compose_config
 from finetune.config import BackboneConfig, Config
-from finetune.datasets.dataset import Dataset, make_dataset
+from finetune.datasets.assembling import Found, finish
+from finetune.datasets.dataset import Dataset
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError
 from finetune.freezing.inventory import flatten, take_inventory
@@ -186,7 +187,7 @@ class FineTuner:
         given = {"train": train, "validation": validation, "test": test}
         given = preprocessed(given, preprocessor)
         splits = read_splits(self.model, self._classes, given)
-        dataset = make_dataset("memory", [], self._classes, splits, "array")
+        dataset = finish("memory", [], self._classes, splits, "array", [], Found())
         objective = self._fitting(dataset)
         runtime = self._config.runtime
         # The model is there already: its own precision is what counts.

@@ -20,6 +20,7 @@ from finetune.record import MetricRow, PhaseRecord, RunRecord
 from finetune.typed_json import build
 
 CARD_FILE = "README.md"  # in model/
+SPLITS_FILE, SPLITS_COLUMNS = "splits.csv", ("split", "source", "digest")
 EPOCH_SECONDS = 0.5
 
 

@@ -21,7 +21,7 @@ from finetune.errors import StorageError
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.schedule import as_config
 from finetune.record import OWN, Listeners, RunRecord
-from finetune.record_files import RecordListener, file_digest
+from finetune.record_files import SPLITS_FILE, RecordListener, file_digest
 from finetune.reporting.remarks import judgement
 from finetune.reporting.terminal.console import (
     Console,
@@ -194,9 +194,10 @@ def _listeners(
     """Returns all that hear of a run, in this order: what has happened is written down first."""
     from finetune.reporting.report import ReportListener
 
-    others = {"schedule.yaml": yaml.safe_dump(as_config(run.phases), sort_keys=False)}
-    if run.built.dataset.splits["train"].sources is not None:
-        others["splits.csv"] = split_list(run.built.dataset)
+    others = {
+        "schedule.yaml": yaml.safe_dump(as_config(run.phases), sort_keys=False),
+        SPLITS_FILE: split_list(run.built.dataset),
+    }
     saved = None if run.built.origin.source == OWN else config
     recorder = RecordListener(directory, others, lambda: restore(saved, directory, console))
     report = ReportListener(directory, recorder.run_ended, pictures=closing)

@@ -528,3 +528,29 @@ def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeyp
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ConfigError, match="whose run is completed"):
         tuner("stopped", again).fit(data(), data(16, 1), resume=True)
+
+
+def test_rows_in_two_splits_are_told_and_so_is_what_was_trained_on(tmp_path, caplog):
+    train, validation = data(40), data(20, seed=1)
+    validation[0][:5] = train[0][:5]
+    tuner = finetune.FineTuner(functional(), directory=tmp_path / "run", verbose=False)
+    record = tuner.fit(train, validation, test=data(20, seed=2))
+    assert record.dataset.repeated == {"train and validation": 5}
+    assert "5 samples are both in train and validation" in caplog.text
+    caplog.clear()
+    loaded = finetune.load(tmp_path / "run")
+    loaded.evaluate(*data(20, seed=2))
+    assert caplog.text == ""
+    loaded.evaluate(*validation)
+    assert "the model was trained on 5 of the 20 examples" in caplog.text
+
+
+def test_names_are_one_in_whatever_form_they_are_stored(tmp_path):
+    inputs, labels = data(30)
+    names = np.asarray(["caf\xe9", "b", "c"])
+    tuner = finetune.FineTuner(functional(), classes=names.tolist(), directory=tmp_path / "run")
+    given = np.asarray(["cafe\u0301 ", " b", "c"])[labels]
+    record = tuner.fit((inputs, given), (inputs, names[labels]))
+    assert record.dataset.repeated == {"train and validation": 30}
+    with pytest.raises(ConfigError, match="classes must be 3 different names"):
+        finetune.FineTuner(functional(), classes=["caf\xe9", "cafe\u0301", "c"])

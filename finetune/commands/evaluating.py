@@ -17,7 +17,7 @@ from finetune.inference.writing import FORMATS
 from finetune.launcher import PROGRAM
 from finetune.printable import LogFormatter
 from finetune.record import RunRecord
-from finetune.reporting.terminal.console import make_console
+from finetune.reporting.terminal.console import make_console, show_notices
 from finetune.run_directory import expanded
 from finetune.saved_config import read_saved
 
@@ -61,7 +61,7 @@ def evaluate(arguments: list[str], console: Console) -> int:
     config = read_saved(request.directory, request.overrides)
     _warn_on_stderr()
     with console.status("evaluating"):
-        evaluation = _measure(request, record, config)
+        evaluation = _measure(request, record, config, console)
     if request.form == "table":
         show(evaluation, make_console())
     elif request.form == "json":
@@ -115,10 +115,11 @@ def _allowed(override: str) -> bool:
     )
 
 
-def _measure(request: _Request, record: RunRecord, config: Config) -> Evaluation:
+def _measure(request: _Request, record: RunRecord, config: Config, console: Console) -> Evaluation:
     import_quietly("finetune.inference.evaluating")
     from finetune.datasets.measured import load_measured
     from finetune.inference.evaluating import evaluate as measure
+    from finetune.inference.seen import said_of, seen_in_training
     from finetune.inference.trained import of_record
     from finetune.training.device import prepare
 
@@ -133,6 +134,10 @@ def _measure(request: _Request, record: RunRecord, config: Config) -> Evaluation
         request.split,
         request.elsewhere,
     )
+    show_notices(console, data.notices)
+    seen = seen_in_training(request.directory, data.examples)
+    warning = said_of(seen, data.examples.num_examples)
+    show_notices(console, [] if warning is None else [f"warning: {warning}"])
     report = measure(trained, data.examples, data.kind, config.dataset.batch_size)
     same = None if data.fingerprint is None else data.fingerprint == record.dataset.fingerprint
     return Evaluation(
@@ -141,6 +146,7 @@ def _measure(request: _Request, record: RunRecord, config: Config) -> Evaluation
         split=data.split,
         examples=data.examples.num_examples,
         left_out=data.num_bad,
+        trained_on=seen,
         data_of_the_run=same,
         metrics=report.metrics,
         per_class=report.per_class,

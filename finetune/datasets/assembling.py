@@ -12,7 +12,7 @@ import numpy as np
 
 from finetune.datasets.bad_samples import BadSample, none_left, unreadable
 from finetune.datasets.cleaning import clean_images, repeated, require_left, settle
-from finetune.datasets.dataset import Dataset, Split, make_dataset
+from finetune.datasets.dataset import Dataset, Split, make_dataset, split_line
 from finetune.datasets.memory import memory_budget, num_bytes, too_large
 from finetune.datasets.names import SPLITS, look_alikes
 from finetune.datasets.splits import chosen_rows, held_out
@@ -226,7 +226,7 @@ def finish(
         found: what the source holds beside the rows.
     """
     dataset = make_dataset(name, header, classes, splits, kind)
-    twice = repeated(splits)
+    twice = repeated(dataset.splits)
     for where, count in twice.items():
         log.warning("%d samples are both in %s: metrics look better than they are", count, where)
     if found.ignored:
@@ -243,7 +243,7 @@ def finish(
         unused=found.unused,
     )
     if dataset.used:
-        log.info("%s", dataset.split_line())
+        log.info("%s", split_line(dataset.used, dataset.unused))
     return dataset
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from finetune.config import FILE_DATASETS, DatasetConfig
 from finetune.datasets.arrays import arrays_part
 from finetune.datasets.assembling import Part, assemble_part
-from finetune.datasets.dataset import Split
+from finetune.datasets.dataset import Split, split_line
 from finetune.datasets.folder import folder_part
 from finetune.datasets.names import plain
 from finetune.datasets.sources import load_dataset
@@ -30,6 +30,7 @@ class Measured:
         examples: labels are indices of the model's outputs, or 0 and 1 for each of them.
         fingerprint: of the whole dataset, where it was read as in training; else None.
         num_bad: samples that were left out.
+        notices: what a user should know of the data, one line each.
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class Measured:
     examples: Split
     fingerprint: str | None = None
     num_bad: int = 0
+    notices: tuple[str, ...] = ()
 
 
 def load_measured(
@@ -67,14 +69,26 @@ def load_measured(
         examples, bad = assemble_part(
             part, max_samples=given.max_samples, seed=seed, skip=given.on_bad_sample == "skip"
         )
-        found = Measured(part.name, part.split, part.kind, examples, num_bad=len(bad))
+        line = split_line(part.found.used, part.found.unused)
+        found = Measured(
+            part.name, part.split, part.kind, examples, num_bad=len(bad), notices=(line,)
+        )
         own = part.classes
     else:
         split = split or "test"
         dataset = load_dataset(given, seed)
         examples = dataset.splits[split]
         num_bad = sum(each.split == split for each in dataset.skipped)
-        found = Measured(dataset.name, split, dataset.kind, examples, dataset.fingerprint, num_bad)
+        used = {split: dataset.used[split]} if dataset.used else {}
+        found = Measured(
+            dataset.name,
+            split,
+            dataset.kind,
+            examples,
+            dataset.fingerprint,
+            num_bad,
+            (split_line(used, dataset.unused),) if used else (),
+        )
         own = dataset.classes
     labels = matched(found.examples, own, classes, several)
     return replace(found, examples=replace(found.examples, labels=labels))

@@ -1,5 +1,6 @@
 """The public Python API of a trained model: load a run, ask it, measure it."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -14,10 +15,13 @@ from finetune.errors import ConfigError
 from finetune.inference.evaluating import evaluate
 from finetune.inference.examples import Example, Failure
 from finetune.inference.predicting import Predictor, forward, probabilities
+from finetune.inference.seen import said_of, seen_in_training
 from finetune.inference.trained import TrainedModel, load_trained
 from finetune.launcher import command
 from finetune.own_data import fitting_inputs, read_split
 from finetune.run_directory import expanded
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 20
 
@@ -106,6 +110,9 @@ class LoadedRun:
                 f"labels must be {kind}, what the model was trained with. Received: shape "
                 f"{split.labels.shape}. Convert them."
             )
+        warning = said_of(seen_in_training(trained.directory, split), split.num_examples)
+        if warning is not None:
+            log.warning(warning)
         return evaluate(trained, split, "array", batch_size).metrics
 
     def _of_inputs(self, inputs: Any, batch_size: int) -> np.ndarray:

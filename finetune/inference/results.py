@@ -28,6 +28,7 @@ class Evaluation:
         split: train, validation or test; None: all that there is.
         examples: how many were measured.
         left_out: how many were bad.
+        trained_on: how many of them the run was trained on, by their content; None: not known.
         data_of_the_run: whether these are the data that the run had; None: it had no such files.
         metrics: of all examples.
         per_class: name, precision, recall, f1 and support of each class of the model.
@@ -38,6 +39,7 @@ class Evaluation:
     split: str | None
     examples: int
     left_out: int
+    trained_on: int | None
     data_of_the_run: bool | None
     metrics: dict[str, float]
     per_class: list[dict[str, Any]]

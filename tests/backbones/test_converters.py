@@ -179,7 +179,10 @@ def test_kerashub_preset_is_described(preset):
 
 
 def test_converter_that_does_nothing():
-    parts = {"interpolation": "bilinear", "antialias": False, "crop_to_aspect_ratio": True}
+    parts = {
+        "interpolation": "bilinear", "antialias": False,
+        "crop_to_aspect_ratio": True, "pad_to_aspect_ratio": False,
+    }  # fmt: skip
     described = describe(SimpleNamespace(image_size=None, scale=None, offset=None, **parts))
     assert (described["scale"], described["mean"], described["std"]) == (1.0, [0.0] * 3, [1.0] * 3)
 

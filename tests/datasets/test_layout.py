@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from finetune.datasets.dataset import split_line
 from finetune.datasets.folder import folder_part, load_folder
 from finetune.errors import ConfigError
 
@@ -24,6 +25,10 @@ def fill(root, *folders, number=2):
 def splits_of(root, *names, classes="ab", number=2):
     fill(root, *(f"{name}/{each}" for name in names for each in classes), number=number)
     return root
+
+
+def line_of(dataset):
+    return split_line(dataset.used, dataset.unused)
 
 
 def load(root, **more):
@@ -59,7 +64,7 @@ def test_usual_names_are_splits_and_one_line_says_so(tmp_path, caplog, train, va
     assert dataset.classes == ("a", "b")
     assert sizes(dataset) == {"train": 6, "validation": 2, "test": 4}
     line = f"splits: train is {train}/, validation is {validation}/, test is {test}/"
-    assert dataset.split_line() == line and line in caplog.messages
+    assert line_of(dataset) == line and line in caplog.messages
 
 
 def test_what_is_held_out_is_in_the_line(tmp_path):
@@ -67,10 +72,10 @@ def test_what_is_held_out_is_in_the_line(tmp_path):
     dataset = load(tmp_path)
     assert sizes(dataset) == {"train": 18, "validation": 2, "test": 20}
     assert "validation is a tenth of Train/ (stratified, seed 0), test is Test/" in (
-        dataset.split_line()
+        line_of(dataset)
     )
     whole = load(tmp_path / "Train")
-    assert whole.split_line().startswith("splits: train is Train/, validation is a tenth of Train/")
+    assert line_of(whole).startswith("splits: train is Train/, validation is a tenth of Train/")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ def test_folders_beside_splits_are_named_as_unused(tmp_path):
     (tmp_path / "annotations").mkdir()
     dataset = load(tmp_path)
     assert dataset.unused == ("annotations/", "extra/")
-    assert dataset.split_line().endswith("test is test/; not used: annotations/, extra/")
+    assert line_of(dataset).endswith("test is test/; not used: annotations/, extra/")
 
 
 def test_one_class_is_one_however_its_accents_are_stored(tmp_path):

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from finetune.config import ColumnsConfig, DatasetConfig, SplitsConfig
 from finetune.datasets import sources
+from finetune.datasets.assembling import objects
+from finetune.datasets.dataset import Split, row_digests
 from finetune.datasets.sources import load_dataset
 from finetune.errors import ConfigError
 
@@ -66,3 +68,31 @@ def test_files_do_without_tfds():
     assert "finetune.datasets.loading" not in vars(sources)
     source = sys.modules["finetune.datasets.sources"].__dict__
     assert not {"tfds", "tf"} & set(source)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rows: objects([bytes([row]) * (5 if row % 2 else 40_000) for row in rows]),
+        lambda rows: objects([f"text {row}" for row in rows]),
+        lambda rows: np.asarray(rows, "float32")[:, None, None] * np.ones((1, 90, 90), "float32"),
+        lambda rows: {"a": np.zeros((len(rows), 3)), "b": np.asarray(rows)},
+        lambda rows: np.asarray([[f"text {row}"] for row in rows], object),
+    ],
+)
+def test_digests_are_of_content_alone(make):
+    one, other = ([3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5])
+    first, second = (
+        row_digests(Split(name, make(rows), np.zeros(len(rows)))).tolist()
+        for name, rows in (("train", one), ("test", other))
+    )
+    by_row = dict(zip(one, first, strict=True))
+    assert len(by_row.values()) == len(set(by_row.values())) == 5  # and equal rows have the same
+    assert [digest in first for digest in second] == [row in one for row in other]
+
+
+def test_one_changed_byte_of_a_long_example_changes_its_digest():
+    data = bytearray(100_000)
+    whole = row_digests(Split("train", objects([bytes(data)]), np.zeros(1)))
+    data[30_000] = 1  # between the pieces that are digested
+    assert row_digests(Split("train", objects([bytes(data)]), np.zeros(1))) != whole

@@ -82,6 +82,30 @@ def test_a_folder_without_splits_is_measured_whole_by_name(folder, capsys):
     assert held_out["examples"] == 3 and held_out["data_of_the_run"]
 
 
+def test_examples_that_were_trained_on_are_counted_by_their_content(folder, capsys):
+    folder, record = folder
+    trained = record.dataset.splits["train"]
+    assert main(["evaluate", str(folder / "run"), "split=train"]) == 0
+    said = capsys.readouterr()
+    assert f"warning: the model was trained on all {trained} examples that it is" in said.err
+    assert f"all {trained} examples that it is measured on" not in said.out  # one warning
+    assert evaluated(capsys, folder / "run")["trained_on"] == 0
+    for number, file in enumerate(sorted((folder / "data/red").iterdir())):  # under other names
+        target = folder / "again/red" / f"x{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    draw(folder / "again/blue/new.png", COLORS["blue"], 77)
+    assert main(["evaluate", str(folder / "run"), f"dataset.path={folder}/again"]) == 0
+    said = capsys.readouterr()
+    assert "splits: all is again/" in said.err
+    assert "the model was trained on 8 of the 11 examples" in said.err
+    splits = folder / "run/splits.csv"
+    kept = splits.read_text()
+    splits.write_text("split,source\ntrain,a\n")  # as older runs wrote it
+    assert evaluated(capsys, folder / "run")["trained_on"] is None
+    splits.write_text(kept)
+
+
 def test_a_folder_with_splits_gives_its_test_split(folder, capsys):
     folder, _ = folder
     for name, color in COLORS.items():
