@@ -21,6 +21,7 @@ from finetune.config import Config, DatasetConfig
 from finetune.datasets.augmentation import Augmentation, Mix
 from finetune.datasets.cleaning import typical_size
 from finetune.datasets.dataset import Dataset, split_line
+from finetune.datasets.names import look_alikes
 from finetune.datasets.pipeline import Examples
 from finetune.datasets.readers import ImageReader, Reader, TextReader
 from finetune.datasets.sources import load_dataset
@@ -211,6 +212,8 @@ def _notices(loaded: LoadedBackbone, dataset: Dataset) -> Iterator[str]:
     """Yields what a user should know of the data, which may not be what was meant."""
     if dataset.used:
         yield split_line(dataset.used, dataset.unused)
+    for one, other in look_alikes(dataset.classes):
+        yield f"warning: classes that look alike: {ascii(one)}, {ascii(other)}"
     seen = max(loaded.image_size or (0, 0))
     width, height = typical_size(dataset.splits["train"])
     times = min(width, height) / max(seen, 1)

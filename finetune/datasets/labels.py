@@ -65,6 +65,13 @@ def _require_known(
         for name in several:
             if name not in known:
                 unknown.setdefault(name, []).append(row)
+    bad = {number for rows in unknown.values() for number in rows}
+    if len(bad) == len(names) > 1 and len(unknown) > 1:
+        shown = listed(unknown)
+        raise ConfigError(
+            f"{where} must hold classes of train. Received: others in each of its {len(names):,} "
+            f"{unit}: {shown}. Valid: {listed(classes)}. Rename these labels, or check the column."
+        )
     if unknown:
         raise ConfigError(
             unknown_name(f"{where} ({unit} {listed(rows)})", "a class of train", name, classes)

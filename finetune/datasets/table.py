@@ -148,9 +148,7 @@ def _sorted_rows(
         for part, table in tables.items()
     }  # fmt: skip
     leaving = [
-        leaving_problem(tables[part], entry, each.leaving)
-        for part, each in done.items()
-        if each.leaving
+        leaving_problem(tables[part], entry, each) for part, each in done.items() if each.leaving
     ]
     if leaving:
         raise ConfigError(leaving)

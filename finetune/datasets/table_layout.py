@@ -19,6 +19,7 @@ NEEDS = (
     "It needs DIR/train, DIR/validation and DIR/test with one of the suffixes "
     f"{', '.join(TABLE_SUFFIXES)}, or one such file."
 )
+_DEPTH, _MOST = 3, 200  # levels of folders that are searched for tables, and folders of each
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # as Hugging Face names the files of a split
 
 
@@ -99,6 +100,13 @@ def _in_directory(root: Path, given: str, lead: str) -> TableLayout:
     return TableLayout(files, tuple(map(printable, unused)), ignored)
 
 
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    try:
+        return sorted((entry.name, is_folder) for entry, is_folder in entries_of(folder))
+    except OSError:
+        return []
+
+
 def _is_table(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in TABLE_SUFFIXES
 
@@ -116,13 +124,13 @@ def _instead(root: Path, tables: list[str], folders: list[str]) -> str:
             f", but with {listed_names(tables)}. Name tables of splits as usual ({USUAL_NAMES}), or give "
             f"one table, which is split: dataset.path={paths}"
         )
-    for folder in folders:
-        try:
-            inner = [entry.name for entry, below in entries_of(root / folder) if not below]
-        except OSError:
-            continue
-        if any(map(_is_table, inner)):
-            return f", but with tables in {printable(folder)}. Use dataset.path={root / folder}"
+    inner = [root / folder for folder in folders]
+    for _ in range(_DEPTH):
+        below = [(folder, _entries(folder)) for folder in inner[:_MOST]]
+        for folder, entries in below:
+            if any(_is_table(name) for name, is_folder in entries if not is_folder):
+                return f", but with tables in {printable(folder.name)}. Use dataset.path={folder}"
+        inner = [folder / name for folder, entries in below for name, deep in entries if deep]
     if folders:
         return ". Folders of images are dataset=image_folder"
     return ""

@@ -182,10 +182,13 @@ def located(value: Any, folder: Path | None = None) -> bytes | str | None:
     return held.replace("\\", "/") if windows else held
 
 
-def leaving_problem(table: TableFile, column: str, numbers: Sequence[int]) -> str:
+def leaving_problem(table: TableFile, column: str, rows: LabelledRows) -> str:
     """Returns the refusal of images outside of a table's directory."""
+    which = f"{table.unit}s {listed(rows.leaving)}"
+    if len(rows.leaving) == len(rows.numbers) > 1:
+        which = f"all of its {len(rows.numbers):,} rows"
     return (
         f"dataset.path: column {column} of {table.path.name} must have paths below its own "
-        f"directory. Received: something else in {table.unit}s {listed(numbers)}. Name files "
-        "outside of it by their absolute path."
+        f"directory, {table.path.parent}. Received: paths that leave it in {which}. Move the table "
+        "up to where they begin, or name files outside of its directory by their absolute path."
     )

@@ -386,6 +386,7 @@ def test_usual_names_are_splits_and_other_tables_are_named(tmp_path, caplog):
         (["Train.csv", "train.csv"], "with Train.csv and train.csv for train. Keep one"),
         (["data.csv"], "but with data.csv.*usual.*one table, which is split: dataset.path=.*data"),
         (["deep/train.csv"], "but with tables in deep. Use dataset.path=.*deep"),
+        (["a/b/train.csv", "c/x.txt"], "but with tables in b. Use dataset.path=.*a/b"),
         (
             ["train-00000-of-00002.csv", "train-00001-of-00002.csv"],
             "for train. Join them into one file",
@@ -394,7 +395,7 @@ def test_usual_names_are_splits_and_other_tables_are_named(tmp_path, caplog):
 )
 def test_tables_that_could_be_meant_otherwise(tmp_path, names, message):
     for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("text,label\na,x\nb,y\n")
     with pytest.raises(ConfigError, match=message):
         load(tmp_path)
@@ -474,3 +475,17 @@ def test_images_without_a_suffix_are_images(tmp_path):
     images(tmp_path, names)
     dataset = load(three(tmp_path, {"file": names, "label": LABELS}), input_column="file")
     assert dataset.kind == "image" and dataset.splits["train"].examples[3] == png(3)
+
+
+def test_one_sentence_where_every_path_or_label_is_of_elsewhere(tmp_path):
+    columns = {"image": [f"../images/{row}.png" for row in range(4)], "label": LABELS}
+    with pytest.raises(ConfigError) as caught:
+        load(three(tmp_path / "tables", columns))
+    assert len(caught.value.problems) == 3
+    assert "paths that leave it in all of its 4 rows. Move the table" in caught.value.problems[0]
+    columns = {"text": TEXTS, "label": LABELS}
+    other = {"text": TEXTS, "label": [0, 1, 2, 0]}
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path / "texts", train=columns, val=other, test=columns))
+    (text,) = caught.value.problems
+    assert "others in each of its 4 lines: 0, 1, 2 (3 in all). Valid: a, b (2 in all)" in text
