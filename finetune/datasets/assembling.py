@@ -231,7 +231,7 @@ def finish(
         log.warning("%d samples are both in %s: metrics look better than they are", count, where)
     if found.ignored:
         what = ", ".join(f"{count} {kind}" for kind, count in sorted(found.ignored.items()))
-        log.warning("left out, no examples: %s", what)
+        log.warning("left out, because they are not examples: %s", what)
     for one, other in look_alikes(dataset.classes):
         log.warning("classes that look alike: %s, %s", ascii(one), ascii(other))
     dataset = replace(

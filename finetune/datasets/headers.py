@@ -67,7 +67,7 @@ def header_of(data: bytes) -> tuple[int, int, int]:
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return 0, 0, CONVERT
     if is_heic(data):
-        raise BadImage("HEIC, which nothing here reads; save it as JPEG")
+        raise BadImage("HEIC, which Pillow cannot read; convert it to JPEG")
     if pillow_format(data) is not None:
         return 0, 0, CONVERT
     raise BadImage("no image of a known kind")

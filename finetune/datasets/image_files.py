@@ -1,11 +1,10 @@
-"""Which files are images, by what is in them: a suffix may be wrong or missing."""
+"""Recognises image files by content, because a suffix may be wrong or missing."""
 
 import os
 import stat
 from pathlib import Path
 
-# Formats of Pillow that hold 8 bit or more a channel, beside those that TensorFlow decodes; none of
-# them runs another program.
+# Formats that Pillow decodes by itself, without running another program.
 PILLOW_FORMATS = (
     *("AVIF", "BMP", "DDS", "GIF", "ICNS", "ICO", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI"),
     *("SGI", "SUN", "TGA", "TIFF", "WEBP"),
@@ -14,9 +13,9 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp"),
     *(".tif", ".tiff", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm"),
     *(".pnm", ".ico", ".icns", ".tga", ".qoi", ".dds", ".pcx", ".psd", ".sgi", ".rgb", ".ras"),
-    *(".heic", ".heif"),  # which nothing here reads; but they are to be named, not left out
+    *(".heic", ".heif"),  # unreadable, but reported by name instead of skipped
 )
-# Their first picture is a preview, whatever their first bytes say.
+# These look like TIFF files, but the first image in them is a small preview.
 _CAMERA_RAW = (".dng", ".nef", ".cr2", ".arw", ".orf", ".rw2", ".pef", ".srw")
 _SIGNATURES = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
@@ -28,7 +27,7 @@ _HEAD = 64
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file is an image by its suffix, or else by what it begins with."""
+    """Returns whether a file is an image, by its suffix or else by its first bytes."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix in IMAGE_SUFFIXES:
         return True
@@ -51,18 +50,18 @@ def is_image(path: str | Path) -> bool:
 
 
 def has_signature(head: bytes) -> bool:
-    """Whether data begin as only an image does."""
+    """Returns whether data begin with the signature of an image format."""
     webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
     return head.startswith(_SIGNATURES) or webp or is_heic(head)
 
 
 def is_heic(head: bytes) -> bool:
-    """Whether data begin as HEIC, which phones write and Pillow does not read."""
+    """Returns whether data are HEIC, the format of many phones, which Pillow cannot read."""
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
 
 
 def pillow_format(data: bytes) -> str | None:
-    """Returns the format of Pillow that data seem to be in, by their first bytes; None: none."""
+    """Returns the Pillow format that the first bytes suggest, or None."""
     from PIL import Image
 
     Image.init()
@@ -74,7 +73,7 @@ def pillow_format(data: bytes) -> str | None:
 
 
 def _opens(path: str | Path) -> bool:
-    """Whether Pillow finds a whole header: "P5" may begin a text, too."""
+    """Returns whether Pillow can parse the header; a text may begin with "P5", too."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""Which folder of a dataset is which split; whatever could be meant otherwise is refused."""
+"""Finds the folder of each split in a dataset, and refuses ambiguous layouts."""
 
 import os
 from collections import Counter
@@ -36,7 +36,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Look:
-    """What is directly in a folder: names of folders, the number of images, and what is no data."""
+    """The entries of one folder: subfolders, the number of images, and what is not data."""
 
     folders: tuple[str, ...] = ()
     images: int = 0
@@ -51,8 +51,8 @@ def find_layout(root: Path, given: str) -> Layout:
         given: the same as it was typed.
 
     Raises:
-        ConfigError: for a path that is no folder, and for folders that could be meant otherwise: two
-            of one split, classes beside splits, splits under names that are not known, a dataset
+        ConfigError: for a path that is not a folder, and for an ambiguous layout: two folders for
+            one split, class folders beside split folders, splits with unusual names, or a dataset
             that is one level too deep.
     """
     if not os.path.isdir(root):  # pathlib's raises where it may not look
@@ -65,7 +65,7 @@ def find_layout(root: Path, given: str) -> Layout:
     if not splits:
         problems = list(_hidden_splits(root, given, top))
     else:
-        problems = [*_ambiguous(root, given, splits, others), *_inside(root, splits)]
+        problems = list(_ambiguous(root, given, splits, others)) or list(_inside(root, splits))
     if problems:
         raise ConfigError(problems)
     found = {split: root / splits[split][0] for split in SPLITS if split in splits}
@@ -89,91 +89,90 @@ def _look(folder: Path) -> _Look:
 def _ambiguous(
     root: Path, given: str, splits: dict[str, list[str]], others: Sequence[str]
 ) -> Iterator[str]:
-    """Yields what could be meant otherwise of folders of which some are splits."""
+    """Yields the problems of a layout in which some folders have the name of a split."""
     for split, names in splits.items():
         if len(names) > 1:
             yield (
-                f"{WHERE}, one for a split. Received: {given} with {listed_names(names, ' and ')} for "
+                f"{WHERE} with one folder for a split. Received: {given} with {listed_names(names, ' and ')} for "
                 f"{split}. Keep one of them, or move the images of the other into it."
             )
     classes = [name for name in others if _look(root / name).images]
     if classes:
         there = listed_names(name for names in splits.values() for name in names)
         yield (
-            f"{WHERE}, of classes or of splits. Received: {given} with folders that are named as "
-            f"splits ({there}) and folders of images beside them ({listed_names(classes)}). Move the "
-            "folders of classes into those of the splits, and all else out of it; if all of them "
-            "are classes, move them into DIR/train."
+            f"{WHERE} in split folders or in class folders. Received: {given} with both: splits "
+            f"({there}) and folders of images beside them ({listed_names(classes)}). Move the class "
+            "folders into the split folders, and other images out of DIR. If all of these are "
+            "classes, move them into DIR/train."
         )
 
 
 def _inside(root: Path, splits: dict[str, list[str]]) -> Iterator[str]:
-    """Yields splits whose folders hold no folders of classes, or hold them one level too deep."""
+    """Yields the splits without class folders, or with class folders one level too deep."""
     for split, names in splits.items():
         look = _look(root / names[0])
         if look.images and not look.folders:
             yield (
-                f"{WHERE}, one for each class. Received: {root / names[0]}, which holds "
-                f"{look.images:,} images and no folder of a class. Put the images of each class "
-                f"into a folder with its name; or, if their classes are not known, move "
-                f"{printable(names[0])} elsewhere."
+                f"{WHERE} in class folders. Received: {root / names[0]}, which holds "
+                f"{look.images:,} images and no class folder. Put the images of each class into a "
+                f"folder with its name. If the classes are unknown, move {printable(names[0])} "
+                "out of DIR."
             )
         elif len(look.folders) == 1 and not look.images:
             inner = root / names[0] / look.folders[0]
             below = _look(inner)
             if len(below.folders) > 1 and not below.images:
                 yield (
-                    f"{WHERE}, one for each class. Received: {root / names[0]}, which holds the "
-                    f"one folder {printable(look.folders[0])}, and that one holds "
-                    f"{listed_names(below.folders)}. If these are the classes, move them up into "
-                    f"{root / names[0]} ({split})."
+                    f"{WHERE} in class folders. Received: {root / names[0]}, which holds only the "
+                    f"folder {printable(look.folders[0])}, with {listed_names(below.folders)} in "
+                    f"it. If these are the classes, move them up into {root / names[0]} ({split})."
                 )
 
 
 def _hidden_splits(root: Path, given: str, top: _Look) -> Iterator[str]:
-    """Yields how folders of which none is named as a split may hide splits, the likeliest alone."""
+    """Yields the most likely problem of a layout in which no folder has the name of a split."""
     if not top.folders:
         if top.images:
             yield (
-                f"{WHERE}, one for each class. Received: {given}, which holds {top.images:,} images "
-                "and no folder of a class. Put the images of each class into a folder with its "
-                "name, or list them in a table with the columns image and label: dataset=table."
+                f"{WHERE} in class folders. Received: {given}, which holds {top.images:,} images and "
+                "no class folder. Put the images of each class into a folder with its name, or list "
+                "them in a table with the columns image and label and use dataset=table."
             )
         return
-    rename = f"Name the folders of splits as usual: {USUAL_NAMES}"
+    rename = f"Give split folders one of their usual names: {USUAL_NAMES}"
     below = {name: _look(root / name) for name in top.folders}
     deeper = _with_splits(root, below)
     chain = None if deeper or top.images else _only_way_down(root, top)
     suggested = [split for name in top.folders if (split := suggested_split(name)) is not None]
     if deeper and len(deeper) > 1 and all(_is_class_first(folder) for folder in deeper):
         yield (
-            f"{WHERE}, with splits above classes. Received: {given}, whose folders "
-            f"{listed_names(folder.name for folder in deeper)} hold folders that are named as splits. "
-            "Turn them round: DIR/train/CLASS/FILE."
+            f"{WHERE} with the split above the class. Received: {given}, whose folders "
+            f"{listed_names(folder.name for folder in deeper)} hold split folders. Move the images to "
+            "DIR/train/CLASS/FILE, DIR/test/CLASS/FILE and so on."
         )
     elif deeper or chain is not None:
         places = deeper or [chain]
         yield (
-            f"{WHERE} or of splits itself. Received: {given}, which holds them one level too deep, "
-            f"or more. Use dataset.path={listed_names(map(str, places), ' or dataset.path=')}"
+            f"{WHERE} with its classes or splits directly in it. Received: {given}, which holds "
+            f"them one level too deep. Use dataset.path={listed_names(map(str, places), ' or dataset.path=')}"
         )
     elif len(set(suggested)) > 1 and 2 * len(suggested) >= len(top.folders):
         yield (
-            f"{WHERE}, of classes or of splits. Received: {given} with {listed_names(top.folders)}, "
-            f"which look like splits under other names. {rename}."
+            f"{WHERE} in split folders or in class folders. Received: {given} with "
+            f"{listed_names(top.folders)}, which look like splits under unusual names. {rename}."
         )
     elif _same_inside(list(below.values())):
         names = sorted({name for look in below.values() for name in look.folders})
         yield (
-            f"{WHERE}, of classes or of splits. Received: {given}, whose folders "
-            f"{listed_names(top.folders)} hold no images but folders of the same names "
-            f"({listed_names(names)}), as splits do. {rename}; or, if they are classes, put their "
-            "images right into them."
+            f"{WHERE} in split folders or in class folders. Received: {given}, whose folders "
+            f"{listed_names(top.folders)} hold only subfolders, with the same names in each "
+            f"({listed_names(names)}), as splits do. {rename}. If they are classes, move their images "
+            "directly into them."
         )
 
 
 def _same_inside(looks: Sequence[_Look]) -> bool:
-    """Whether folders hold folders alone, and all of them names of the one with the most."""
+    """Returns whether the folders hold only subfolders, and all have the same names for them."""
     inner = [set(look.folders) for look in looks]
     most = max(inner, key=len)
     alike = all(names and names <= most for names in inner)
@@ -181,7 +180,7 @@ def _same_inside(looks: Sequence[_Look]) -> bool:
 
 
 def _with_splits(root: Path, below: dict[str, _Look]) -> list[Path]:
-    """Returns the folders below that hold two splits or more, those nearest to the root."""
+    """Returns the folders nearest to the root that hold at least two splits."""
     level = {root / name: look for name, look in below.items()}
     looked = len(level)
     for _ in range(_DEPTH):
@@ -201,12 +200,12 @@ def _with_splits(root: Path, below: dict[str, _Look]) -> list[Path]:
 
 
 def _is_class_first(folder: Path) -> bool:
-    """Whether the splits in a folder hold images, as those of one class do."""
+    """Returns whether a folder is a class with split folders in it, which hold the images."""
     return all(_look(folder / name).images for name in _look(folder).folders if split_of(name))
 
 
 def _only_way_down(root: Path, top: _Look) -> Path | None:
-    """Returns the folder that holds several, where only one way leads to it; None: the root does."""
+    """Returns the first folder with several subfolders below a chain of single ones, or None."""
     folder, look = root, top
     while len(look.folders) == 1 and not look.images:
         folder = folder / look.folders[0]

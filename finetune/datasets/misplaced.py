@@ -1,4 +1,4 @@
-"""What a path is that is not what a dataset takes, and which dataset would take it."""
+"""Describes a path that a dataset cannot read, and names the dataset that can."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ _SHEETS = (".xlsx", ".xls", ".ods")
 
 
 def what_it_is(path: Path, dataset: str) -> str:
-    """Returns what a path is, and what to do about it, to follow "Received: PATH, ".
+    """Returns what a path is and what to do about it, as the text after "Received: PATH, ".
 
     Args:
-        path: that is not what the dataset takes.
+        path: a path that the dataset cannot read.
         dataset: image_folder, table or arrays.
     """
     if not os.path.exists(path):  # pathlib's raises where it may not look

@@ -1,4 +1,4 @@
-"""Names as people mean them: of classes, of splits, and of files that no one means."""
+"""Compares names of classes and splits, and recognises files that are not data."""
 
 import re
 import unicodedata
@@ -12,12 +12,14 @@ _SPLIT_WORDS = {
 }
 _SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
 USUAL_NAMES = "train or training; validation, valid, val or dev; test or testing"
-# What operating systems, file servers and notebooks leave in folders.
+# Operating systems, file servers and notebooks leave these in folders.
 _CLUTTER = {
     *("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
 }
-_INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"  # no white space, and nothing to see
+_INVISIBLE = (
+    "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"  # zero width, but not white space for str.strip
+)
 
 
 def plain(name: str) -> str:
@@ -33,7 +35,7 @@ def plain(name: str) -> str:
 
 
 def split_of(name: str) -> str | None:
-    """Returns the split that a folder, file or array is usually named for; None: none.
+    """Returns the split that the name of a folder, file or array stands for, or None.
 
     >>> split_of("Training"), split_of("TEST_SET"), split_of("valid"), split_of("cats")
     ('train', 'test', 'validation', None)
@@ -43,7 +45,7 @@ def split_of(name: str) -> str | None:
 
 
 def suggested_split(name: str) -> str | None:
-    """Returns the split that a word in a name speaks of; None: none.
+    """Returns the split that one of the words in a name stands for, or None.
 
     >>> suggested_split("seg_train"), suggested_split("test2017"), suggested_split("trainers")
     ('train', 'test', None)
@@ -54,7 +56,7 @@ def suggested_split(name: str) -> str | None:
 
 
 def clutter(name: str) -> str | None:
-    """Returns what a file or folder that is no data is counted as; None where it may be data.
+    """Returns the kind under which a file that is not data is counted, or None if it may be data.
 
     >>> clutter(".DS_Store"), clutter("Thumbs.db"), clutter(".ipynb_checkpoints"), clutter("a.png")
     ('dot files', 'Thumbs.db', '.ipynb_checkpoints', None)
@@ -65,9 +67,9 @@ def clutter(name: str) -> str | None:
 
 
 def look_alikes(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Returns pairs of different names that a person may take for one.
+    """Returns pairs of different names that a reader may take for the same one.
 
-    They differ in case, in the width or kind of their white space, or in compatible characters.
+    The names in a pair differ only in case, in white space or in compatible characters.
 
     >>> look_alikes(["Cat", "dog", "cat"])
     [('Cat', 'cat')]

@@ -1,4 +1,4 @@
-"""Which table is which split; whatever could be meant otherwise is refused."""
+"""Finds the table of each split, and refuses ambiguous layouts."""
 
 import os
 import re
@@ -84,7 +84,7 @@ def _in_directory(root: Path, given: str, lead: str) -> TableLayout:
             parts = all(_SHARD.search(os.path.splitext(name)[0]) for name in names)
             fix = "Join them into one file" if parts else "Keep one of them"
             problems.append(
-                f"{WHERE}, one for a split. Received: {given} with {listed_names(names, ' and ')} for "
+                f"{WHERE} with one table for a split. Received: {given} with {listed_names(names, ' and ')} for "
                 f"{split}. {fix}."
             )
     if not problems and lead not in splits:
@@ -121,8 +121,8 @@ def _instead(root: Path, tables: list[str], folders: list[str]) -> str:
     if tables:
         paths = listed_names((str(root / name) for name in tables), " or dataset.path=")
         return (
-            f", but with {listed_names(tables)}. Name tables of splits as usual ({USUAL_NAMES}), or give "
-            f"one table, which is split: dataset.path={paths}"
+            f", but with {listed_names(tables)}. Give the tables of splits their usual names "
+            f"({USUAL_NAMES}), or use one table, which is then split: dataset.path={paths}"
         )
     inner = [root / folder for folder in folders]
     for _ in range(_DEPTH):
@@ -132,5 +132,5 @@ def _instead(root: Path, tables: list[str], folders: list[str]) -> str:
                 return f", but with tables in {printable(folder.name)}. Use dataset.path={folder}"
         inner = [folder / name for folder, entries in below for name, deep in entries if deep]
     if folders:
-        return ". Folders of images are dataset=image_folder"
+        return ". Use dataset=image_folder for folders of images"
     return ""

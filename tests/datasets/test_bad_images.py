@@ -260,7 +260,7 @@ def test_ignored_files_and_repeated_samples_are_counted(tmp_path, caplog):
     }  # fmt: skip
     assert dataset.repeated == {"train and test": 2, "validation and test": 1}
     assert (
-        "left out, no examples: 1 .txt, 1 Thumbs.db, 1 dot files, 1 images outside of"
+        "left out, because they are not examples: 1 .txt, 1 Thumbs.db, 1 dot files, 1 images outside of"
         in caplog.text
     )
     assert "2 samples are both in train and test" in caplog.text

@@ -85,7 +85,7 @@ def test_the_fingerprint_changes_with_any_file_and_not_with_the_place(tmp_path, 
         (lambda root: (root / "train" / "c").mkdir(), "c, which has no image"),
         (
             lambda root: [p.rename(root / p.name) for p in (root / "val").iterdir()],
-            "named as splits.*folders of images beside them",
+            "with both: splits.*folders of images beside them",
         ),
         (lambda root: (root / "train" / "a" / "x.png").touch(), r"1 empty \(train/a/x.png\)"),
     ],

@@ -64,7 +64,7 @@ def test_16_bit_pgm_has_its_upper_8_bits():
 
 
 def test_heic_is_named_and_not_passed_over(tmp_path):
-    with pytest.raises(BadImage, match="HEIC, which nothing here reads; save it as JPEG"):
+    with pytest.raises(BadImage, match="HEIC, which Pillow cannot read; convert it to JPEG"):
         way_to_decode(HEIC)
     for name in ("photo.jpg", "photo.HEIC", "photo"):
         (tmp_path / name).write_bytes(HEIC)

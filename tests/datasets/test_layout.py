@@ -83,17 +83,17 @@ def test_what_is_held_out_is_in_the_line(tmp_path):
     [
         (["train/a", "train/b", "Train/a", "test/a"], "with Train and train for train. Keep one"),
         (["train/a", "train/b", "val/a", "valid/b"], "with val and valid for validation"),
-        (["train/a", "train/b", "cats", "dogs"], r"\(train\) and folders of images beside.*cats, d"),
+        (["train/a", "train/b", "cats", "dogs"], r"splits \(train\) and folders of images beside.*cats, d"),
         (["train", "bus", "car"], r"splits \(train\) and folders of images beside them \(bus, car"),
         (["test/a", "a", "b"], "folders of images beside them"),
-        (["train/a", "train/b", "test"], "test, which holds 2 images and no folder of a class"),
-        (["part1/a", "part1/b", "part2/a", "part2/b"], r"folders of the same names \(a, b\)"),
-        (["x/a", "x/b", "x/c", "y/a", "y/b"], r"folders of the same names \(a, b, c\)"),
-        (["seg_train/a", "seg_test/a", "seg_pred"], "look like splits under other names"),
-        (["trainA", "testA", "trainB", "testB"], "look like splits under other names"),
-        (["train2017/x", "val2017/x"], "Name the folders of splits as usual: train or training; v"),
-        (["cats/train", "cats/test", "dogs/train", "dogs/test"], "Turn them round: DIR/train/CLASS"),
-        (["train/train/a", "train/train/b", "test/test/a", "test/test/b"], "one folder train, and"),
+        (["train/a", "train/b", "test"], "test, which holds 2 images and no class folder"),
+        (["part1/a", "part1/b", "part2/a", "part2/b"], r"same names in each \(a, b\)"),
+        (["x/a", "x/b", "x/c", "y/a", "y/b"], r"same names in each \(a, b, c\)"),
+        (["seg_train/a", "seg_test/a", "seg_pred"], "look like splits under unusual names"),
+        (["trainA", "testA", "trainB", "testB"], "look like splits under unusual names"),
+        (["train2017/x", "val2017/x"], "one of their usual names: train or training; v"),
+        (["cats/train", "cats/test", "dogs/train", "dogs/test"], "Move the images to DIR/train/CLASS"),
+        (["train/train/a", "train/train/b", "test/test/a", "test/test/b"], "only the folder train, with a, b in it"),
     ],
 )  # fmt: skip
 def test_what_could_be_meant_otherwise_is_refused(tmp_path, folders, message):
@@ -128,7 +128,7 @@ def test_folders_of_classes_stay_what_they_are(tmp_path):
 def test_images_without_folders_of_classes(tmp_path):
     fill(tmp_path, ".", number=3)
     text = refused(tmp_path)
-    assert "which holds 3 images and no folder of a class" in text and "dataset=table" in text
+    assert "which holds 3 images and no class folder" in text and "dataset=table" in text
 
 
 @pytest.mark.parametrize(

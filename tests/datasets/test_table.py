@@ -384,7 +384,10 @@ def test_usual_names_are_splits_and_other_tables_are_named(tmp_path, caplog):
     [
         (["train.csv", "valid.csv", "dev.csv"], "with dev.csv and valid.csv for validation"),
         (["Train.csv", "train.csv"], "with Train.csv and train.csv for train. Keep one"),
-        (["data.csv"], "but with data.csv.*usual.*one table, which is split: dataset.path=.*data"),
+        (
+            ["data.csv"],
+            "but with data.csv.*usual.*one table, which is then split: dataset.path=.*data",
+        ),
         (["deep/train.csv"], "but with tables in deep. Use dataset.path=.*deep"),
         (["a/b/train.csv", "c/x.txt"], "but with tables in b. Use dataset.path=.*a/b"),
         (
