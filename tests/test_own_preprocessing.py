@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import finetune
 from finetune.errors import ConfigError
+from finetune.inference.examples import Example
+from finetune.inference.predicting import Predictor
 from finetune.own_preprocessing import preprocessed, preprocessor_of
 from tests.backbones.conftest import make_resnet
 from tests.test_same_numbers import losses, tune
@@ -76,9 +79,15 @@ def test_a_task_is_trained_on_raw_data_as_its_own_fit_does_it(tmp_path, make, da
     loaded = kind.from_preset(str(tmp_path / "always/run-always/model"))
     assert type(loaded.preprocessor) is type(task.preprocessor)
     given = np.asarray(inputs)
-    np.testing.assert_allclose(
-        loaded.predict(given, verbose=0), task.predict(given, verbose=0), rtol=1e-4
-    )
+    logits = task.predict(given, verbose=0)
+    np.testing.assert_allclose(loaded.predict(given, verbose=0), logits, rtol=1e-4)
+    run = finetune.load(tmp_path / "always/run-always")
+    np.testing.assert_allclose(run.predict(inputs), keras.ops.softmax(logits), rtol=1e-4)
+    assert run.evaluate(inputs, labels)["loss"] == pytest.approx(record.test["loss"], rel=1e-4)
+    np.save(tmp_path / "given.npy", given)
+    examples = [Example("given.npy", tmp_path / "given.npy")]
+    rows = [each.probabilities for part in Predictor(run.trained, 8)(examples) for each in part]
+    np.testing.assert_allclose(rows, run.predict(inputs), rtol=1e-4)
 
 
 def test_the_preprocessor_is_given_back_after_an_error_too(tmp_path):

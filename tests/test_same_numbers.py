@@ -341,3 +341,23 @@ def test_methods_that_take_other_arguments_are_refused(tmp_path):
         in text
     )
     assert "model.fit must take the arguments of keras.Model.fit. Received: Other.fit(x, y)" in text
+
+
+def test_sequences_of_another_length_in_each_split_are_stored_in_their_own(tmp_path):
+    found, draw = [], np.random.default_rng(0)
+    splits = [(draw.normal(size=(16, length, 2)), np.arange(16) % 3) for length in (5, 7, 9)]
+    for cache in ("never", "always"):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((None, 2))
+        x = keras.layers.Conv1D(4, 2, activation="relu", name="low")(inputs)
+        x = keras.layers.Conv1D(4, 2, name="high")(x)
+        x = keras.layers.GlobalMaxPooling1D(name="pool")(x)
+        model = keras.Model(inputs, keras.layers.Dense(3, name="out")(x))
+        high = {"policy": "patterns", "train": ["high/.*", "out/.*"], "freeze": [".*"]}
+        record = tune(
+            model, tmp_path, cache, phases={"high": phase(2, **high)},
+            train=splits[0], validation=splits[1], test=splits[2],
+        )  # fmt: skip
+        assert record.phases[0].features["cached"] == (cache == "always")
+        found.append(losses(record))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)

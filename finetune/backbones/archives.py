@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import keras_hub
 
 from finetune.backbones.untrusted import ASSETS, check_h5, read_json
 from finetune.errors import ConfigError
 
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_CONFIG, _TASK, _WEIGHTS = "config.json", "task.json", "model.weights.h5"
 _FLOOR, _EXPANSION = 64 << 20, 100  # bytes; weights hardly compress
 # Functions are looked up among Keras' own by name; the others hold values.
 _PLAIN = ("function", "__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__")
@@ -58,21 +59,50 @@ def read_model(archive: Path, where: str) -> keras.Model:
         ConfigError: for anything else in it: layers that nobody has registered are named.
     """
     with _unpacked(archive, where) as folder:
-        objects = list(_objects(read_json(folder / _CONFIG, where)))
-        unknown = {str(each.get("class_name")): None for each in objects if not _known(each)}
-        if unknown:
-            names = ", ".join(unknown)
-            raise ConfigError(
-                f"{where} must be of layers of Keras, or of others that this process has "
-                f"registered. Received: {names} in {archive}. In Python, import the module that "
-                "registers them (keras.saving.register_keras_serializable), or open a "
-                "keras.saving.custom_object_scope, and call finetune.load(RUN_DIR) then."
-            )
+        _require_known(archive, where, read_json(folder / _CONFIG, where))
         try:
             model: Any = keras.saving.load_model(archive, compile=False, safe_mode=True)
             return model
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise _unusable(archive, where, error) from error
+
+
+def read_task(folder: Path, where: str) -> Any:
+    """Reads a KerasHub task, with its preprocessor, from what `save_task` wrote of a user's own.
+
+    Args:
+        folder: a preset of KerasHub, in which every file is what a run wrote.
+        where: as in `read_weights`.
+
+    Raises:
+        ConfigError: for a file that is none of a task of KerasHub's classes, and of others that
+            this process has registered.
+    """
+    configs = {file: read_json(file, where) for file in sorted(folder.glob("*.json"))}
+    _require_known(folder, where, configs)
+    name = configs.get(folder / _TASK, {}).get("registered_name")
+    cls = keras.saving.get_registered_object(name) if isinstance(name, str) else None
+    if not isinstance(cls, type) or not issubclass(cls, keras_hub.models.Task):
+        raise _unusable(folder, where, ValueError(f"{_TASK} names no task of KerasHub"))
+    for file in folder.glob("*.h5"):
+        check_h5(file, where)
+    try:
+        return cls.from_preset(str(folder))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise _unusable(folder, where, error) from error
+
+
+def _require_known(source: Path, where: str, config: Any) -> None:
+    """Refuses classes that neither Keras has nor this process has registered."""
+    objects = list(_objects(config))
+    unknown = {str(each.get("class_name")): None for each in objects if not _known(each)}
+    if unknown:
+        raise ConfigError(
+            f"{where} must be of layers of Keras, or of others that this process has "
+            f"registered. Received: {', '.join(unknown)} in {source}. In Python, import the module "
+            "that registers them (keras.saving.register_keras_serializable), or open a "
+            "keras.saving.custom_object_scope, and call finetune.load(RUN_DIR) then."
+        )
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:

@@ -103,7 +103,7 @@ class Decisions:
             return "the images of a batch are mixed (dataset.mix)"
         if not self._settings.training_views:
             return "random augmentation; features.views=K stores K views"
-        if not self._cuts.items.specs(cut):
+        if not all(self._cuts.items.specs(cut, split) for split, _ in self._cuts.splits(index)):
             return "the shape of its features differs from batch to batch"
         try:
             self._cuts.items.structure_sha256(cut)

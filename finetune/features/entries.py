@@ -104,7 +104,7 @@ class Items:
 
     def of(self, cut: Cut, split: str, view: int | None, weights_sha256: str) -> Item:
         """Returns one item; `weights_sha256` is that of the cut when its features are taken."""
-        specs = self.specs(cut)
+        specs = self.specs(cut, split)
         num_rows = self._sources[split].num_examples
         ingredients = {
             **self._context,
@@ -125,20 +125,20 @@ class Items:
             self._structures[cut] = structure_sha256(self._graph, cut)
         return self._structures[cut]
 
-    def specs(self, cut: Cut) -> tuple[ArraySpec, ...]:
-        """Returns the arrays of a cut; empty where a sample's shape is not fixed."""
+    def specs(self, cut: Cut, split: str = "train") -> tuple[ArraySpec, ...]:
+        """Returns the arrays of a cut in a split; empty where a sample's shape is not fixed."""
         shapes = [tuple(self._graph.specs[edge].shape[1:]) for edge in cut.edges]
         if any(None in shape for shape in shapes):
-            shapes = self._shapes_of_the_data(cut)
+            shapes = self._shapes_of_the_data(cut, split)
         dtypes = [str(self._graph.specs[edge].dtype) for edge in cut.edges]
         return tuple(
             ArraySpec(shape, self._settings.dtype if dtype == "float32" else dtype)
             for shape, dtype in zip(shapes, dtypes, strict=bool(shapes))
         )
 
-    def _shapes_of_the_data(self, cut: Cut) -> list[tuple[int, ...]]:
+    def _shapes_of_the_data(self, cut: Cut, split: str) -> list[tuple[int, ...]]:
         """Returns the shapes that the data's own fixed shapes lead to; none where they have none."""
-        flat = keras.tree.flatten(self._sources["train"].inputs(1, None).element_spec)
+        flat = keras.tree.flatten(self._sources[split].inputs(1, None).element_spec)
         if any(None in each.shape[1:] for each in flat):
             return []
         given = tuple(keras.KerasTensor((1, *each.shape[1:]), each.dtype.name) for each in flat)

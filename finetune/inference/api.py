@@ -19,6 +19,7 @@ from finetune.inference.seen import said_of, seen_in_training
 from finetune.inference.trained import TrainedModel, load_trained
 from finetune.launcher import command
 from finetune.own_data import fitting_inputs, read_split
+from finetune.own_preprocessing import preprocessed
 from finetune.run_directory import expanded
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class LoadedRun:
         """Returns the metrics of a model of the user's own; the command line measures all others.
 
         Args:
-            inputs: (n, …) as the model takes them.
+            inputs: (n, …) as FineTuner was given them.
             labels: (n,) class indices or names; (n, classes) of 0 and 1 where an example may have
                 several.
             batch_size: examples that are computed at once, at least 1.
@@ -103,7 +104,8 @@ class LoadedRun:
                 f"evaluate must be called on a run of FineTuner. Received: {trained.directory}, of "
                 f"the command line. Use {command('evaluate', trained.directory)}."
             )
-        split = read_split("data", (inputs, labels), trained.model, trained.classes)
+        given = preprocessed({"data": (inputs, labels)}, trained.preprocessor)["data"]
+        split = read_split("data", given, trained.model, trained.classes)
         if (split.labels.ndim == 2) != trained.multi_label:
             kind = "0 and 1 for each class" if trained.multi_label else "one class an example"
             raise ConfigError(
@@ -116,7 +118,8 @@ class LoadedRun:
         return evaluate(trained, split, "array", batch_size).metrics
 
     def _of_inputs(self, inputs: Any, batch_size: int) -> np.ndarray:
-        whole = fitting_inputs("examples", inputs, self.trained.model)
+        given = preprocessed({"examples": (inputs, None)}, self.trained.preprocessor)
+        whole = fitting_inputs("examples", given["examples"][0], self.trained.model)
         number = len(tf.nest.flatten(whole)[0])
         outputs = [
             self._forward(

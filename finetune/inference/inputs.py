@@ -20,6 +20,7 @@ from finetune.errors import ConfigError
 from finetune.inference.examples import Example, Failure
 from finetune.inference.trained import TrainedModel
 from finetune.own_data import fitting_inputs, wanted_inputs
+from finetune.own_preprocessing import preprocessed
 from finetune.training.tracing import traced
 
 Prepared = tuple[Example, Any] | Failure
@@ -172,7 +173,7 @@ class ArrayInputs:
     """
 
     def __init__(self, trained: TrainedModel) -> None:
-        self._model = trained.model
+        self._model, self._preprocessor = trained.model, trained.preprocessor
 
     def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
         """See `Inputs`; the rows of each file."""
@@ -190,14 +191,17 @@ class ArrayInputs:
         first = tf.nest.flatten(wanted_inputs(self._model))[0]
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            single = array.ndim == len(first.shape) - 1
-            rows = fitting_inputs("it", array[None] if single else array, self._model)
+            single = array.ndim == (0 if array.dtype.kind in "US" else len(first.shape) - 1)
+            given = {"it": (array[None] if single else array, None)}
+            given = preprocessed(given, self._preprocessor)
+            rows = fitting_inputs("it", given["it"][0], self._model)
         except (OSError, EOFError, ValueError) as error:
             yield Failure(source, str(error).partition("\n")[0] or DAMAGED)
             return
         except ConfigError as error:
             yield Failure(source, str(error))
             return
-        for number, row in enumerate(rows, start=1):
-            name = source if single else f"{source}:{number}"
+        for index in range(len(tf.nest.flatten(rows)[0])):
+            row = tf.nest.map_structure(lambda each, at=index: each[at], rows)
+            name = source if single else f"{source}:{index + 1}"
             yield Example(name, row), row

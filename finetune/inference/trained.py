@@ -34,8 +34,8 @@ class TrainedModel:
         classes: label names in the order of the outputs.
         kind: of the examples: ``image``, ``text`` or ``array``.
         objective: what the outputs are: of one label or several, logits or probabilities.
-        preprocessor: KerasHub's; None for arrays. Of texts it makes the inputs; of images it holds
-            the `image_converter`.
+        preprocessor: KerasHub's. Of texts it makes the inputs; of images it holds the
+            `image_converter`; of arrays, where a task of the user's has one, it makes the inputs.
         image_size: (height, width) of the images that the model takes; None for all else.
     """
 
@@ -148,7 +148,12 @@ def _read_head(task: Any, file: Path) -> None:
 def _own(
     directory: Path, record: RunRecord, classes: tuple[str, ...], several: bool
 ) -> TrainedModel:
-    model = archives.read_model(directory / MODEL / MODEL_FILE, _WHERE)
+    folder, preprocessor = directory / MODEL, None
+    if (folder / MODEL_FILE).exists():
+        model: Any = archives.read_model(folder / MODEL_FILE, _WHERE)
+    else:
+        model = archives.read_task(folder, _WHERE)
+        preprocessor, model.preprocessor = model.preprocessor, None
     activation, _ = last_activation(model)
     return TrainedModel(
         directory=directory,
@@ -157,6 +162,7 @@ def _own(
         classes=classes,
         kind="array",
         objective=Objective(SEVERAL if several else ONE, len(classes), activation == "linear"),
+        preprocessor=preprocessor,
     )
 
 
