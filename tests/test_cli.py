@@ -57,6 +57,8 @@ def test_all_catalogs_show_their_entries(capsys):
             ["inspect", "--multirun"],
             "inspect: an option must be one that it has. Received: --multirun.",
         ),
+        (["--multi-run", "seed=1"], "Received: --multi-run. Valid: --multirun"),
+        (["--run"], "train: an option must be one that it has. Received: --run."),
         (["--config-dir", "nowhere"], "--config-dir must be a directory"),
     ],
 )

@@ -15,10 +15,13 @@ from finetune.commands.arguments import split_overrides
 from finetune.commands.failures import block
 from finetune.commands.libraries import import_runs
 from finetune.commands.sweeping import Sweep, num_jobs
-from finetune.errors import ConfigError, FinetuneError
+from finetune.errors import ConfigError, FinetuneError, unknown_name
 from finetune.startup import STARTED
 
 MULTIRUN = ("--multirun", "-m")
+# Hydra's own, which print something and run nothing.
+SHOWING = ("--cfg", "-c", "--package", "-p", "--resolve", "--info", "-i", "--hydra-help")
+OPTIONS = ("--multirun", "--config-dir", "--cfg", "--package", "--resolve", "--info")
 
 
 def train(arguments: list[str], console: Console) -> int:
@@ -27,6 +30,10 @@ def train(arguments: list[str], console: Console) -> int:
     from finetune.run_directory import locked, refuse_occupied
 
     overrides, search, flags = split_overrides(arguments)
+    for flag in flags:
+        name = flag.partition("=")[0]
+        if name.startswith("-") and name not in (*MULTIRUN, *SHOWING):
+            raise ConfigError(unknown_name("train: an option", "one that it has", flag, OPTIONS))
     shown = [flag for flag in flags if flag not in MULTIRUN]
     swept = len(shown) < len(flags) or "hydra.mode=MULTIRUN" in overrides
     where = [] if search is None else ["--config-dir", str(search)]
