@@ -104,7 +104,9 @@ def plan_run(built: Built, config: Config) -> Run:
     """
     inventory = built.inventory
     phases = expand(config.schedule, inventory.stage_names)
-    plans = tuple(make_plan(p, inventory.infos, inventory.stage_names) for p in phases)
+    plans = tuple(
+        make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases
+    )
     return Run(built, phases, plans)
 
 

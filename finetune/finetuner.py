@@ -22,7 +22,8 @@ from finetune.datasets.assembling import Found, finish
 from finetune.datasets.dataset import Dataset
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError
-from finetune.freezing.inventory import flatten, take_inventory
+from finetune.freezing.inventory import take_inventory
+from finetune.layer_kinds import flatten
 from finetune.own_data import Data, input_dtypes, read_splits
 from finetune.own_model import (
     class_names,

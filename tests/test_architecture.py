@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
 # A module may import those of its own entry and of the entries above it.
 ORDER = [
     "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "startup", "config", "texts",
-    "strict_yaml", "checks", "reading", "record", "record_files", "datasets", "backbones", "freezing", "features",
-    "training", "building", "feeds", "reporting", "overrides", "suggestions", "config_source", "composition",
-    "saved_config", "own_data", "own_model", "own_preprocessing", "inference", "rescue", "catalog", "resuming",
+    "strict_yaml", "checks", "reading", "record", "record_files", "datasets", "layer_kinds", "backbones", "freezing",
+    "features", "training", "building", "feeds", "reporting", "overrides", "suggestions", "config_source",
+    "composition", "saved_config", "own_data", "own_model", "own_preprocessing", "inference", "rescue", "catalog", "resuming",
     "describing", "assessing", "runs", "trying", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {

@@ -16,6 +16,7 @@ from finetune.freezing.inventory import HEAD, WeightInfo
 from finetune.freezing.plan import State, make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase, as_config, expand
+from finetune.freezing.upkeep import Upkeep
 from finetune.reading import read
 
 settings.register_profile("properties", derandomize=True, deadline=None, max_examples=150)
@@ -67,12 +68,29 @@ RULES = st.builds(
 )
 
 
+def statistics(infos):
+    """Every layer that has weights that cannot train writes to them, as a BatchNorm does."""
+    layers = {}
+    for info in infos:
+        layers.setdefault((info.layer, info.stage), []).append(info)
+    return [
+        Upkeep(
+            layer, f"layer{layer}", stage,
+            writes=tuple(info.path for info in members if not info.can_train),
+            learns=tuple(info.path for info in members if info.can_train),
+        )
+        for (layer, stage), members in layers.items()
+        if not all(info.can_train for info in members)
+    ]  # fmt: skip
+
+
 @settings(PROPERTIES)
 @given(inventories(), RULES, st.sampled_from(["inference", "train"]))
 def test_a_plan_is_total_or_refused(infos, rule, batch_norm):
+    upkeep = statistics(infos)
     phase = Phase("a", 1, 0.1, rule, batch_norm=batch_norm)
     try:
-        plan = make_plan(phase, infos, (*STAGES, HEAD))
+        plan = make_plan(phase, infos, (*STAGES, HEAD), upkeep)
     except ConfigError as error:
         assert all(problem.startswith("schedule.phases.a.freeze") for problem in error.problems)
         return
@@ -90,9 +108,13 @@ def test_a_plan_is_total_or_refused(infos, rule, batch_norm):
         if rule.policy != "patterns" and info.stage == HEAD and info.can_train:
             assert state is State.TRAINABLE
     assert set(plan.still) <= set(by_path)
-    awake = {info.layer for info in infos if info.is_norm} - plan.held_norms
-    held = [i for i in infos if i.is_norm and i.stage != HEAD and batch_norm == "inference"]
-    assert not awake & {info.layer for info in held}
+    for each in upkeep:
+        written = set(each.writes)
+        if each.layer in plan.held_layers:
+            assert written <= set(plan.still)
+        else:
+            assert each.stage == HEAD or batch_norm == "train"
+            assert not written & set(plan.still)
 
 
 @settings(PROPERTIES)
@@ -101,7 +123,7 @@ def test_more_depth_trains_more(infos, depth):
     def trains(depth):
         try:
             rule = FreezeRule("depth", unfreeze_depth=depth)
-            return make_plan(Phase("a", 1, 0.1, rule), infos, (*STAGES, HEAD)).trainable
+            return make_plan(Phase("a", 1, 0.1, rule), infos, (*STAGES, HEAD), ()).trainable
         except ConfigError:
             return frozenset()
 

@@ -7,18 +7,14 @@ from typing import Any
 import keras
 import keras_hub
 
+from finetune.layer_kinds import is_normalization
+
 _BY_NAME = (  # group 1 tells one stage from the next
     re.compile(r"(?:stack|transition)(\d+)_"),  # ResNet v1 and v2, DenseNet
     re.compile(r"block(\d+)(?!\d)"),  # EfficientNet, Xception, VGG
     re.compile(r"block_(\d+)_\d+$"),  # MobileNet
     re.compile(r"stage_(\d+)(?:_|$)"),  # CSPNet, Swin
     re.compile(r"(?:patch_and_embed|hierarchical_encoder)_(\d+)"),  # MiT
-)
-_NORMS = (
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.RMSNormalization,
 )
 
 
@@ -61,11 +57,6 @@ def find_blocks(backbone: keras.Model) -> Blocks | None:
     return Blocks("stem", "stage", layers, groups) if groups else None
 
 
-def is_norm(layer: keras.Layer) -> bool:
-    """Tells whether the layer only normalizes: it closes a block and is no stage by itself."""
-    return isinstance(layer, _NORMS)
-
-
 def _held_blocks(
     backbone: keras.Model, layer: keras.Layer
 ) -> tuple[str, str, list[keras.Layer]] | None:
@@ -78,7 +69,7 @@ def _held_blocks(
         first, stage, attribute = "stem", "stage", "stages_list"
     blocks = _layer_list(getattr(layer, attribute, None))
     others = [each for each in layer._layers if all(each is not block for block in blocks)]
-    weighted = [each for each in others if each.weights and not is_norm(each)]
+    weighted = [each for each in others if each.weights and not is_normalization(each)]
     own = layer._trainable_variables or layer._non_trainable_variables
     return None if own or weighted or not blocks else (first, stage, blocks)
 

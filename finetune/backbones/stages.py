@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import keras
 
-from finetune.backbones.blocks import Blocks, find_blocks, is_norm
+from finetune.backbones.blocks import Blocks, find_blocks
 from finetune.errors import FinetuneError
+from finetune.layer_kinds import is_normalization
 
 _STEM, _TOP = "stem", "top"
 _Groups = list[tuple[str, list[keras.Layer]]]
@@ -144,7 +145,7 @@ def _top_norm_joined(groups: _Groups) -> _Groups:
     """Joins a last group that has only norms to the one before it."""
     if len(groups) > 1:
         weighted = [layer for layer in groups[-1][1] if layer.weights]
-        if weighted and all(is_norm(layer) for layer in weighted):
+        if weighted and all(is_normalization(layer) for layer in weighted):
             (name, members), (_, top) = groups[-2:]
             return [*groups[:-2], (name, members + top)]
     return groups

@@ -1,6 +1,5 @@
 """Where the frozen, deterministic part of a task model ends, and what crosses from it."""
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ import keras
 
 from finetune.features.graph import Edge, Graph, flat_graph
 from finetune.features.own_code import own_steps
-from finetune.freezing.inventory import Inventory, flatten
-from finetune.freezing.plan import FreezePlan
+from finetune.freezing.inventory import Inventory
+from finetune.freezing.plan import FreezePlan, State
+from finetune.layer_kinds import flatten, is_plain_preprocessing, takes_training
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,7 @@ def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None
     above a trainable one is therefore not. There is no cut either where something crosses that has
     not one row a sample: it has no place in a store of rows.
     """
-    index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
-    still = {id(inventory.variables[path]) for path in plan.still}
-    below: set[Edge] = {*graph.inputs, *graph.constants}
-    calls = []
-    for index, call in enumerate(graph.calls):
-        if index in graph.unfixed or not below.issuperset(call.inputs):
-            continue
-        if _is_fixed(call.operation, index_of, inventory, plan, still):
-            calls.append(index)
-            below.update(call.outputs)
+    calls, _ = _prefix(graph, inventory, plan)
     calls = _narrowed(graph, calls)
     edges = crossing(graph, calls)
     layers = [graph.calls[index].operation for index in calls]
@@ -126,6 +117,44 @@ def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None
     if not weights or len(calls) == len(graph.calls):
         return None
     return Cut(tuple(calls), edges, _name(graph, calls, edges), weights)
+
+
+def awake_above(
+    graph: Graph, inventory: Inventory, plan: FreezePlan, cut: Cut | None
+) -> tuple[tuple[str, ...], int]:
+    """Finds what keeps frozen weights out of the prefix of a phase, other than what trains.
+
+    Returns:
+        The names of the layers that end the prefix though nothing in them trains, since they behave
+        otherwise in training; and the number of frozen weights that are above them.
+    """
+    _, ends = _prefix(graph, inventory, plan)
+    below = set(() if cut is None else cut.weights)
+    frozen = [p for p, state in plan.states.items() if state is State.FROZEN and p not in below]
+    names = dict.fromkeys(graph.calls[index].operation.name for index in ends)
+    return (tuple(names), len(frozen)) if frozen else ((), 0)
+
+
+def _prefix(graph: Graph, inventory: Inventory, plan: FreezePlan) -> tuple[list[int], list[int]]:
+    """Returns the calls of the prefix, and those right above it in which all weights stand still.
+
+    Calls of the user's code that are not fixed (`Graph.unfixed`) are in neither.
+    """
+    index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
+    still = {id(inventory.variables[path]) for path in plan.still}
+    below: set[Edge] = {*graph.inputs, *graph.constants}
+    calls, ends = [], []
+    for index, call in enumerate(graph.calls):
+        if index in graph.unfixed or not below.issuperset(call.inputs):
+            continue
+        if any(id(weight) not in still for weight in getattr(call.operation, "weights", ())):
+            continue
+        if _is_fixed(call.operation, index_of, inventory, plan):
+            calls.append(index)
+            below.update(call.outputs)
+        else:
+            ends.append(index)
+    return calls, ends
 
 
 def crossing(graph: Graph, calls: Sequence[int]) -> tuple[Edge, ...]:
@@ -186,24 +215,21 @@ def _is_fixed(
     index_of: Mapping[int, int],
     inventory: Inventory,
     plan: FreezePlan,
-    still: set[int],
 ) -> bool:
-    """Tells whether the operation gives the same output for the same input all through a phase."""
+    """Tells whether the operation gives the same output as long as its weights stand still."""
     if not isinstance(operation, keras.Layer):
         return True
-    if any(id(weight) not in still for weight in operation.weights):
-        return False
     for layer in flatten(operation):
         index = index_of.get(id(layer))
-        takes_training = "training" in inspect.signature(layer.call).parameters
-        held = index is not None and (
-            inventory.layer_stages[index] in plan.inactive_stages or index in plan.held_norms
-        )
-        own_seeds = len(layer.variables) > len(layer.weights) and not list(layer._layers)
-        if takes_training and not held:
+        inactive = index is not None and inventory.layer_stages[index] in plan.inactive_stages
+        held = index not in inventory.augmentation and (inactive or index in plan.held_layers)
+        draws = len(layer.variables) > len(layer.weights) and not list(layer._layers)
+        if takes_training(layer) and not held and not is_plain_preprocessing(layer):
             return False  # it may behave otherwise in training, as dropout does
-        if own_seeds and not takes_training:
+        if draws and not takes_training(layer):
             return False  # random in every mode
+        if getattr(layer, "stateful", False):
+            return False  # a recurrent layer that goes on from the batch before
     return True
 
 

@@ -112,7 +112,13 @@ class Decisions:
         return None
 
     def _explained(self, index: int, reason: str) -> str:
-        """Adds why a head is not standardised, and the layers that cannot be taken apart."""
+        """Adds why a head is not standardised, and what keeps frozen weights above the cut."""
+        names, frozen = self._cuts.awake[index]
+        if names:
+            verb = "is" if len(names) == 1 else "are"
+            reason += (
+                f"; {', '.join(names)} {verb} awake in training, below {frozen} frozen weights"
+            )
         graph, cut = self._cuts.graph, self._cuts.of_phase[index]
         if graph is None:
             return reason

@@ -120,7 +120,7 @@ class Items:
         return Item(key_of(ingredients), cut, split, view, specs, num_rows, described)
 
     def structure_sha256(self, cut: Cut) -> str:
-        """Returns the digest of the prefix as a program; see `finetune.features.cut`."""
+        """Returns the digest of the prefix as a program; see `finetune.features.structure`."""
         if cut not in self._structures:
             self._structures[cut] = structure_sha256(self._graph, cut)
         return self._structures[cut]

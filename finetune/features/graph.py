@@ -16,6 +16,7 @@ import keras
 from keras.src.models.functional import Functional
 
 from finetune.features.own_code import why_not_fixed
+from finetune.layer_kinds import functional_of
 
 Edge = int
 Expand = Callable[[keras.Layer], bool]
@@ -72,7 +73,7 @@ def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
         model: the task model, built.
         expand: tells which layers that are no functional models are traced through their `call`.
     """
-    functional = _functional(model)
+    functional = functional_of(model)
     if functional is None:
         return None
     tracer = _Tracer(expand)
@@ -88,15 +89,6 @@ def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
         constants=tracer.constants,
         unfixed=tracer.unfixed,
     )
-
-
-def _functional(layer: Any) -> Functional | None:
-    """Returns the functional model that calling `layer` runs, where it does nothing else."""
-    if isinstance(layer, keras.Sequential):
-        return layer._functional if type(layer).call is keras.Sequential.call else None
-    if isinstance(layer, Functional) and type(layer).call is Functional.call:
-        return layer
-    return None
 
 
 @dataclass(eq=False)
@@ -145,7 +137,7 @@ class _Tracer:
         if model is not None:
             return self.functional(model, inputs)
         if (
-            _functional(node.operation) is None
+            functional_of(node.operation) is None
             and isinstance(node.operation, keras.Layer)
             and (self.expand(node.operation) or _makes_no_rows(node))
         ):
@@ -222,7 +214,7 @@ def _makes_no_rows(node: Any) -> bool:
 
 def _inner_model(node: Any) -> Functional | None:
     """Returns the functional model that a call runs and that can be taken apart."""
-    model = _functional(node.operation)
+    model = functional_of(node.operation)
     if model is None or node.operation.activity_regularizer is not None:
         return None
     return model if _same_inputs(node, model) else None

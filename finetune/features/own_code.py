@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from finetune.features.code import code_sha256
-from finetune.freezing.inventory import flatten
+from finetune.layer_kinds import flatten
 
 _LIBRARIES = ("keras", "keras_hub", "tensorflow")
 _FOREIGN = ("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")  # run what is not Keras'

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.features import extraction
-from finetune.features.cut import Cut, LinearHead, find_cut, find_linear_head, ready_at
+from finetune.features.cut import (
+    Cut,
+    LinearHead,
+    awake_above,
+    find_cut,
+    find_linear_head,
+    ready_at,
+)
 from finetune.features.entries import FeatureSettings, Item, Items
 from finetune.features.feeding import Source
 from finetune.features.graph import Graph
@@ -44,8 +51,14 @@ class PhaseCuts:
         self.graph = graph
         self.of_phase: list[Cut | None] = [None] * len(plans)
         """One a phase; None: nothing in it is frozen from the input on."""
+        self.awake: list[tuple[tuple[str, ...], int]] = [((), 0)] * len(plans)
+        """One a phase: see `finetune.features.cut.awake_above`."""
         if graph is not None:
             self.of_phase = [find_cut(graph, inventory, plan) for plan in plans]
+            self.awake = [
+                awake_above(graph, inventory, plan, cut)
+                for plan, cut in zip(plans, self.of_phase, strict=True)
+            ]
             self.items = Items(graph, inventory.variables, sources, settings, context, label)
         self.ready = [ready_at(cut, index, plans) for index, cut in enumerate(self.of_phase)]
         """From the begin of which phase on the features of each can be taken."""

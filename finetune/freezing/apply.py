@@ -3,10 +3,12 @@
 Setting a parent's flag does not reach a child that already has it, and ``training=False`` given to
 a functional backbone is overridden while Keras fits (keras#20285). So every layer and every weight
 is set by itself, layers are held one by one at their own ``call``, and the result is asserted.
+Layers that augment data are not held, also where the layer around them is.
 """
 
 import functools
 import inspect
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -14,6 +16,10 @@ import keras
 from finetune.errors import FinetuneError
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
+
+_UNHELD = object()
+_asked: ContextVar[Any] = ContextVar("asked", default=_UNHELD)
+"""The mode that the outermost of these layers around the running one was asked for."""
 
 
 def apply(plan: FreezePlan, inventory: Inventory) -> None:
@@ -31,8 +37,10 @@ def apply(plan: FreezePlan, inventory: Inventory) -> None:
     for index, layer in enumerate(inventory.layers):
         layer.trainable = True
         inactive = inventory.layer_stages[index] in plan.inactive_stages
-        if layer is not inventory.model and (inactive or index in plan.held_norms):
-            _hold(layer)
+        if index in inventory.augmentation:
+            _set_mode(layer, hold=False)
+        elif layer is not inventory.model and (inactive or index in plan.held_layers):
+            _set_mode(layer, hold=True)
     for index, layer in enumerate(inventory.layers):
         owns_weights = bool(layer._trainable_variables)
         if owns_weights and index not in active and not list(layer._layers):
@@ -43,34 +51,49 @@ def apply(plan: FreezePlan, inventory: Inventory) -> None:
 
 
 def release(inventory: Inventory) -> None:
-    """Gives every held layer its own ``call`` back."""
+    """Gives every layer its own ``call`` back."""
     for layer in inventory.layers:
-        held = layer.__dict__.get("call")
-        if getattr(held, "holds_inference", False):
+        if getattr(layer.__dict__.get("call"), "of_plan", False):
             del layer.call
 
 
-def _hold(layer: keras.Layer) -> None:
+def _set_mode(layer: keras.Layer, hold: bool) -> None:
+    """Replaces the call of a layer by one in inference mode, or in the mode of the whole model.
+
+    Args:
+        layer: any.
+        hold: inference mode, where its call takes a mode; else what the held layers around it were
+            asked for, which has no effect outside of them.
+    """
     call = layer.call
     signature = inspect.signature(call)
-    if "training" not in signature.parameters:
+    takes_mode = "training" in signature.parameters
+    if hold and not takes_mode:
         return
 
     @functools.wraps(call)
-    def inference_call(*args: Any, **kwargs: Any) -> Any:
+    def call_in_mode(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind_partial(*args, **kwargs)
-        bound.arguments["training"] = False
         # Keras keeps the mode last given to any layer for all that follow and are given none: a
         # held layer that hands its False on would put the rest of the model to sleep.
         context = layer._get_call_context()
         outer = context.get_value("training")
+        asked = _asked.get()
+        if asked is _UNHELD:
+            asked = bound.arguments.get("training", outer)
+        mode = False if hold else asked
+        if takes_mode:
+            bound.arguments["training"] = mode
+        token = _asked.set(asked)
+        context.set_value("training", mode)
         try:
             return call(*bound.args, **bound.kwargs)
         finally:
             context.set_value("training", outer)
+            _asked.reset(token)
 
-    inference_call.holds_inference = True  # type: ignore[attr-defined]
-    layer.call = inference_call
+    call_in_mode.of_plan = True  # type: ignore[attr-defined]
+    layer.call = call_in_mode
 
 
 def _assert_obeyed(trainable: frozenset[str], inventory: Inventory) -> None:

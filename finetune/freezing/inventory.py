@@ -1,7 +1,7 @@
 """Every weight of a task model, listed once: its stage, its layer, and what it could do."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from finetune.errors import FinetuneError
+from finetune.freezing.upkeep import Upkeep, find_upkeep
+from finetune.layer_kinds import augmentation_in, flatten, is_normalization
 
 HEAD = "head"
 BIAS_NAMES = ("bias", "beta")
@@ -23,7 +25,8 @@ class WeightInfo:
         stage: name of its backbone stage, or ``head``.
         layer: index of its layer in `Inventory.layers`.
         parameters: number of scalars.
-        can_train: False where its layer made it non-trainable (BatchNorm statistics, constants).
+        can_train: False where its layer made it non-trainable (BatchNorm statistics, constants,
+            quantised kernels, kernels below LoRA).
         is_bias: a bias, or the offset of a normalization layer.
         is_norm: it belongs to a normalization layer.
         uses: how often one forward pass runs its stage; above 1 where blocks share weights.
@@ -41,7 +44,18 @@ class WeightInfo:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The live side: `infos` in model order, and the Keras objects they stand for."""
+    """The live side: `infos` in model order, and the Keras objects they stand for.
+
+    Args:
+        model: the task model.
+        infos: its weights.
+        variables: the same by path.
+        layers: all of the model, those inside others too.
+        layer_stages: the stage of each layer.
+        stage_names: of the backbone, from input to output, then the head.
+        upkeep: what layers write to in their own call.
+        augmentation: indices of the layers that augment data: they are awake in every phase.
+    """
 
     model: keras.Model
     infos: tuple[WeightInfo, ...]
@@ -49,21 +63,8 @@ class Inventory:
     layers: tuple[keras.Layer, ...]
     layer_stages: tuple[str, ...]
     stage_names: tuple[str, ...]
-
-
-def flatten(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """Yields `layer` and every layer inside it, parents before children, each once."""
-    seen: set[int] = set()
-    for each in layer._flatten_layers(include_self=True, recursive=True):
-        if id(each) not in seen:
-            seen.add(id(each))
-            yield each
-
-
-def is_normalization(layer: keras.Layer) -> bool:
-    """Tells a normalization layer with learned scale or offset, of Keras or of its own kind."""
-    name = type(layer).__name__
-    return name.endswith(("Normalization", "Norm", "Norm2d"))
+    upkeep: tuple[Upkeep, ...]
+    augmentation: frozenset[int]
 
 
 def take_inventory(
@@ -80,7 +81,8 @@ def take_inventory(
     Raises:
         FinetuneError: if a weight belongs to two stages.
     """
-    thaw(model)
+    held = held_by_layers(model)
+    thaw(model, held)
     stage_of: dict[int, str] = {}
     for stage in stages:
         for top in stage.layers:
@@ -98,6 +100,7 @@ def take_inventory(
     }
     layer_stages = tuple(stage_of.get(id(layer), HEAD) for layer in layers)
     uses = {stage.name: getattr(stage, "uses", 1) for stage in stages}
+    norms = {index for index, layer in enumerate(layers) if is_normalization(layer)}
     infos, variables = [], {}
     for variable in model.weights:
         index = owners[id(variable)]
@@ -111,23 +114,56 @@ def take_inventory(
                 parameters=math.prod(variable.shape),
                 can_train=bool(variable.trainable) and variable.name not in fixed,
                 is_bias=variable.name in BIAS_NAMES,
-                is_norm=is_normalization(layers[index]),
+                is_norm=index in norms,
                 uses=uses.get(layer_stages[index], 1),
             )
         )
     names = (*(stage.name for stage in stages), HEAD)
-    return Inventory(model, tuple(infos), variables, layers, layer_stages, names)
+    can_train = {info.path: info.can_train for info in infos}
+    paths = {id(variable): path for path, variable in variables.items()}
+    upkeep = find_upkeep(model, layers, layer_stages, paths, can_train.__getitem__)
+    awake = augmentation_in(model)
+    augmentation = frozenset(index for index, layer in enumerate(layers) if id(layer) in awake)
+    return Inventory(
+        model, tuple(infos), variables, layers, layer_stages, names, upkeep, augmentation
+    )
 
 
-def thaw(model: keras.Model) -> None:
-    """Sets every flag as if nothing had ever been frozen.
+def held_by_layers(model: keras.Model) -> frozenset[int]:
+    """Finds the weights that their layers hold still, whatever a flag of the layer says.
+
+    They are the kernels that LoRA adds to, and weights whose own flag is off while that of their
+    layer is on. Quantised kernels and constants were never trainable.
+
+    Returns:
+        Their `id`.
+    """
+    held = set()
+    for layer in flatten(model):
+        if getattr(layer, "lora_enabled", False):  # freezing and thawing the layer wakes it
+            base = (getattr(layer, name, None) for name in ("_kernel", "_embeddings"))
+            held.update(id(each) for each in base if each is not None)
+        if layer.trainable:
+            held.update(id(each) for each in layer._trainable_variables if not each.trainable)
+    return frozenset(held)
+
+
+def thaw(model: keras.Model, held: Collection[int] = ()) -> None:
+    """Sets every flag as if nothing had ever been frozen, but for what layers hold still.
 
     On TensorFlow assigning a flag the value it already has changes nothing below it, so each
     layer is set to False and then to True by itself.
+
+    Args:
+        model: built.
+        held: what `held_by_layers` returned.
     """
     for layer in flatten(model):
         layer.trainable = False
         layer.trainable = True
+    for variable in model.weights:
+        if id(variable) in held:
+            variable.trainable = False
 
 
 def _unique(path: str, stage: str, taken: dict[str, Any]) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from finetune.errors import ConfigError
 from finetune.freezing.inventory import HEAD, WeightInfo
 from finetune.freezing.policies import resolve
 from finetune.freezing.schedule import Phase
+from finetune.freezing.upkeep import Upkeep
 
 
 class State(StrEnum):
@@ -24,13 +26,14 @@ class FreezePlan:
     Args:
         states: the state of every weight, by path, in model order.
         inactive_stages: stages in which nothing trains; all their layers run in inference mode.
-        held_norms: layer indices of normalization layers that keep their statistics.
+        held_layers: indices of layers elsewhere that run in inference mode, since they would write to
+            what stands still: BatchNorms that keep their statistics.
         still: paths of the weights that must not change in this phase.
     """
 
     states: Mapping[str, State]
     inactive_stages: frozenset[str]
-    held_norms: frozenset[int]
+    held_layers: frozenset[int]
     still: tuple[str, ...]
 
     @property
@@ -40,35 +43,59 @@ class FreezePlan:
 
 
 def make_plan(
-    phase: Phase, infos: Sequence[WeightInfo], stage_names: Sequence[str], where: str | None = None
+    phase: Phase,
+    infos: Sequence[WeightInfo],
+    stage_names: Sequence[str],
+    upkeep: Sequence[Upkeep],
 ) -> FreezePlan:
     """Resolves the rule of `phase` on the weights `infos`.
 
+    Args:
+        phase: whose plan it is.
+        infos: every weight of the model.
+        stage_names: backbone stages from input to output, then the head.
+        upkeep: what layers write to in their own call.
+
     Raises:
-        ConfigError: see `finetune.freezing.policies.resolve`.
+        ConfigError: see `finetune.freezing.policies.resolve`; and for a layer that would have to
+            keep its state and cannot.
     """
-    where = f"schedule.phases.{phase.name}.freeze" if where is None else where
+    where = f"schedule.phases.{phase.name}.freeze"
     trainable = resolve(phase.rule, infos, stage_names, where)
     states = {info.path: _state(info, trainable) for info in infos}
     active = {info.stage for info in infos if info.path in trainable}
     inactive = frozenset(stage_names) - active
-    awake = {info.layer for info in infos if info.is_norm and info.path in trainable}
-    held_norms = frozenset(
-        info.layer
-        for info in infos
-        if info.is_norm
-        and (info.layer not in awake or (phase.batch_norm == "inference" and info.stage != HEAD))
-    )
+    held = [each for each in upkeep if _is_held(each, states, inactive, phase.batch_norm)]
+    restless = [each for each in held if each.always]
+    if restless:
+        raise ConfigError([_restless(where, each) for each in restless])
+    awake = {path for each in upkeep if each not in held for path in each.writes}
     still = tuple(
-        info.path
-        for info in infos
-        if states[info.path] is State.FROZEN
-        or (
-            states[info.path] is State.UNTRAINABLE
-            and (info.stage in inactive or info.layer in held_norms)
-        )
+        path
+        for path, state in states.items()
+        if state is State.FROZEN or (state is State.UNTRAINABLE and path not in awake)
     )
-    return FreezePlan(states, inactive, held_norms, still)
+    return FreezePlan(states, inactive, frozenset(each.layer for each in held), still)
+
+
+def _is_held(
+    upkeep: Upkeep, states: Mapping[str, State], inactive: frozenset[str], batch_norm: str
+) -> bool:
+    """Tells whether a layer must not write to its state in a phase."""
+    if any(states[path] is State.FROZEN for path in upkeep.writes):
+        return True  # as SpectralNormalization would to a frozen kernel
+    learns = [states[path] is State.TRAINABLE for path in upkeep.learns]
+    trains = any(learns) if learns else upkeep.stage not in inactive
+    return not trains or (upkeep.of_data and batch_norm == "inference" and upkeep.stage != HEAD)
+
+
+def _restless(where: str, upkeep: Upkeep) -> str:
+    return (
+        f"{where} must let layer {upkeep.name} train, or it must write to its weights in "
+        f"training only. Received: a layer that writes to {', '.join(upkeep.writes)} in inference "
+        "mode too, where they are to stand still. Give its call a `training` argument and let it write "
+        "where that is true; or train its stage with batch_norm=train."
+    )
 
 
 def _state(info: WeightInfo, trainable: frozenset[str]) -> State:

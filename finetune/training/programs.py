@@ -118,7 +118,7 @@ class Programs:
             steps_per_execution: as in Keras.
             standardised: whether the head is in standardised coordinates.
         """
-        held = (plan.trainable, plan.inactive_stages, plan.held_norms)
+        held = (plan.trainable, plan.inactive_stages, plan.held_layers)
         key = (id(optimizer), held, steps_per_execution, standardised)
         # A loss-scaling optimizer around ours has state of its own: it is made for each phase.
         if self._compiled.get(id(model)) == key and model.optimizer is optimizer:

@@ -11,10 +11,11 @@ from finetune.backbones.stages import stages
 from finetune.errors import ConfigError
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
-from finetune.freezing.inventory import HEAD, flatten, take_inventory
+from finetune.freezing.inventory import HEAD, take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.schedule import Phase
+from finetune.layer_kinds import flatten
 
 from .small import (
     BACKBONES_ONLY,
@@ -113,7 +114,7 @@ def ids(weights):
 
 def plan_at(inventory, depth):
     phase = Phase("p", 1, 0.1, FreezeRule("depth", unfreeze_depth=depth))
-    return make_plan(phase, inventory.infos, inventory.stage_names)
+    return make_plan(phase, inventory.infos, inventory.stage_names, inventory.upkeep)
 
 
 def subclasses(cls):

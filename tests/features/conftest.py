@@ -105,7 +105,10 @@ def make_service(
     built, phases, directory, cache="always", context=CONTEXT, max_bytes=10**9, **settings
 ):
     """Returns the feature service of what `build` made; settings: more of `FeatureSettings`."""
-    plans = [make_plan(p, built.inventory.infos, built.inventory.stage_names) for p in phases]
+    plans = [
+        make_plan(p, built.inventory.infos, built.inventory.stage_names, built.inventory.upkeep)
+        for p in phases
+    ]
     return FeatureService(
         built.inventory, phases, plans, sources=built.sources, context=context, direct=built.feed,
         graph=built.graph, parts={}, batch_size=BATCH_SIZE, seed=0,
@@ -130,7 +133,7 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
     standardise = settings.pop("standardise", True)
     optimizer = settings.pop("optimizer", "adamw")
     service = make_service(built, phases, directory, cache, **settings)
-    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
+    plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
         backbone=BackboneRecord(name="small", source="test", weights_sha256="", stages=[]),

@@ -63,7 +63,7 @@ STORED = {
 
 def cut_at(graph, inventory, depth):
     phase = Phase("p", 1, 0.1, FreezeRule("depth", unfreeze_depth=depth))
-    plan = make_plan(phase, inventory.infos, inventory.stage_names)
+    plan = make_plan(phase, inventory.infos, inventory.stage_names, inventory.upkeep)
     cut = find_cut(graph, inventory, plan)
     return cut, plan
 

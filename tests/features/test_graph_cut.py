@@ -22,7 +22,7 @@ class Stage:
 def cut_of(inventory, rule, batch_norm="inference", expand=lambda layer: False):
     graph = flat_graph(inventory.model, expand)
     phase = Phase("p", 1, 0.1, rule, batch_norm=batch_norm)
-    plan = make_plan(phase, inventory.infos, inventory.stage_names)
+    plan = make_plan(phase, inventory.infos, inventory.stage_names, inventory.upkeep)
     return graph, find_cut(graph, inventory, plan)
 
 

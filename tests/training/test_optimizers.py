@@ -37,7 +37,7 @@ def test_three_phases_equal_a_hand_written_adam():
         {"policy": "all"}, {"policy": "depth", "unfreeze_depth": 1}, {"policy": "stages",
          "stages": ("stage1",)}, {"policy": "none"},
     )  # fmt: skip
-    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
+    plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
     groups = OptimizerGroups(OptimizerSettings("adam"), plans, inventory)
     hand = {path: HandAdam(to_numpy(variable)) for path, variable in inventory.variables.items()}
     random = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_three_phases_equal_a_hand_written_adam():
 def test_trap_a_plain_optimizer_refuses_newly_unfrozen_weights_and_ours_takes_them():
     inventory = take_inventory(*make_tiny())
     phases = schedule({"policy": "all"}, {"policy": "none"})
-    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
+    plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
     plain = keras.optimizers.Adam(0.01)
     groups = OptimizerGroups(OptimizerSettings("adam"), plans, inventory)
     rates = dict.fromkeys(inventory.stage_names, 0.01)
@@ -82,7 +82,8 @@ def test_trap_a_plain_optimizer_refuses_newly_unfrozen_weights_and_ours_takes_th
 def test_weight_decay_leaves_biases_and_norms_alone():
     inventory = take_inventory(*make_tiny())
     (plan,) = [
-        make_plan(p, inventory.infos, inventory.stage_names) for p in schedule({"policy": "none"})
+        make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep)
+        for p in schedule({"policy": "none"})
     ]
     settings = OptimizerSettings("adamw", weight_decay=0.5)
     optimizer = OptimizerGroups(settings, [plan], inventory).for_phase(

@@ -102,7 +102,10 @@ class Run:
                 "head_features": lambda: iter([below.predict(IMAGES, verbose=0)]),
             }
         feed = Feed(model, training, evaluation, evaluation, 3, **head)
-        plans = [make_plan(p, self.inventory.infos, self.inventory.stage_names) for p in phases]
+        plans = [
+            make_plan(p, self.inventory.infos, self.inventory.stage_names, self.inventory.upkeep)
+            for p in phases
+        ]
         self.record = RunRecord(
             config={"dataset": {"batch_size": 8}}, overrides=[], seed=0, versions={}, device={},
             backbone=BackboneRecord(name="tiny", source="t", weights_sha256="", stages=[]),

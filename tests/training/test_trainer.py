@@ -65,7 +65,7 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None, exec
         return one.repeat(last - first).skip(skip)
 
     feed = Feed(inventory.model, training, batches, batches, 3, executions)
-    plans = [make_plan(p, inventory.infos, inventory.stage_names) for p in phases]
+    plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
         backbone=BackboneRecord(name="tiny", source="test", weights_sha256="", stages=[]),
