@@ -1,23 +1,25 @@
 """Data that a user hands over in Python: read into memory once, and checked against the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from finetune.backbones.own import last_activation
 from finetune.datasets.dataset import Split
-from finetune.datasets.names import plain
-from finetune.errors import ConfigError, unknown_name
+from finetune.errors import ConfigError
 from finetune.features.arrays import np_dtype
+from finetune.own_datasets import gathered, rows_of, zero_masked
+from finetune.own_labels import read_labels
 
-Data = tuple[Any, Any] | tf.data.Dataset
-"""(inputs, labels), or a finite `tf.data.Dataset` of such pairs, batched or not.
+Data = tuple[Any, Any] | tf.data.Dataset | keras.utils.PyDataset
+"""(inputs, labels), or a finite `tf.data.Dataset` or `keras.utils.PyDataset` of such pairs, batched or not.
 
 Inputs are an array, or a dictionary, list or tuple of arrays as the model takes them, prepared as
-the model wants them. Labels are (n,) class indices or names, or (n, classes) of 0 and 1 where an
-example may have several.
+the model wants them. Labels are (n,) class indices or names, (n, classes) one-hot rows, or (n, classes)
+of 0 and 1 where an example may have several.
 """
 
 
@@ -34,37 +36,35 @@ def read_splits(
     Raises:
         ConfigError: for whatever does not fit the model, or another split.
     """
-    splits = {}
-    for name, data in given.items():
-        if data is not None:
-            splits[name] = read_split(name, data, model, classes)
-        elif name != "test":
-            raise ConfigError(
-                f"{name} must be a tuple (inputs, labels) or a tf.data.Dataset of such pairs. "
-                f"Received: None. Pass {name}=(x, y)."
-            )
-    kinds = {name: split.labels.ndim for name, split in splits.items()}
-    if len(set(kinds.values())) > 1:
-        described = {1: "one label an example", 2: "several labels an example"}
-        received = ", ".join(f"{name} {described[kind]}" for name, kind in kinds.items())
-        raise ConfigError(
-            f"labels must be of one kind in all splits. Received: {received}. Convert them."
-        )
-    return splits
+    there = {name: data for name, data in given.items() if data is not None or name != "test"}
+    pairs = {name: gathered(name, data, model) for name, data in there.items()}
+    activation, _ = last_activation(model)
+    labels = read_labels({name: each for name, (_, each) in pairs.items()}, classes, activation)
+    return {name: _split(name, inputs, labels[name], model) for name, (inputs, _) in pairs.items()}
 
 
-def read_split(name: str, data: Data, model: keras.Model, classes: Sequence[str]) -> Split:
-    """Reads one split; arguments and errors as those of `read_splits`."""
-    if isinstance(data, tf.data.Dataset):
-        data = _gathered(name, data)
-    if not isinstance(data, tuple) or len(data) != 2:
-        what = f"{len(data)} values" if isinstance(data, tuple) else type(data).__name__
-        raise ConfigError(
-            f"{name} must be a tuple (inputs, labels) or a tf.data.Dataset of such pairs. "
-            f"Received: {what}. Pass {name}=(x, y)."
-        )
-    inputs = fitting_inputs(name, data[0], model)
-    labels = _labels(name, np.asarray(data[1]), classes)
+def read_split(
+    name: str, data: Data, model: keras.Model, classes: Sequence[str], several: bool
+) -> Split:
+    """Reads one split for a model that is trained.
+
+    Args:
+        name: of the split.
+        data: its examples.
+        model: what the inputs are for.
+        classes: label names in the order of the outputs.
+        several: whether an example may have several labels.
+
+    Raises:
+        ConfigError: for whatever does not fit the model.
+    """
+    inputs, labels = gathered(name, data, model)
+    read = read_labels({name: labels}, classes, "sigmoid" if several else "softmax")
+    return _split(name, inputs, read[name], model)
+
+
+def _split(name: str, given: Any, labels: np.ndarray, model: keras.Model) -> Split:
+    inputs = fitting_inputs(name, given, model)
     lengths = {len(each) for each in keras.tree.flatten(inputs)}
     if lengths != {len(labels)} or not len(labels):
         raise ConfigError(
@@ -73,31 +73,6 @@ def read_split(name: str, data: Data, model: keras.Model, classes: Sequence[str]
             "of each input."
         )
     return Split(name, inputs, labels)
-
-
-def _gathered(name: str, data: tf.data.Dataset) -> tuple[Any, Any]:
-    """Returns all pairs of a dataset as one."""
-    spec = data.element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2:
-        what = f"{len(spec)} values" if isinstance(spec, tuple) else type(spec).__name__
-        raise ConfigError(
-            f"{name} must have elements (inputs, labels). Received: {what}. Map them to pairs; "
-            "for weights by class there is dataset.class_weights=balanced."
-        )
-    if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ConfigError(
-            f"{name} must end: it is read into memory once. Received: a tf.data.Dataset "
-            "without end. Leave repeat() out; the schedule says how often it is gone through."
-        )
-    flat: Any = keras.tree.flatten(spec[1])[0]
-    batches = data.batch(256) if flat.shape.rank == 0 else data
-    pairs = list(batches.as_numpy_iterator())
-    if not pairs:
-        raise ConfigError(
-            f"{name} must have at least one example. Received: an empty tf.data.Dataset. Fill it."
-        )
-    whole: Any = keras.tree.map_structure(lambda *each: np.concatenate(each), *pairs)
-    return whole
 
 
 def wanted_inputs(model: Any) -> Any:
@@ -117,7 +92,7 @@ def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
     Raises:
         ConfigError: for another structure, shape or kind.
     """
-    wanted = wanted_inputs(model)
+    wanted, masked = wanted_inputs(model), zero_masked(model)
     if isinstance(wanted, Mapping):
         if not isinstance(given, Mapping) or set(given) != set(wanted):
             received = ", ".join(given) if isinstance(given, Mapping) else type(given).__name__
@@ -126,7 +101,7 @@ def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
                 f"{received}. Name them as the model does."
             )
         pairs = {key: (given[key], wanted[key]) for key in wanted}
-        return {key: _array(f"{name}[{key}]", *pair) for key, pair in pairs.items()}
+        return {key: _array(f"{name}[{key}]", *pair, masked) for key, pair in pairs.items()}
     if isinstance(wanted, list | tuple) and len(wanted) > 1:
         if not isinstance(given, list | tuple) or len(given) != len(wanted):
             raise ConfigError(
@@ -134,14 +109,14 @@ def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
                 f"{type(given).__name__}. Pass them in the order of model.inputs."
             )
         pairs = zip(given, wanted, strict=True)
-        return tuple(_array(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
+        return tuple(_array(f"{name}[{i}]", *pair, masked) for i, pair in enumerate(pairs))
     spec = keras.tree.flatten(wanted)[0]
     if isinstance(given, Mapping) and len(given) == 1:
         (given,) = given.values()
     elif isinstance(given, list | tuple) and len(given) == 1:
         (only,) = given  # the one input, or a list of one row
         given = only if _plain(only).ndim == len(spec.shape) else given
-    return _array(name, given, spec)
+    return _array(name, given, spec, masked)
 
 
 def input_dtypes(model: Any) -> Any:
@@ -154,12 +129,12 @@ def input_dtypes(model: Any) -> Any:
     return str(keras.tree.flatten(wanted)[0].dtype)
 
 
-def _array(where: str, given: Any, spec: Any) -> np.ndarray:
+def _array(where: str, given: Any, spec: Any, masked: Collection[int]) -> np.ndarray:
     """Returns the values as an array that the model can be given, in the model's dtype.
 
     An array of a smaller dtype, such as images of uint8, stays as it is: its batches are cast.
     """
-    array, dtype = _plain(given), str(spec.dtype)
+    array, dtype = _plain(rows_of(where, given, spec, id(spec) in masked)), str(spec.dtype)
     text = "string" in dtype
     shape = tuple(spec.shape[1:])
     kind_fits = array.dtype.kind in ("USO" if text else "uifb")
@@ -226,38 +201,3 @@ def _require_finite(where: str, array: np.ndarray, advice: str) -> None:
             f"{where} must be finite numbers. Received: NaN or infinity in {len(wrong)} rows, the "
             f"first is {wrong[0]}. {advice}"
         )
-
-
-def _labels(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    number = len(classes)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 1 and all(isinstance(each, str | bytes) for each in labels.tolist()):
-        return _indices(name, labels, classes)
-    whole = labels.dtype.kind in "uib" or (
-        labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels))
-    )
-    if whole and labels.ndim == 1 and ((labels >= 0) & (labels < number)).all():
-        return labels.astype(np.int64)
-    if whole and labels.shape[1:] == (number,) and np.isin(labels, (0, 1)).all():
-        return labels.astype(np.uint8)
-    span = ""
-    if labels.size and labels.dtype.kind in "uifb":
-        span = f" from {labels.min()} to {labels.max()}"
-    raise ConfigError(
-        f"{name} must have labels 0..{number - 1}, shape (n,), or 0 and 1, shape (n, "
-        f"{number}): the model has {number} outputs. Received: {labels.dtype} "
-        f"{labels.shape}{span}. Number the classes from 0, or give the model as "
-        "many outputs as there are classes."
-    )
-
-
-def _indices(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Returns the indices of labels that are names."""
-    index = {plain(each): i for i, each in enumerate(classes)}
-    texts = (each.decode() if isinstance(each, bytes) else each for each in labels.tolist())
-    names = [plain(each) for each in texts]
-    unknown = next((each for each in names if each not in index), None)
-    if unknown is not None:
-        raise ConfigError(unknown_name(f"{name} labels", "a name in classes", unknown, classes))
-    return np.asarray([index[each] for each in names], np.int64)

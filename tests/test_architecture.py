@@ -11,7 +11,8 @@ ORDER = [
     "printable", "launcher", "errors", "typed_json", "durable", "run_directory", "startup", "config", "texts",
     "strict_yaml", "checks", "reading", "record", "record_files", "datasets", "layer_kinds", "backbones", "freezing",
     "features", "training", "building", "feeds", "reporting", "overrides", "suggestions", "config_source",
-    "composition", "saved_config", "own_data", "own_model", "own_preprocessing", "inference", "rescue", "catalog", "resuming",
+    "composition", "saved_config", "own_datasets", "own_labels", "own_data", "own_model", "own_preprocessing",
+    "inference", "rescue", "catalog", "resuming",
     "describing", "assessing", "runs", "trying", "finetuner", "commands", "cli", "__main__",
 ]  # fmt: skip
 ONLY = {

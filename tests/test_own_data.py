@@ -32,7 +32,7 @@ def takes(dtype, shape=(3,)):
 )  # fmt: skip
 def test_numbers_of_any_kind_are_read_as_the_model_takes_them(given, dtype):
     model = takes(dtype)
-    split = read_split("train", (given, [0, 1]), model, ["x", "y", "z"])
+    split = read_split("train", (given, [0, 1]), model, ["x", "y", "z"], False)
     reader = ArrayReader(input_dtypes(model))
     (batch,) = reader.open(split, 4)(tf.data.Dataset.range(2), None)
     assert batch.dtype == dtype

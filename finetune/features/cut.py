@@ -169,8 +169,10 @@ def crossing(graph: Graph, calls: Sequence[int]) -> tuple[Edge, ...]:
 def _narrowed(graph: Graph, calls: list[int]) -> list[int]:
     """Leaves weightless calls at the top, such as padding, above the cut where less then crosses."""
 
-    def width(kept: list[int]) -> int:
+    def width(kept: list[int]) -> float:
         edges = crossing(graph, kept)
+        if any(_kind(graph, edge) is not None for edge in edges):
+            return math.inf
         return sum(math.prod(d or 1 for d in graph.specs[edge].shape[1:]) for edge in edges)
 
     kept, narrowest = list(calls), width(calls)
@@ -183,6 +185,30 @@ def _narrowed(graph: Graph, calls: list[int]) -> list[int]:
         if width(without) < narrowest:
             kept, narrowest = without, width(without)
     return kept
+
+
+def unstorable(graph: Graph, cut: Cut) -> str | None:
+    """Returns which of the tensors that cross are no arrays of numbers, for people; None: none."""
+    kinds = {edge: _kind(graph, edge) for edge in cut.edges}
+    named = [
+        f"{kind} of {_name(graph, cut.calls, (edge,))}"
+        for edge, kind in kinds.items()
+        if kind is not None
+    ]
+    return " and ".join(named) if named else None
+
+
+def _kind(graph: Graph, edge: Edge) -> str | None:
+    """Returns what a tensor is that has no place in an array of numbers; None: it has one."""
+    spec = graph.specs[edge]
+    made_by = [call.operation for call in graph.calls if edge in call.outputs]
+    # Keras takes what an operation makes of an array for sparse, too.
+    known = all(isinstance(each, keras.Layer) for each in made_by)
+    if str(spec.dtype) == "string":
+        return "the texts"
+    if known and getattr(spec, "sparse", False):
+        return "the sparse tensor"
+    return "the ragged tensor" if getattr(spec, "ragged", False) else None
 
 
 def find_linear_head(graph: Graph, cut: Cut) -> LinearHead | None:

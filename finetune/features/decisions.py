@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from finetune.errors import ConfigError
-from finetune.features.cut import Cut
+from finetune.features.cut import Cut, unstorable
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Source
 from finetune.features.machine import this_machine
@@ -103,6 +103,9 @@ class Decisions:
             return "the images of a batch are mixed (dataset.mix)"
         if not self._settings.training_views:
             return "random augmentation; features.views=K stores K views"
+        kept_out = unstorable(self._cuts.graph, cut)
+        if kept_out is not None:
+            return f"the store holds numbers, and {kept_out} would have to be in it"
         if not all(self._cuts.items.specs(cut, split) for split, _ in self._cuts.splits(index)):
             return "the shape of its features differs from batch to batch"
         try:

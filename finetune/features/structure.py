@@ -10,6 +10,7 @@ import numpy as np
 from finetune.features.code import code_sha256
 from finetune.features.cut import Cut
 from finetune.features.graph import Edge, Graph
+from finetune.layer_kinds import flatten
 
 
 class UndescribedError(Exception):
@@ -37,6 +38,7 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
             for edge in call.inputs
         ]
         constants = _constants(call.node.arguments)
+        learned = _learned(call.operation)
         lines.append(
             json.dumps(
                 [
@@ -45,6 +47,7 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
                     inputs,
                     constants,
                     code_sha256(call.operation),
+                    learned,
                 ],
                 sort_keys=True,
                 default=_described,
@@ -73,6 +76,16 @@ def _config(operation: Any) -> dict[str, Any]:
         inner = [[type(each).__qualname__, _config(each)] for each in operation._layers]
         settings = {key: value for key, value in own.items() if not _is_state(value)}
         return {"dtype": operation.dtype_policy.name, "inner": inner, "settings": settings}
+
+
+def _learned(operation: Any) -> list[Any]:
+    """Returns the vocabularies that layers have adapted to: neither weights nor settings hold them."""
+    layers = flatten(operation) if isinstance(operation, keras.Layer) else ()
+    return [
+        [list(map(str, layer.get_vocabulary())), getattr(layer, "idf_weights", None)]
+        for layer in layers
+        if hasattr(layer, "get_vocabulary")
+    ]
 
 
 def _is_state(value: Any) -> bool:

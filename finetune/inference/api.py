@@ -105,7 +105,7 @@ class LoadedRun:
                 f"the command line. Use {command('evaluate', trained.directory)}."
             )
         given = preprocessed({"data": (inputs, labels)}, trained.preprocessor)["data"]
-        split = read_split("data", given, trained.model, trained.classes)
+        split = read_split("data", given, trained.model, trained.classes, trained.multi_label)
         if (split.labels.ndim == 2) != trained.multi_label:
             kind = "0 and 1 for each class" if trained.multi_label else "one class an example"
             raise ConfigError(

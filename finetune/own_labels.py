@@ -1,0 +1,134 @@
+"""Labels that a user hands over in Python: class indices, names, one-hot rows, or several a row."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from finetune.datasets.names import plain
+from finetune.errors import ConfigError, unknown_name
+
+log = logging.getLogger(__name__)
+
+
+def read_labels(
+    given: Mapping[str, Any], classes: Sequence[str], activation: str
+) -> dict[str, np.ndarray]:
+    """Returns the labels of all splits as (n,) int64 indices, or as (n, classes) uint8 of 0 and 1.
+
+    Rows of which each has exactly one 1, in all splits, are one-hot: they become indices, unless
+    the model ends with a sigmoid.
+
+    Args:
+        given: by split.
+        classes: label names in the order of the outputs.
+        activation: ``softmax``, ``sigmoid``, or ``linear`` of a model that returns logits.
+
+    Raises:
+        ConfigError: for anything else, in any split.
+    """
+    labels: dict[str, np.ndarray] = {}
+    problems: list[str] = []
+    for name, each in given.items():
+        try:
+            labels[name] = _read(name, each, classes)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    if activation != "sigmoid" and all(map(_is_one_hot, labels.values())):
+        if activation != "softmax":
+            log.warning(
+                "labels are one-hot: every row has one 1, so each example has one label. End the model "
+                "with a sigmoid where an example may have several."
+            )
+        return {name: each.argmax(axis=1).astype(np.int64) for name, each in labels.items()}
+    kinds = {1: "one label an example", 2: "several labels an example"}
+    if len({each.ndim for each in labels.values()}) > 1:
+        received = ", ".join(f"{name} {kinds[each.ndim]}" for name, each in labels.items())
+        raise ConfigError(
+            f"labels must be of one kind in all splits. Received: {received}. Convert them."
+        )
+    return labels
+
+
+def _is_one_hot(labels: np.ndarray) -> bool:
+    return labels.ndim == 2 and bool((labels.sum(axis=1) == 1).all())
+
+
+def _read(name: str, given: Any, classes: Sequence[str]) -> np.ndarray:
+    number = len(classes)
+    labels = _as_array(name, given)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 1 and all(isinstance(each, str | bytes) for each in labels.tolist()):
+        return _indices(name, labels, classes)
+    whole = labels.dtype.kind in "uib" or (
+        labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels))
+    )
+    if whole and labels.ndim == 1 and ((labels >= 0) & (labels < number)).all():
+        return labels.astype(np.int64)
+    if whole and labels.shape[1:] == (number,) and np.isin(labels, (0, 1)).all():
+        return labels.astype(np.uint8)
+    received, advice = _described(labels, number)
+    raise ConfigError(
+        f"{name} must have labels 0..{number - 1}, shape (n,), or 0 and 1, shape (n, {number}): the "
+        f"model has {number} outputs. Received: {labels.dtype} {labels.shape}{received}. {advice}"
+    )
+
+
+def _as_array(name: str, given: Any) -> np.ndarray:
+    """Returns labels as an array; objects that are numbers become an array of numbers."""
+    kind = type(given).__name__
+    try:
+        labels = np.asarray(None if isinstance(given, Mapping) else given)
+        if labels.dtype.kind == "O" and labels.ndim:
+            labels = np.asarray(labels.tolist())
+    except (ValueError, TypeError):  # rows of different lengths
+        labels = np.asarray(None)
+    if labels.ndim == 0:
+        raise ConfigError(
+            f"{name} must have one array of labels, with a row for each example. Received: {kind}. "
+            "Pass class indices, names, or rows of 0 and 1 of one length."
+        )
+    return labels
+
+
+def _described(labels: np.ndarray, number: int) -> tuple[str, str]:
+    """Returns what is said of labels that do not fit, and what to do about them."""
+    advice = "Number the classes from 0, or give the model as many outputs as there are classes."
+    if labels.dtype.kind not in "uibf" or not labels.size:
+        return "", advice
+    rows = labels.reshape(len(labels), -1)
+    absent = np.flatnonzero(~np.isfinite(rows.astype(np.float64)).all(axis=1))
+    if len(absent):
+        return f", NaN or infinity in row {absent[0]}", "Remove the rows that have no label."
+    span = f" from {labels.min()} to {labels.max()}"
+    shares = labels.shape[1:] == (number,) and labels.min() >= 0
+    if shares and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+        return f"{span}, shares of classes", "Give the class of each row: labels.argmax(axis=1)."
+    broken = np.flatnonzero((rows != np.round(rows)).any(axis=1))
+    if labels.ndim == 1 and len(broken):
+        first = broken[0]
+        return span, (
+            f"Row {first} is {labels[first]:g}, which numbers no class: make classes of such values, "
+            "for example with numpy.digitize; values themselves cannot be predicted here."
+        )
+    if labels.ndim == 2 and labels.shape[1] != number and np.isin(labels, (0, 1)).all():
+        return (
+            span,
+            f"The labels have {labels.shape[1]} columns: end the model with as many outputs.",
+        )
+    return span, advice
+
+
+def _indices(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Returns the indices of labels that are names."""
+    index = {plain(each): i for i, each in enumerate(classes)}
+    texts = (each.decode() if isinstance(each, bytes) else each for each in labels.tolist())
+    names = [plain(each) for each in texts]
+    unknown = next((each for each in names if each not in index), None)
+    if unknown is not None:
+        raise ConfigError(unknown_name(f"{name} labels", "a name in classes", unknown, classes))
+    return np.asarray([index[each] for each in names], np.int64)
