@@ -42,7 +42,22 @@ class TrainingError(FinetuneError):
 
 
 class NotFiniteError(TrainingError):
-    """A loss is NaN or infinite."""
+    """A loss is NaN or infinite.
+
+    Args:
+        received: the loss, and where it was.
+        override: of the learning rate, to try.
+        advice: what to do with the override, which is put after it; None: resume the run.
+    """
+
+    def __init__(self, received: str, override: str, advice: str | None = None) -> None:
+        if advice is None:
+            advice = "Resume the run from its last checkpoint, changes allowed, with another rate:"
+        super().__init__(
+            f"the loss must stay finite. Received: {received}. {advice} {override} (or "
+            "optimizer.clipnorm=1)."
+        )
+        self.received, self.override = received, override
 
 
 def first_line(error: BaseException) -> str:

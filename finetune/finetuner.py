@@ -51,6 +51,7 @@ _OVERRIDES = (
     "runtime.device",
     "runtime.deterministic",
     "runtime.steps_per_execution",
+    "runtime.checkpoint_minutes",
     "seed",
     "dataset.batch_size",
     "dataset.class_weights",

@@ -8,6 +8,7 @@ from finetune.building import LOADING, Run, Workbench
 from finetune.config import Config
 from finetune.datasets.readers import damage_named
 from finetune.describing import describe
+from finetune.errors import NotFiniteError
 from finetune.feeds import direct_feed, feature_service
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
@@ -52,17 +53,24 @@ def try_out(run: Run, config: Config, console: Console) -> None:
     # What needs the most memory comes first: that it fails is known soonest.
     order = sorted(range(len(phases)), key=size, reverse=True)
     record = describe(run, config, ())
-    Trainer(
-        run.built.inventory,
-        [phases[index] for index in order],
-        [run.plans[index] for index in order],
-        SameFeed(one),
-        OptimizerSettings(**asdict(config.optimizer)),
-        run.built.programs,
-        record=record,
-        listener=Listeners([]),
-        assess=functools.partial(assess, run, None),
-    ).run()
+    try:
+        Trainer(
+            run.built.inventory,
+            [phases[index] for index in order],
+            [run.plans[index] for index in order],
+            SameFeed(one),
+            OptimizerSettings(**asdict(config.optimizer)),
+            run.built.programs,
+            record=record,
+            listener=Listeners([]),
+            assess=functools.partial(assess, run, None),
+        ).run()
+    except NotFiniteError as error:
+        advice = (
+            "This was a try, and wrote nothing. Look for inputs that are not scaled and labels that "
+            "are not right; then for a smaller rate:"
+        )
+        raise NotFiniteError(error.received, error.override, advice) from error
     record.phases = [record.phases[order.index(index)] for index in range(len(phases))]
     show_check(console, record)
 

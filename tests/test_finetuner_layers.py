@@ -4,9 +4,10 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import finetune
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, TrainingError
 
 L = keras.layers
 HEAD = {"policy": "depth", "unfreeze_depth": 0}
@@ -134,6 +135,25 @@ def test_quantised_kernels_stay(tmp_path, mode):
     assert record.phases[0].weight_counts["untrainable"]["weights"] >= 2
 
 
+def test_a_lora_head_trains(tmp_path):
+    model = lora_model("out")
+    before = values(model)
+    fit(model, numbers(), directory=tmp_path, epochs=2)  # standardising is the default
+    assert moved(before, model) == {"out/lora_kernel_a", "out/lora_kernel_b", "out/bias"}
+
+
+@pytest.mark.parametrize(
+    "prepare", [lambda head: head.enable_lora(2), lambda head: head.quantize("int8")]
+)
+def test_lbfgs_says_why_a_head_is_not_plain(tmp_path, prepare):
+    model = lora_model()
+    prepare(model.get_layer("out"))
+    with pytest.raises(
+        ConfigError, match=r"solver must be gradient.*lbfgs with (LoRA of rank 2|int8 quantization)"
+    ):
+        fit(model, numbers(), directory=tmp_path, solver="lbfgs")
+
+
 MODES = []
 
 
@@ -213,3 +233,72 @@ def test_augmentation_inside_a_frozen_layer_is_awake_and_dropout_is_not(tmp_path
         not np.array_equal(was, np.array(s)) for was, s in zip(before, seeds, strict=True)
     )
     assert flipped and not dropped
+
+
+@pytest.mark.parametrize("key", ["runtime.device=auto", "runtime.deterministic=false",
+    "runtime.steps_per_execution=1", "runtime.checkpoint_minutes=1", "runtime.checkpoint_minutes=null",
+    "trackers.project=p", "features.max_gib=1", "optimizer=sgd", "seed=1", "dataset.batch_size=4",
+    "dataset.class_weights=balanced", "head.standardise=never"])  # fmt: skip
+def test_every_key_that_the_page_promises_is_taken(key):
+    finetune.FineTuner(lora_model(), overrides=[key], verbose=False)
+
+
+def test_check_does_not_advise_to_resume(tmp_path):
+    model = lora_model()
+    model.get_layer("out").bias.assign([np.nan, 0.0, 0.0])
+    tuner = finetune.FineTuner(
+        model, {"phases": {"p": {"epochs": 1, "learning_rate": 0.5, "freeze": HEAD}}},
+        verbose=False, directory=tmp_path / "run",
+    )  # fmt: skip
+    with pytest.raises(TrainingError) as caught:
+        tuner.check(numbers(), numbers())
+    text = str(caught.value)
+    assert "nan in phase p, epoch 0, step 0, at learning rate 0.5" in text
+    assert "schedule.phases.p.learning_rate=0.05" in text
+    assert "wrote nothing" in text and "esume" not in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lookup_stays_below_the_cut_and_its_vocabulary_is_in_the_key(tmp_path):
+    inputs, labels = numbers()
+    cities = np.array(["Rome", "Oslo", "Bonn"], object)[labels][:, None]
+    keys = []
+    for words in (["Rome", "Oslo", "Bonn"], ["Rome", "Oslo", "Oslo"]):
+        keras.utils.set_random_seed(0)
+        number = keras.Input((6,), name="number")
+        city = keras.Input((1,), dtype="string", name="city")
+        look = L.StringLookup(output_mode="multi_hot", max_tokens=8, pad_to_max_tokens=True)
+        look.adapt(np.array(words))
+        x = L.Concatenate()([L.Dense(8, name="low")(number), L.Dense(4, name="own")(look(city))])
+        model = keras.Model({"number": number, "city": city}, L.Dense(3, name="out")(x))
+        record = fit(
+            model, ({"number": inputs, "city": cities}, labels), stages={"low": "low"},
+            overrides=["features.cache=always", f"features.dir={tmp_path}/f"],
+            directory=tmp_path / str(len(keys)),
+        )  # fmt: skip
+        assert record.phases[0].features["cached"]
+        keys.append({path.name for path in (tmp_path / "f").iterdir() if path.is_dir()})
+    assert keys[0] < keys[1]  # the second one found nothing of the first
+
+
+@keras.saving.register_keras_serializable("tests")
+class Length(L.Layer):
+    """Uses texts, in another way in training: they cross the cut."""
+
+    def call(self, x, training=None):
+        return keras.ops.cast(tf.strings.length(x), "float32")
+
+
+def test_texts_that_cross_a_cut_are_not_stored(tmp_path):
+    inputs, labels = numbers()
+    number, text = keras.Input((6,), name="number"), keras.Input((1,), dtype="string", name="text")
+    low = L.Dense(8, name="low")(number)
+    x = L.Concatenate()([low, L.Dense(4, name="own")(Length(name="length")(text))])
+    model = keras.Model({"number": number, "text": text}, L.Dense(3, name="out")(x))
+    given = {"number": inputs, "text": np.full((len(labels), 1), "word", object)}
+    record = fit(
+        model, (given, labels), stages={"low": "low"}, overrides=["features.cache=always"],
+        directory=tmp_path,
+    )  # fmt: skip
+    reason = record.phases[0].features["reason"]
+    assert "the store holds numbers, and the texts of input would have to be in it" in reason

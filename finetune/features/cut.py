@@ -47,14 +47,15 @@ class LinearHead:
 
     @property
     def weights(self) -> tuple[keras.Variable, keras.Variable]:
-        """Kernel and bias."""
-        return self.dense.kernel, self.dense.bias
+        """Kernel and bias; where the dense layer has LoRA, the kernel that it adds to."""
+        return self.dense._kernel, self.dense.bias
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Names of constraints and regularizers, such as ``kernel_constraint MaxNorm``.
+        """Names of constraints and regularizers, such as ``kernel_constraint MaxNorm``, and of LoRA.
 
         They hold for the weights as they are: a head that has any trains in no other coordinates.
+        So does one whose kernel is not what trains, below LoRA or quantised.
         """
         found = [
             (f"{name}_{kind}", getattr(variable, kind))
@@ -63,11 +64,16 @@ class LinearHead:
         ]
         layers = (*self.before, self.dense)
         found += [("activity_regularizer", each.activity_regularizer) for each in layers]
-        return tuple(
+        terms = [
             f"{name} {getattr(term, '__name__', type(term).__name__)}"
             for name, term in found
             if term is not None
-        )
+        ]
+        if self.dense.lora_enabled:
+            terms.append(f"LoRA of rank {self.dense.lora_rank}")
+        if self.dense.quantization_mode is not None:
+            terms.append(f"{self.dense.quantization_mode} quantization")
+        return tuple(terms)
 
 
 def task_graph(inventory: Inventory) -> Graph | None:
@@ -228,7 +234,6 @@ def find_linear_head(graph: Graph, cut: Cut) -> LinearHead | None:
         not all(isinstance(call.operation, keras.layers.Dropout) for call in before)
         or type(dense) is not keras.layers.Dense
         or not dense.use_bias
-        or dense.quantization_mode is not None
         or dense.activation is not keras.activations.linear
         or graph.outputs != last.outputs
     ):

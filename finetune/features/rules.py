@@ -42,16 +42,16 @@ def exact_head_problem(
             f"{where} for a model with {', '.join(steps)} of its own, which the solver does not run. "
             "Received: lbfgs. Set solver=gradient."
         )
+    if head is not None and head.terms:
+        return (
+            f"{where} where the head has a constraint, a regularizer, LoRA or a quantised "
+            f"kernel, which the solver does not obey. Received: lbfgs with {', '.join(head.terms)}. Set "
+            "solver=gradient, or build the head without them."
+        )
     if head is None or not trainable.issuperset(map(id, head.weights)):
         return (
             f"{where} unless the phase trains a linear head on frozen features. Received: lbfgs "
             f"with {phase.rule}. Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
-        )
-    if head.terms:
-        return (
-            f"{where} where the head has a constraint or regularizer, which the solver does not "
-            f"obey. Received: lbfgs with {', '.join(head.terms)}. Set solver=gradient, or build the "
-            "head without them."
         )
     if targets.ndim > 1:
         return (

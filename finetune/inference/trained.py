@@ -16,7 +16,7 @@ from finetune.backbones.untrusted import check_h5, read_json, require_inside
 from finetune.errors import ConfigError
 from finetune.inference.completed import MODEL, read_completed
 from finetune.record import RunRecord
-from finetune.training.device import state_kept
+from finetune.training.device import state_kept, use_channels_last
 from finetune.training.objective import ONE, SEVERAL, Objective
 
 _WHERE = "RUN_DIR"
@@ -100,6 +100,7 @@ def of_record(run_directory: Path, record: RunRecord) -> TrainedModel:
         if record.backbone.own:
             return _own(directory, record, classes, several)
         keras.config.set_floatx("float32")  # as `finetune.training.device.prepare` does
+        use_channels_last()
         keras.config.set_dtype_policy(record.device["precision"])
         return _of_backbone(directory, record, classes, several)
 

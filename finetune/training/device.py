@@ -45,8 +45,8 @@ def prepare(
     """Sets the process up for one run and forgets the one before.
 
     Sets the global dtype policy, the seeds of Python, NumPy and Keras, op determinism and memory
-    growth, and Keras' floatx where there is a precision; clears Keras' global state, so that jobs
-    of a sweep do not leak into each other.
+    growth; where there is a precision also Keras' floatx and image data format; clears Keras' global
+    state, so that jobs of a sweep do not leak into each other.
 
     Args:
         device: ``auto``, ``cpu`` or ``gpu``.
@@ -73,10 +73,9 @@ def prepare(
     _show_only(gpus)
     kind = "gpu" if gpus else "cpu"
     policy = keras.config.dtype_policy().name if precision is None else precision
-    if precision is not None:
-        keras.config.set_floatx(
-            "float32"
-        )  # precision says all: ~/.keras/keras.json is not the run's
+    if precision is not None:  # the config says all: ~/.keras/keras.json is not the run's
+        keras.config.set_floatx("float32")
+        use_channels_last()
     if precision == "auto":
         policy = "mixed_float16" if gpus else "float32"
     keras.config.set_dtype_policy(policy)
@@ -91,16 +90,29 @@ def prepare(
     return Device(kind, names, policy, deterministic)
 
 
+def use_channels_last() -> None:
+    """Sets the format of images that all of this program has, whatever keras.json says."""
+    given = keras.config.image_data_format()
+    if given != "channels_last":
+        log.warning(
+            "image_data_format=%s, of keras.json or set_image_data_format, is not used: images are read "
+            "as (height, width, channels), as pretrained weights expect them",
+            given,
+        )
+        keras.config.set_image_data_format("channels_last")
+
+
 @contextmanager
 def state_kept() -> Iterator[None]:
     """Puts back what `prepare` sets for the whole process, as far as it can be read."""
     policy, deterministic = keras.config.dtype_policy(), tf_config.is_op_determinism_enabled()
-    floatx = keras.config.floatx()
+    floatx, image_format = keras.config.floatx(), keras.config.image_data_format()
     states = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
         keras.config.set_floatx(floatx)
+        keras.config.set_image_data_format(image_format)
         keras.config.set_dtype_policy(policy)
         random.setstate(states[0])
         np.random.set_state(states[1])

@@ -203,11 +203,10 @@ def require_finite(phase: Phase, epoch: int, where: str, loss: float) -> None:
         NotFiniteError: saying where, at which rate, and what to try.
     """
     if not math.isfinite(loss):
-        rate = f"schedule.phases.{phase.name}.learning_rate={phase.learning_rate / 10:g}"
         raise NotFiniteError(
-            f"the loss must stay finite. Received: {loss} in phase {phase.name}, epoch {epoch}, "
-            f"{where}, at learning rate {phase.learning_rate:g}. Let the run go on from its last "
-            f"checkpoint with another: resume it, changes allowed, with {rate} (or optimizer.clipnorm=1)."
+            f"{loss} in phase {phase.name}, epoch {epoch}, {where}, at learning rate "
+            f"{phase.learning_rate:g}",
+            f"schedule.phases.{phase.name}.learning_rate={phase.learning_rate / 10:g}",
         )
 
 
