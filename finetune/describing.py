@@ -100,15 +100,17 @@ def phase_costs(run: Run, record: RunRecord) -> tuple[list[PhaseCost], float, fl
     inventory = run.built.inventory
     work = stage_work(inventory, run.built.programs.graph)
     weights = dict.fromkeys(inventory.stage_names, 0.0)
+    parameters = dict.fromkeys(inventory.stage_names, 0)
     for info in inventory.infos:
         weights[info.stage] += 1
+        parameters[info.stage] += info.parameters
     stored = {each.phase: each.below for each in record.features if each.stored}
     costs = []
     for phase, plan in zip(run.phases, run.plans, strict=True):
-        trained = dict.fromkeys(inventory.stage_names, 0.0)
+        trained = dict.fromkeys(inventory.stage_names, 0)
         for info in inventory.infos:
-            trained[info.stage] += info.path in plan.trainable
-        shares = {name: number / max(weights[name], 1) for name, number in trained.items()}
+            trained[info.stage] += info.parameters if info.path in plan.trainable else 0
+        shares = {name: number / max(parameters[name], 1) for name, number in trained.items()}
         below = stored.get(phase.name, {})
         costs.append(
             PhaseCost(

@@ -12,7 +12,9 @@ import tensorflow as tf
 from finetune import runs, trying
 from finetune.building import Workbench
 from finetune.composition import compose_config
+from finetune.describing import describe, phase_costs
 from finetune.reading import read
+from finetune.record import FeatureDecision
 from finetune.reporting.terminal.console import make_console
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import start_of
@@ -128,3 +130,22 @@ def test_check_tries_the_phase_that_trains_most_first(monkeypatch, capsys):
     assert tried == ["stage3", "head"]
     shown = capsys.readouterr().out
     assert shown.index("\nhead") < shown.index("\nstage3")  # in the order of the schedule
+
+
+def test_phases_cost_more_where_more_trains_and_less_is_stored():
+    config = read(compose_config(["experiment=resnet_freeze", "dataset.max_samples=60"]))
+    run = Workbench().run(config)
+    record = describe(run, config, ())
+    stages = [name for name in run.built.inventory.stage_names if name != "head"]
+    record.features = [
+        FeatureDecision("head", "pooler", "", True, below=dict.fromkeys(stages, 1.0)),
+        FeatureDecision("stage3", "relu", "", False, below=dict.fromkeys(stages[:3], 1.0)),
+    ]
+    costs, prefix, closing = phase_costs(run, record)
+    assert [cost.epochs for cost in costs] == [20, 2, 2, 2, 2]
+    assert costs[0].work == 3 * 256 * 10  # forward, and back to the weights and the inputs
+    assert costs[0].traced == 3 * 2
+    whole = prefix + 2560
+    assert whole < costs[1].work < 3 * whole and costs[-1].work > 0.99 * 3 * whole
+    assert [cost.work for cost in costs] == sorted(cost.work for cost in costs)
+    assert closing == record.dataset.splits["test"] * whole

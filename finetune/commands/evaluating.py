@@ -149,5 +149,6 @@ def _measure(request: _Request, record: RunRecord, config: Config, console: Cons
         trained_on=seen,
         data_of_the_run=same,
         metrics=report.metrics,
+        interval=report.interval,
         per_class=report.per_class,
     )

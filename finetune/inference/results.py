@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune.printable import printable
+from finetune.record import Interval
 from finetune.record_files import to_values
 from finetune.reporting.numbers import number
+from finetune.reporting.remarks import interval_text
 
 _CLASS_KEYS = ("precision", "recall", "f1", "support")
 
@@ -31,6 +33,7 @@ class Evaluation:
         trained_on: how many of them the run was trained on, by their content; None: not known.
         data_of_the_run: whether these are the data that the run had; None: it had no such files.
         metrics: of all examples.
+        interval: of the accuracy; None with several labels an example.
         per_class: name, precision, recall, f1 and support of each class of the model.
     """
 
@@ -42,6 +45,7 @@ class Evaluation:
     trained_on: int | None
     data_of_the_run: bool | None
     metrics: dict[str, float]
+    interval: Interval | None
     per_class: list[dict[str, Any]]
 
 
@@ -76,6 +80,8 @@ def show(evaluation: Evaluation, console: Console) -> None:
         console.print(line, markup=False, emoji=False, soft_wrap=True)
     console.print()
     console.print(_metrics(evaluation.metrics))
+    if evaluation.interval is not None:
+        console.print(f"accuracy: {interval_text(evaluation.interval)}", soft_wrap=True)
     console.print()
     console.print(_classes(evaluation.per_class))
 
