@@ -1,5 +1,6 @@
 """The public Python API: a Keras model of the user's own through a schedule of phases."""
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from finetune.backbones.loading import weights_sha256
 from finetune.backbones.own import StageRule, own_stages
 from finetune.building import Built, Origin, Run, make_examples, make_objective, plan_run
 from finetune.composition import compose_config
-from finetune.config import BackboneConfig, Config
+from finetune.config import GROUPS, BackboneConfig, Config
 from finetune.datasets.assembling import Found, finish
 from finetune.datasets.dataset import Dataset
 from finetune.datasets.readers import ArrayReader
@@ -298,7 +299,7 @@ def _key(override: str) -> str:
 
 def _allowed(override: str) -> bool:
     key = _key(override)
-    if kind_of(key) is None and key.partition(".")[0] != "hydra":
+    if kind_of(key) is None and key not in GROUPS and re.fullmatch(r"(?!hydra)[\w.]+", key):
         return True  # no key at all: the composition says which one may have been meant
     return key != "schedule" and any(
         key == each or key.startswith(f"{each}.") for each in _OVERRIDES

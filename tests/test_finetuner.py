@@ -214,6 +214,9 @@ def unsaveable():
         (unsaveable, {}, "model must be one that Keras can save"),
         (functional, {"classes": ["x", "y"]}, "classes must be 3 different names"),
         (functional, {"overrides": ["backbone=resnet50"]}, "overrides must be of.*backbone=resnet50"),
+        (functional, {"overrides": ["experiment=resnet_probe"]}, "overrides must be of.*experiment"),
+        (functional, {"overrides": ["hydra.run.dir=x"]}, "overrides must be of.*hydra.run.dir=x"),
+        (functional, {"overrides": ["lr=1"]}, "Did you mean schedule.phases.head.learning_rate=1"),
         (functional, {"overrides": ["dataset.augment=light"]}, "dataset.augment=light"),
         (functional, {"schedule": "nothing"}, "schedule"),
         (functional, {"schedule": {"phases": {"a": {"epochs": 0}}}}, "phases.a.epochs must be"),
@@ -471,7 +474,7 @@ def test_a_dataset_of_single_pairs_and_a_list_of_inputs_are_read(tmp_path):
     ("more", "message"),
     [
         ({"overrides": "seed=3"}, r"overrides must be a list.*\['seed=3'\]"),
-        ({"overrides": ["seedy=3"]}, "Received: seedy=3"),
+        ({"overrides": ["seedy=3"]}, "Received: seedy. .* Did you mean seed[?]"),
         ({"overrides": ["runtime.precision=mixed_bfloat16"]}, "Received: runtime.precision"),
         ({"schedule": TWO_PHASES, "overrides": ["schedule.phases.head.epochs=4"]},
          "leave a schedule alone"),
