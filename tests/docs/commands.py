@@ -53,10 +53,10 @@ def split(script):
 
 
 def python_blocks():
-    """Returns (page, code) of each python block."""
+    """Returns (page, code) of each python block but whole scripts, which tests/inference/export runs."""
     return [
         (str(page.relative_to(ROOT)), body)
         for page in PAGES
         for language, body in BLOCK.findall(page.read_text(encoding="utf-8"))
-        if language == "python"
+        if language == "python" and "sys.argv" not in body
     ]

@@ -14,6 +14,7 @@ from finetune.durable import fresh_directory
 from finetune.errors import ConfigError
 from finetune.inference.completed import MODEL
 from finetune.inference.export.formats import Format
+from finetune.inference.export.interface import interface
 from finetune.inference.export.parity import (
     Parity,
     batches_for,
@@ -23,9 +24,9 @@ from finetune.inference.export.parity import (
     tolerance_of,
 )
 from finetune.inference.export.samples import find_samples
-from finetune.inference.export.serving import TEXTS, any_size, serving_model
-from finetune.inference.export.writing import VOCABULARY, write
-from finetune.inference.trained import TrainedModel, load_trained
+from finetune.inference.export.serving import serving_model
+from finetune.inference.export.writing import write
+from finetune.inference.trained import load_trained
 from finetune.record_files import digest_of, file_digest
 
 SCHEMA = 1
@@ -40,7 +41,8 @@ class Export:
         format: its name.
         artifact: file or folder beside ``export.json``.
         run: of which run it is: name of the backbone, of the dataset, and a digest of the model.
-        interface: inputs and outputs, and what is left to do before and after.
+        interface: inputs and outputs, and what comes before them, see
+            `finetune.inference.export.interface`.
         parity: with the run's model.
         files: bytes and sha256 of each file but this one.
         versions: of what wrote it and of what ran it.
@@ -129,7 +131,7 @@ def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
                 "dataset": trained.record.dataset.name,
                 "model_sha256": digest_of(trained.record.model_sha256),
             },
-            interface=_interface(trained, model, target),
+            interface=interface(trained, model, target, LABELS),
             parity=parity,
             files=_files(written),
             versions={
@@ -159,41 +161,3 @@ def _of_keras(model: keras.Model) -> bool:
     """Whether Keras and KerasHub alone can read every layer from a file."""
     modules = {type(each).__module__.partition(".")[0] for each in model._flatten_layers()}
     return modules <= {"keras", "keras_hub"}
-
-
-def _interface(trained: TrainedModel, model: keras.Model, target: Format) -> dict[str, Any]:
-    """Returns what goes in and comes out, as people and programs need it."""
-    made: Any = model.output
-    inputs: list[dict[str, Any]] = [
-        {"name": each.name, "shape": list(each.shape), "dtype": str(each.dtype)}
-        for each in model.inputs
-    ]
-    todo = "nothing"
-    if trained.kind == "image":
-        inputs[0]["range"] = [0, 255]
-        if not any_size(trained, target):
-            todo = f"resize to {trained.image_size}: {_resizing(trained.image_converter)}"
-    if trained.kind == "text" and target.texts:
-        inputs = [{"name": TEXTS, "shape": [None], "dtype": "string"}]
-        todo = "import tensorflow_text, whose operations the tokenizer is made of"
-    elif trained.kind == "text":
-        length = trained.preprocessor.sequence_length
-        todo = (
-            f"tokenize, to at most {length} tokens: keras_hub.models.TextClassifierPreprocessor"
-            f".from_preset({VOCABULARY!r}), or what the files in {VOCABULARY}/ say"
-        )
-    outputs = [
-        {"name": name, "shape": list(each.shape), "dtype": str(each.dtype)}
-        for name, each in made.items()
-    ]
-    return {"inputs": inputs, "outputs": outputs, "before": todo, "labels": LABELS}
-
-
-def _resizing(converter: Any) -> str:
-    keeps = "cut out the middle that has this aspect ratio"
-    if converter.pad_to_aspect_ratio:
-        keeps = "pad to this aspect ratio"
-    elif not converter.crop_to_aspect_ratio:
-        keeps = "stretch"
-    smooth = "with" if converter.antialias else "without"
-    return f"{keeps}, {converter.interpolation}, {smooth} antialiasing"

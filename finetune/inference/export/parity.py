@@ -155,7 +155,7 @@ def measure(
 def _tokens(trained: TrainedModel, samples: Samples) -> dict[str, np.ndarray]:
     made = tokenize_of(trained.preprocessor)(samples.examples)
     names: Any = trained.model.input
-    return {name: made[name].astype(np.int32) for name in names}
+    return {name: made[name] for name in names}
 
 
 def _resized(trained: TrainedModel, image: np.ndarray) -> np.ndarray:

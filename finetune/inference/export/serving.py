@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from finetune.inference.export.formats import Format
+from finetune.inference.inputs import tokenize_of
 from finetune.inference.trained import TrainedModel
 from finetune.training.objective import SEVERAL, Objective
 
@@ -20,9 +21,9 @@ def serving_model(trained: TrainedModel, target: Format) -> keras.Model:
     their weights are.
 
     Inputs: ``images`` (batch, height, width, 3) float32, 0..255, of any size where `any_size` says
-    so, else of the model's; the tokens of texts by name, int32 (batch, tokens); or the inputs of a
-    model of the user's own. Outputs: ``probabilities`` (batch, classes) float32, and the ``logits``
-    that they are made of, where the model has logits.
+    so, else of the model's; the tokens of texts by name, (batch, tokens) in the dtypes that the
+    preprocessor gives; or the inputs of a model of the user's own. Outputs: ``probabilities``
+    (batch, classes) float32, and the ``logits`` that they are made of, where the model has logits.
     """
     if not target.mixed:
         for layer in trained.model._flatten_layers():
@@ -36,14 +37,21 @@ def serving_model(trained: TrainedModel, target: Format) -> keras.Model:
             given = {name: given for name in trained.model.input}
     elif trained.kind == "text":
         tokens: Any = trained.model.input
-        inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in tokens}
-        given = inputs
+        kinds = token_kinds(trained)
+        inputs = {name: keras.Input((None,), dtype=kinds[name], name=name) for name in tokens}
+        given = {name: keras.ops.cast(inputs[name], tokens[name].dtype) for name in tokens}
     else:
         inputs, given = _own_inputs(trained.model)
     # Without the class of the task, which would bring its optimizer along.
     plain = keras.Model(trained.model.input, trained.model.output, name="classifier")
     outputs = _outputs(plain(given, training=False), trained.objective)
     return keras.Model(inputs, outputs, name="serving")
+
+
+def token_kinds(trained: TrainedModel) -> dict[str, str]:
+    """Returns the dtype of each thing that the preprocessor of a text model makes."""
+    made = tokenize_of(trained.preprocessor)(["a"])
+    return {name: str(each.dtype) for name, each in made.items()}
 
 
 def any_size(trained: TrainedModel, target: Format) -> bool:

@@ -12,11 +12,10 @@ import tensorflow as tf
 
 from finetune.inference.completed import MODEL
 from finetune.inference.export.formats import Format, refusal
+from finetune.inference.export.interface import VOCABULARY, axis_names
 from finetune.inference.export.serving import TEXTS
 from finetune.inference.trained import TrainedModel
 from finetune.startup import native_stderr_held
-
-VOCABULARY = "tokenizer"
 
 
 def write(trained: TrainedModel, model: keras.Model, target: Format, directory: Path) -> None:
@@ -65,7 +64,7 @@ def _write_texts(trained: TrainedModel, model: Any, path: Path) -> None:
 
     def serve(texts: tf.Tensor) -> Any:
         tokens = trained.preprocessor(texts)
-        given = {name: tf.cast(tokens[name], tf.int32) for name in model.input}
+        given = {name: tokens[name] for name in model.input}
         return model(given, training=False)
 
     spec = keras.InputSpec(dtype="string", shape=(None,), name=TEXTS)
@@ -105,11 +104,18 @@ def _write_onnx(model: keras.Model, path: Path) -> None:
         # Keras asks NumPy 2 for `np.object` on behalf of tf2onnx.
         warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
         model.export(path, format="onnx", verbose=False, input_signature=_signature(model))
+    written = onnx.load(path)
     # tf2onnx writes an operation that it does not know as it is.
     known = {each.name for each in onnx.defs.get_all_schemas()}
-    unknown = {each.op_type for each in onnx.load(path).graph.node} - known
+    unknown = {each.op_type for each in written.graph.node} - known
     if unknown:
         raise UnsupportedError(f"ONNX has no {', '.join(sorted(unknown))}")
+    for port in (*written.graph.input, *written.graph.output):
+        sides = port.type.tensor_type.shape.dim
+        for side, name in zip(sides, axis_names(port.name, len(sides)), strict=True):
+            if not side.HasField("dim_value"):
+                side.dim_param = name
+    onnx.save(written, path)
 
 
 def _hold_no_tensors(model: keras.Model) -> None:

@@ -60,8 +60,23 @@ def test_an_image_model(name, tmp_path, here):
     exact = name in ("keras", "saved_model")
     assert port["shape"] == ([None, None, None, 3] if exact else [None, 16, 16, 3])
     assert (port["dtype"], port["range"]) == ("float32", [0, 255])
+    assert port["axes"] == ["batch", "height", "width", "channels"]
+    steps = written["interface"]["preprocessing"]
+    assert [each["step"] for each in steps] == [
+        "decode",
+        "orient",
+        "transparency",
+        "resize",
+        "scale",
+    ]
+    assert [each["inside"] for each in steps] == [False, False, False, exact, True]
+    assert steps[3] == {
+        "step": "resize", "inside": exact, "height": 16, "width": 16, "aspect_ratio": "crop",
+        "interpolation": "bicubic", "antialias": True,
+    }  # fmt: skip
     before = written["interface"]["before"]
-    assert before == "nothing" if exact else "bicubic, with antialiasing" in before
+    assert before.startswith("decode to RGB, 8 bits a channel") and "over white" in before
+    assert ("bicubic, with antialiasing" in before) is not exact
     assert [each["name"] for each in written["interface"]["outputs"]] == ["probabilities", "logits"]
     labels = json.loads((directory / "labels.json").read_text())
     assert labels["classes"] == ["a", "b", "c"]
@@ -102,6 +117,15 @@ def test_a_text_model(name, pooling, tmp_path, here):
         assert "tensorflow_text" in done.interface["before"]
         return
     assert names == {"token_ids", "padding_mask", "segment_ids"}
+    kinds = {each["name"]: each["dtype"] for each in done.interface["inputs"]}
+    assert kinds == {"token_ids": "int32", "padding_mask": "bool", "segment_ids": "int32"}
+    assert all(each["axes"] == ["batch", "tokens"] for each in done.interface["inputs"])
+    assert done.interface["preprocessing"] == [
+        {
+            "step": "tokenize", "inside": False, "sequence_length": 4, "files": "tokenizer",
+            "makes": kinds,
+        }
+    ]  # fmt: skip
     assert "tokenize, to at most 4 tokens" in done.interface["before"]
     import keras_hub
 
