@@ -1,5 +1,6 @@
 """Loss, metric and learning rates over the epochs of the whole run, with its phases as bands."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ LONGEST = 12  # characters of a name of a phase, or of stages
 ANGLE = 60  # degrees of names that are too long for their band
 SINE, COSINE = math.sin(math.radians(ANGLE)), math.cos(math.radians(ANGLE))
 UNFREEZES: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (1, 1.5))}
+MOST_SPAN = 6.0  # inches of the axis of epochs; names that are nearer are left out
 APART = 0.135  # inches between lines of small text
 
 
@@ -136,12 +138,12 @@ def draw(shown: Curves) -> Figure:
             for name, band in zip(names, shown.bands, strict=True)
         ]
         right = max(right, *leans)
-        span = WIDTH - left - right
+        span = max(WIDTH - left - right, min(_span_of_names(shown.bands), MOST_SPAN))
     handles = _legend(shown)
     _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
     head = above + 0.12 + (SINE * widest(names, SMALL) + 0.06 if steep else 0.12)
     height = sum(HEIGHTS) + 2 * GAP + head + 0.45
-    figure = new_figure(WIDTH, height)
+    figure = new_figure(left + span + right, height)
     axes, top = [], head
     for part in HEIGHTS:
         bottom = height - top - part
@@ -167,6 +169,13 @@ def draw(shown: Curves) -> Figure:
     _phase_names(axes[0], shown.bands, names, steep, span / total)
     legend(figure, handles, "upper left")
     return figure
+
+
+def _span_of_names(bands: Sequence[Band]) -> float:
+    """Returns how wide the axis must be for every name that leans, in inches."""
+    middles = [(band.start + band.end) / 2 for band in bands]
+    gaps = [after - before for before, after in itertools.pairwise(middles)]
+    return 1.01 * APART / SINE * bands[-1].end / min(gaps) if gaps else 0.0
 
 
 def _names(stages: Sequence[str]) -> str:
