@@ -361,3 +361,24 @@ def test_sequences_of_another_length_in_each_split_are_stored_in_their_own(tmp_p
         assert record.phases[0].features["cached"] == (cache == "always")
         found.append(losses(record))
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_features_that_depend_on_the_other_rows_are_not_stored(tmp_path):
+    def low(x):
+        x = keras.layers.Dense(8, "relu", name="low")(x)
+        return x - keras.ops.mean(x, axis=0, keepdims=True)
+
+    found = [losses(tune(functional(low), tmp_path, cache)) for cache in ("never", "always")]
+    assert found[0] == found[1]
+    record = tune(functional(low), tmp_path / "again", "auto")
+    assert record.features[0].reason == "what a row gives depends on the other rows of its batch"
+    message = (
+        "solver must be gradient where features cannot be stored. Received: lbfgs, but what a row"
+    )
+    with pytest.raises(ConfigError, match=message):
+        tune(
+            functional(low),
+            tmp_path / "exact",
+            "auto",
+            phases={"head": phase() | {"solver": "lbfgs"}},
+        )

@@ -56,9 +56,12 @@ class Decisions:
         for index in group:
             cut, reason = self._cuts.of_phase[index], self._why_not(index)
             if cut is None or reason is not None:
-                self._made[index] = self._refused(index, self._explained(index, reason or ""))
+                self._refuse(index, reason or "")
             else:
                 candidates.setdefault(cut, []).append(index)
+        for cut in [each for each in candidates if self._mixes_rows(each, candidates[each])]:
+            for index in candidates.pop(cut):
+                self._refuse(index, "what a row gives depends on the other rows of its batch")
         if not candidates:
             return
         verdicts = self._verdicts(candidates)
@@ -135,6 +138,28 @@ class Decisions:
         below = {graph.calls[i].operation.name for i in (() if cut is None else cut.calls)}
         outside = [f"{name} ({why})" for name, why in graph.whole.items() if name not in below]
         return f"{reason}; not cut inside {', '.join(outside)}" if outside else reason
+
+    def _mixes_rows(self, cut: Cut, indices: Sequence[int]) -> bool:
+        """Tells whether features that are not on disk yet are no features of single rows."""
+        if self._need(cut, indices).on_disk:
+            return False
+        view = self._settings.training_views[0]
+        return self._cuts.prefix((cut,)).mixes_rows(self._source, view)
+
+    def _refuse(self, index: int, reason: str) -> None:
+        """Notes that a phase stores no features.
+
+        Raises:
+            ConfigError: for a phase whose solver needs them.
+        """
+        explained = self._explained(index, reason)
+        phase = self._phases[index]
+        if phase.solver == "lbfgs":
+            raise ConfigError(
+                f"schedule.phases.{phase.name}.solver must be gradient where features cannot be "
+                f"stored. Received: lbfgs, but {explained}. Set solver=gradient."
+            )
+        self._made[index] = self._refused(index, explained)
 
     def _refused(self, index: int, reason: str) -> FeatureDecision:
         cut = self._cuts.of_phase[index]

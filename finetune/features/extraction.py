@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 16  # of a CPU: larger batches are no faster and hold more memory
 IN_FLIGHT = 2  # batches: one computes while another is read, or written and hashed
+_COMPARED_ROWS = 4
 _MEASURED_ROWS, _MEASURED_SECONDS = 32, 0.02
 Progress = Callable[[str, int, int], None]
 
@@ -74,6 +75,16 @@ class Prefix:
                 return seconds / rows
             rows = min(2 * rows, most)
 
+    def mixes_rows(self, source: Source, view: int | None) -> bool:
+        """Tells whether the features of a row depend on the other rows of its batch."""
+        rows = min(_COMPARED_ROWS, source.num_examples)
+        data = source.inputs(rows, view)
+        computed = self._compiled(data.element_spec)
+        (batch,) = data.take(1)
+        alone = max(1, rows // 2)
+        together, apart = computed(batch), computed(_first(batch, alone))
+        return not all(_close(a[:alone], b) for a, b in zip(together, apart, strict=True))
+
     def _compiled(self, spec: Any) -> Callable[[Any], list[np.ndarray]]:
         """Returns the function from a batch of `spec` to its features.
 
@@ -91,6 +102,16 @@ class Prefix:
 
     def _run(self, inputs: Any) -> Any:
         return self._part(tuple(keras.tree.flatten(inputs)), training=False)
+
+
+def _close(first: np.ndarray, second: np.ndarray) -> bool:
+    """Tells whether two arrays are the same up to the rounding of their dtype."""
+    if first.dtype.kind in "biuSUO":
+        return np.array_equal(first, second)
+    tolerance = 1e-3 if first.dtype.itemsize > 2 else 3e-2
+    values = first.astype(np.float64), second.astype(np.float64)
+    largest = float(np.nanmax(np.abs(values[0]), initial=0.0))
+    return np.allclose(*values, rtol=0, atol=tolerance * largest, equal_nan=True)
 
 
 def _first(batch: Any, rows: int) -> Any:
