@@ -14,6 +14,7 @@ from finetune.record import RunRecord
 from finetune.reporting.comparison.columns import Column, Value
 
 ABBREVIATED: dict[str, str] = {"learning_rate": "lr"}
+RESERVED = (["run"], ["status"], ["epochs"], ["trainable"])  # columns beside the swept values
 LONGEST = 24  # characters of a value in a label
 MOST = 4  # columns of the config that stand for values that no command has set
 
@@ -74,7 +75,11 @@ def shortened(keys: Sequence[str]) -> dict[str, str]:
         words = key.split(".")
         others = [each.split(".") for each in keys if each != key]
         number = next(
-            (n for n in range(1, len(words)) if all(o[-n:] != words[-n:] for o in others)),
+            (
+                n
+                for n in range(1, len(words))
+                if words[-n:] not in RESERVED and all(o[-n:] != words[-n:] for o in others)
+            ),
             len(words),
         )
         short[key] = ".".join(words[-number:])

@@ -55,6 +55,7 @@ def test_labels_are_the_swept_values(sweep):
         (["schedule.learning_rate", "head.lr"], ["learning_rate", "lr"]),
         (["a.b.c", "x.b.c", "c"], ["a.b.c", "x.b.c", "c"]),
         (["optimizer.weight_decay"], ["weight_decay"]),
+        (["schedule.phases.head.epochs"], ["head.epochs"]),
         ([], []),
     ],
 )
