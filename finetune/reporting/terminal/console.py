@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from rich.console import Console
 
@@ -60,6 +62,8 @@ def show_notices(console: Console, lines: Iterable[str]) -> None:
             print(printable(line), file=sys.stderr, flush=True)
 
 
+# The counts by stage that a console has shown last: jobs of a sweep mostly have the same.
+_TABLES: WeakKeyDictionary[Console, list[dict[str, Any]]] = WeakKeyDictionary()
 # From the record of a run: the cost of each phase, multiply-adds of an example in the pass that
 # computes features, and those of the test split.
 Costs = Callable[[RunRecord], tuple[list[PhaseCost], float, float]]
@@ -127,8 +131,10 @@ class ConsoleListener:
         """Prints the phase's header and its weight counts: the first time all, then what changes."""
         self._print(f"\n{header(phase, len(self._epochs))}")
         shown, self._counted = self._counted, phase
-        if shown is None or isinstance(self._console, VerboseConsole):
+        known = shown is not None or _TABLES.get(self._console) == phase.stages
+        if not known or isinstance(self._console, VerboseConsole):
             self._console.print(counts_table(phase))
+            _TABLES[self._console] = phase.stages
         self._print(f"  {counts_line(phase, shown)}")
         self._extracting = self._headed = False
         if self._bar is not None:

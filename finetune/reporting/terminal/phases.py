@@ -108,11 +108,10 @@ def restored(record: RunRecord, phase: PhaseRecord) -> str:
     """Returns which epoch a phase has restored, counted in the phase from 1, and how good it is."""
     first = min((r.global_epoch for r in record.history if r.phase == phase.index), default=0)
     epoch = (phase.best_epoch or 0) - first + 1
-    metrics = phase.metrics.get("validation", {})
-    values = ""
-    if metrics:
-        values = f": loss {number(metrics['loss'])}, accuracy {percent(metrics['accuracy'])}"
+    best = phase.metrics.get("validation", {}).get(phase.monitor)
+    shown = "" if best is None else f": {(number if phase.monitor == 'loss' else percent)(best)}"
+    kind = "lowest" if phase.monitor == "loss" else "highest"
     return (
-        f"restored epoch {epoch} of {phase.epochs_run}, the best by validation "
-        f"{phase.monitor}{values}"
+        f"restored epoch {epoch} of {phase.epochs_run}, which had the {kind} validation "
+        f"{phase.monitor}{shown}"
     )

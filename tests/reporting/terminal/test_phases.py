@@ -121,3 +121,16 @@ def test_the_judgement_and_the_interval_close_the_run(tmp_path, monkeypatch):
     text = out.getvalue()
     assert "test accuracy 90.00% (95% interval 78.60% to 95.65%, n = 50), loss 0.3000" in text
     assert "\nValidation got worse after phase head.\n" in text
+
+
+def test_jobs_of_a_sweep_that_freeze_the_same_show_the_table_once(tmp_path, monkeypatch):
+    console, out = on_terminal(monkeypatch, NO_COLOR="1", TERM="dumb")
+    for number in range(3):
+        record = make_run()
+        record.phases = record.phases[number // 2 :][:1]  # the third job freezes other stages
+        record.phases[0].index = 0
+        played(console, tmp_path, record)
+    text = out.getvalue()
+    assert text.count("stage   rate  trainable") == 2
+    assert text.count("trainable 2 / 30, non-trainable 6 / 2,100 (4 frozen, 2 untrainable)") == 2
+    assert text.count("trainable 4 / 1,990, non-trainable 4 / 140 (2 frozen, 2 untrainable)") == 1
