@@ -12,6 +12,8 @@ from typing import Any
 
 from finetune.backbones.families import FAMILIES, Family
 from finetune.backbones.other_kinds import (
+    OWN_MODEL,
+    WHOLE_MODEL,
     is_file,
     no_directory,
     quantized,
@@ -234,6 +236,8 @@ def _lacking_tokenizer(directory: Path, form: str, tokenizer: str) -> Iterator[s
 
 def _lacking(where: str, form: str, directory: Path, lacks: Iterable[str]) -> ConfigError:
     fix = "Add them, or use backbone.preset=resnet_mini."
+    if (directory / WHOLE_MODEL).is_file():
+        fix = f"Its weights are in {WHOLE_MODEL}, with those of a head. {OWN_MODEL}"
     pickled = [each for each in _PICKLED if (directory / each).is_file()]
     if pickled:
         fix = (

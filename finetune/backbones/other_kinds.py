@@ -9,7 +9,8 @@ from typing import Any
 from finetune.errors import ConfigError
 
 _KERAS_FILES = (".keras", ".h5", ".hdf5")
-_OWN_MODEL = (
+WHOLE_MODEL = "model.keras"  # what a run with a head of this package saves
+OWN_MODEL = (
     "Load it in Python and train it with finetune.FineTuner(model), or save its backbone with "
     "KerasHub's save_to_preset."
 )
@@ -21,7 +22,7 @@ def no_directory(path: Path, where: str) -> ConfigError:
     if is_file(path):
         found = "a file"
         if path.suffix in _KERAS_FILES:
-            found, fix = "a file of a Keras model", _OWN_MODEL
+            found, fix = "a file of a Keras model", OWN_MODEL
         elif (path.parent / "config.json").is_file():
             fix = f"Give the directory that it is in: {path.parent}"
     return ConfigError(
@@ -33,12 +34,14 @@ def no_directory(path: Path, where: str) -> ConfigError:
 def refuse_others(directory: Path, where: str) -> None:
     """Raises for a directory of another kind, with what to do with that kind."""
     archives = sorted(each.name for each in directory.iterdir() if each.suffix in _KERAS_FILES)
-    found, fix = None, _OWN_MODEL
+    found, fix = None, OWN_MODEL
     if (directory / "run.json").is_file():
         model = directory / "model"
         found, fix = "a run directory", f"Give the model that the run saved: {model}"
         if not (model / "config.json").is_file():
             fix = "The run has saved no model: resume it, or choose another."
+        elif (model / WHOLE_MODEL).is_file():
+            fix = f"The run saved backbone and head in one file, {model / WHOLE_MODEL}. {OWN_MODEL}"
     elif (directory / "saved_model.pb").is_file():
         found = "a SavedModel, which cannot be trained"
     elif archives and not (directory / "model.weights.h5").is_file():

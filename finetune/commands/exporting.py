@@ -78,6 +78,7 @@ def _show(console: Console, done: Any, directory: Path) -> None:
 
 def _port(port: dict[str, Any]) -> str:
     """Returns an input in one line: name, shape, dtype, range."""
-    shape = ", ".join("any" if each is None else str(each) for each in port["shape"])
+    sides = zip(port["axes"], port["shape"], strict=True)
+    shape = ", ".join(name if size is None else str(size) for name, size in sides)
     values = f", {port['range'][0]}..{port['range'][1]}" if "range" in port else ""
     return f"{port['name']} ({shape}) {port['dtype']}{values}"

@@ -163,6 +163,10 @@ def test_a_run_directory(tmp_path, preset):
         run, rf"a run directory\)\. Give the model that the run saved: {run}/model"
     )
     assert load(path=run / "model").name == "model"
+    # A head of this package is saved with the backbone in one file.
+    (run / "model/model.weights.h5").rename(run / "model/model.keras")
+    hostile.assert_refused(run, r"saved backbone and head in one file, .*model\.keras\. Load it")
+    hostile.assert_refused(run / "model", r"Its weights are in model\.keras.*Load it in Python")
 
 
 def test_a_file_inside_the_directory(preset):
