@@ -83,7 +83,7 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         open_phases=open_phases(record),
         class_table=class_table(record.dataset, MANY_CLASSES),
         many_classes=MANY_CLASSES,
-        samples=[_sample(each, directory) for each in record.dataset.samples[:MOST_SAMPLES]],
+        samples=_samples(record, directory),
         config=yaml.safe_dump(record.config, **whole).rstrip().split("\n"),
         loading=_loading(record, directory) if record.model_sha256 else None,
         own=own,
@@ -120,10 +120,13 @@ def _shown(mistake: Mistake, directory: Path) -> Shown:
     return Shown(mistake, _inlined(directory, mistake.image))
 
 
-def _sample(sample: Sample, directory: Path) -> ShownSample:
-    return ShownSample(
-        sample, _inlined(directory, sample.image), _inlined(directory, sample.augmented)
-    )
+def _samples(record: RunRecord, directory: Path) -> list[ShownSample]:
+    """Returns the training examples that can still be shown: pictures are files of the run."""
+    found = [
+        ShownSample(each, _inlined(directory, each.image), _inlined(directory, each.augmented))
+        for each in record.dataset.samples[:MOST_SAMPLES]
+    ]
+    return [each for each in found if each.image is not None or each.sample.text is not None]
 
 
 def _inlined(directory: Path, name: str | None) -> Thumbnail | None:

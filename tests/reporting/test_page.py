@@ -209,6 +209,14 @@ def test_what_the_model_sees_is_shown_with_labels_and_truncation(tmp_path):
     assert "some ##long … and 68 more" in shown
 
 
+def test_examples_whose_pictures_are_gone_are_left_out(tmp_path):
+    record = make_run()
+    shown = words(page(record, tmp_path))
+    assert "a/2.png" not in shown and "and the first tokens of each" in shown
+    record.dataset.samples = record.dataset.samples[:1]
+    assert "What the model sees" not in words(page(record, tmp_path))
+
+
 def test_thumbnails_are_part_of_the_page(tmp_path):
     (tmp_path / "plots/mistakes").mkdir(parents=True)
     (tmp_path / "plots/mistakes/1.png").write_bytes(PNG)
