@@ -46,7 +46,7 @@ def test_a_converter_does_as_it_is_told(way):
 
 def test_the_saved_model_resizes_as_it_was_trained(folder, capsys):
     found = {}
-    for way in ("crop", "stretch"):
+    for way in ("crop", "stretch", "pad"):
         directory = folder / way
         arguments = [
             "dataset=image_folder", f"dataset.path={folder}/data", f"dataset.resize={way}",
@@ -62,9 +62,11 @@ def test_the_saved_model_resizes_as_it_was_trained(folder, capsys):
         files = [folder / f"data/test/{name}/{row}.png" for name in "ab" for row in range(8)]
         chosen = LoadedRun(trained).predict(files).argmax(1)
         found[way] = record.test["accuracy"]
+        assert record.dataset.samples  # pictures for the report are made in the same way
         assert np.mean(chosen == [0] * 8 + [1] * 8) == found[way]
+        assert "could not be shown" not in (directory / "finetune.log").read_text()
         assert record.phases[0].features["samples_extracted"] == 48  # not those of the other way
-    assert found == {"crop": 0.5, "stretch": 1.0}
+    assert found == {"crop": 0.5, "stretch": 1.0, "pad": 1.0}
 
 
 def test_wrong_ways_are_refused():

@@ -99,8 +99,11 @@ def described(bad: Sequence[BadSample], totals: Mapping[str, int], root: Path | 
     whole: dict[str, list[str]] = {}
     for split, samples in by_split.items():
         reasons = {each.reason for each in samples}
-        if len(reasons) == 1 and len(samples) == totals.get(split) and len(samples) > 1:
+        if len(reasons) == 1 and len(samples) == totals.get(split):
             whole.setdefault(reasons.pop(), []).append(split)
+    for reason, splits in list(whole.items()):
+        if sum(len(by_split[split]) for split in splits) < 2:  # a single sample is simply named
+            del whole[reason]
     parts = []
     for reason, splits in whole.items():
         first = by_split[splits[0]][0]

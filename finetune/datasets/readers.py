@@ -183,7 +183,8 @@ def _halves(converter: Any, size: tuple[int, int]) -> tuple[Prepare, Prepare]:
     config, make = converter.get_config(), type(converter).from_config
     scale = make(config | {"image_size": None})
     if size[0] != size[1] or not config["crop_to_aspect_ratio"]:
-        return make(config | {"scale": None, "offset": None}), scale
+        whole = make(config | {"scale": None, "offset": None})
+        return (lambda image: whole(tf.cast(image, tf.float32))), scale  # padding takes no uint8
     method, antialias = config["interpolation"], config["antialias"]
 
     def resize_square(image: tf.Tensor) -> tf.Tensor:

@@ -467,6 +467,10 @@ def test_one_sentence_where_every_row_fails_for_one_reason(tmp_path):
         f"paths begin in {root}). " in text
     )
     assert text.count(".csv") == 1
+    many = {"image": [f"images/{row}.png" for row in range(10)], "label": ["a", "b"] * 5}
+    delimited(",")(tmp_path / "many.csv", many)  # of which one is held out for each other split
+    with pytest.raises(ConfigError, match="all 10 of train and validation and test: no such file"):
+        load(tmp_path / "many.csv")
     images(root, columns["image"])  # and the test split alone is elsewhere
     delimited(",")(root / "test.csv", columns | {"image": ["x.png"] * 4})
     with pytest.raises(ConfigError, match=r"4 that cannot: all 4 of test: no such.*test.csv:2, l"):
