@@ -76,11 +76,11 @@ def test_the_epoch_that_was_restored_is_named_as_the_lines_above_it_count():
     record = make_run()
     top = record.phases[1]
     top.best_epoch, top.monitor = 2, "accuracy"  # the first of its two epochs, the third of the run
-    assert (
-        list(ended(record, top))[-1]
-        == restored(record, top)
-        == ("restored epoch 1 of 2, the best by validation accuracy: loss 0.1500, accuracy 90.00%")
-    )
+    line = "restored epoch 1 of 2, which had the highest validation accuracy: 90.00%"
+    assert list(ended(record, top))[-1] == restored(record, top) == line
+    top.monitor = "loss"
+    line = "restored epoch 1 of 2, which had the lowest validation loss: 0.1500"
+    assert restored(record, top) == line
 
 
 @pytest.mark.parametrize("verbose", [False, True])
