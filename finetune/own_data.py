@@ -37,10 +37,22 @@ def read_splits(
         ConfigError: for whatever does not fit the model, or another split.
     """
     there = {name: data for name, data in given.items() if data is not None or name != "test"}
-    pairs = {name: gathered(name, data, model) for name, data in there.items()}
-    activation, _ = last_activation(model)
-    labels = read_labels({name: each for name, (_, each) in pairs.items()}, classes, activation)
-    return {name: _split(name, inputs, labels[name], model) for name, (inputs, _) in pairs.items()}
+    inputs: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, data in there.items():
+        try:
+            raw, labels[name] = gathered(name, data, model)
+            inputs[name] = fitting_inputs(name, raw, model)
+        except ConfigError as error:
+            problems += error.problems
+    try:
+        labels = read_labels(labels, classes, last_activation(model)[0])
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return {name: _split(name, inputs[name], labels[name]) for name in there}
 
 
 def read_split(
@@ -60,11 +72,10 @@ def read_split(
     """
     inputs, labels = gathered(name, data, model)
     read = read_labels({name: labels}, classes, "sigmoid" if several else "softmax")
-    return _split(name, inputs, read[name], model)
+    return _split(name, fitting_inputs(name, inputs, model), read[name])
 
 
-def _split(name: str, given: Any, labels: np.ndarray, model: keras.Model) -> Split:
-    inputs = fitting_inputs(name, given, model)
+def _split(name: str, inputs: Any, labels: np.ndarray) -> Split:
     lengths = {len(each) for each in keras.tree.flatten(inputs)}
     if lengths != {len(labels)} or not len(labels):
         raise ConfigError(

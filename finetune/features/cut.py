@@ -131,10 +131,15 @@ def awake_above(
     """Finds what keeps frozen weights out of the prefix of a phase, other than what trains.
 
     Returns:
-        The names of the layers that end the prefix though nothing in them trains, since they behave
-        otherwise in training; and the number of frozen weights that are above them.
+        The names of the layers that end the prefix since they augment data in training, though
+        nothing in them trains; and the number of frozen weights that are above them.
     """
-    _, ends = _prefix(graph, inventory, plan)
+    augmentation = {id(inventory.layers[index]) for index in inventory.augmentation}
+    ends = [
+        index
+        for index in _prefix(graph, inventory, plan)[1]
+        if any(id(layer) in augmentation for layer in flatten(graph.calls[index].operation))
+    ]
     below = set(() if cut is None else cut.weights)
     frozen = [p for p, state in plan.states.items() if state is State.FROZEN and p not in below]
     names = dict.fromkeys(graph.calls[index].operation.name for index in ends)
