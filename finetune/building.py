@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from finetune.backbones.stages import Stage
 from finetune.backbones.stages import stages as find_stages
 from finetune.config import Config, DatasetConfig
 from finetune.datasets.augmentation import Augmentation, Mix
-from finetune.datasets.cleaning import typical_size
-from finetune.datasets.dataset import Dataset, split_line
-from finetune.datasets.names import look_alikes
+from finetune.datasets.dataset import Dataset
+from finetune.datasets.notices import notices
 from finetune.datasets.pipeline import Examples
 from finetune.datasets.readers import ImageReader, Reader, TextReader
 from finetune.datasets.sources import load_dataset
@@ -35,8 +34,6 @@ from finetune.training.objective import MIXED, ONE, SEVERAL, Objective, balanced
 from finetune.training.programs import Programs
 
 log = logging.getLogger(__name__)
-_SMALL = 96  # pixels a side: below it a backbone was not made for photographs
-_MUCH_LARGER, _FAR_TOO_LARGE = 4, 16  # times the side that a small backbone sees, and any other
 LOADING = "loading data and backbone"  # what a console says while a run is built
 
 
@@ -206,26 +203,8 @@ def _build(config: Config, reused: bool) -> Built:
         save=lambda directory, card: saving.save_task(
             task, directory, labels, loaded.preprocessor, loaded.backbone, card
         ),
-        notices=tuple(_notices(loaded, dataset)),
+        notices=tuple(notices(dataset, loaded.name, loaded.image_size)),
     )
-
-
-def _notices(loaded: LoadedBackbone, dataset: Dataset) -> Iterator[str]:
-    """Yields what a user should know of the data, which may not be what was meant."""
-    if dataset.used:
-        yield split_line(dataset.used, dataset.unused)
-    for one, other in look_alikes(dataset.classes):
-        yield f"warning: classes that look alike: {ascii(one)}, {ascii(other)}"
-    seen = max(loaded.image_size or (0, 0))
-    width, height = typical_size(dataset.splits["train"])
-    times = min(width, height) / max(seen, 1)
-    if seen and times >= (_MUCH_LARGER if seen <= _SMALL else _FAR_TOO_LARGE):
-        yield (
-            f"warning: the training images are about {width} × {height} pixels and "
-            f"{loaded.name} sees {seen} × {seen}: most of their detail is lost. For photographs "
-            "choose a backbone that was trained on them, for example backbone=efficientnet_b0, "
-            "or give this one more pixels with dataset.image_size=N."
-        )
 
 
 def _weights(coverage: Coverage) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from finetune.backbones.own import StageRule, own_stages
 from finetune.building import Built, Origin, Run, make_examples, make_objective, plan_run
 from finetune.composition import compose_config
 from finetune.config import GROUPS, BackboneConfig, Config
-from finetune.datasets.assembling import Found, finish
-from finetune.datasets.dataset import Dataset
+from finetune.datasets.assembling import finish
+from finetune.datasets.dataset import Dataset, Found
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError
 from finetune.freezing.inventory import take_inventory

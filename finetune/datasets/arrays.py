@@ -11,7 +11,6 @@ import numpy as np
 
 from finetune.datasets.array_labels import column_of, labels_of
 from finetune.datasets.assembling import (
-    Found,
     Part,
     Rows,
     assemble,
@@ -20,7 +19,7 @@ from finetune.datasets.assembling import (
     row_names,
 )
 from finetune.datasets.bad_samples import BadSample, text_reason
-from finetune.datasets.dataset import Dataset, require_classes
+from finetune.datasets.dataset import Dataset, Found, require_classes
 from finetune.datasets.memory import memory_budget
 from finetune.datasets.misplaced import what_it_is
 from finetune.datasets.names import SPLITS, split_of

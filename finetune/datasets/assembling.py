@@ -4,7 +4,7 @@ import errno
 import logging
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from finetune.datasets.bad_samples import BadSample, none_left, unreadable
 from finetune.datasets.cleaning import clean_images, repeated, require_left, settle
-from finetune.datasets.dataset import Dataset, Split, make_dataset, split_line
+from finetune.datasets.dataset import Dataset, Found, Split, make_dataset, split_line
 from finetune.datasets.memory import memory_budget, num_bytes, too_large
 from finetune.datasets.names import SPLITS, look_alikes
 from finetune.datasets.splits import chosen_rows, held_out
@@ -45,23 +45,6 @@ class Rows:
         return replace(
             self, inputs=self.inputs[rows], labels=self.labels[rows], sources=self.sources[rows]
         )
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a source was found to hold, beside its rows.
-
-    Args:
-        used: the folder, file or array of each split that the source has, by its name.
-        unused: names of folders and files beside them that are in no split.
-        ignored: how many files were no examples by their kind, and how much is no data.
-        root: where relative paths begin; None: there are none.
-    """
-
-    used: Mapping[str, str] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    root: Path | None = None
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:

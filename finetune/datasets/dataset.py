@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,23 @@ class Dataset:
     def multi_label(self) -> bool:
         """Whether an example may have several labels, or none."""
         return self.splits["train"].labels.ndim == 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source was found to hold, beside its rows.
+
+    Args:
+        used: the folder, file or array of each split that the source has, by its name.
+        unused: names of folders and files beside them that are in no split.
+        ignored: how many files were no examples by their kind, and how much is no data.
+        root: where relative paths begin; None: there are none.
+    """
+
+    used: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    root: Path | None = None
 
 
 def split_line(used: Mapping[str, str], unused: Sequence[str]) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.datasets.assembling import Found, Part, Rows, assemble, objects
+from finetune.datasets.assembling import Part, Rows, assemble, objects
 from finetune.datasets.bad_samples import BadSample, printable, refusal
-from finetune.datasets.dataset import Dataset, require_classes
+from finetune.datasets.dataset import Dataset, Found, require_classes
 from finetune.datasets.layout import NEEDS, WHERE, Layout, find_layout
 from finetune.datasets.listing import Listing, list_folder
 from finetune.errors import ConfigError, unknown_name

@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from finetune.datasets.assembling import Found, finish, objects
+from finetune.datasets.assembling import finish, objects
 from finetune.datasets.bad_samples import BadSample, text_reason
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.cleaning import clean_images, require_left, settle, without
-from finetune.datasets.dataset import Dataset, Split, require_classes
+from finetune.datasets.dataset import Dataset, Found, Split, require_classes
 from finetune.datasets.digits import Digits
 from finetune.datasets.docstrings import Docstrings
 from finetune.datasets.memory import memory_budget, num_bytes, too_large

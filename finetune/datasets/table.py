@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from finetune.datasets.assembling import Found, Part, Rows, assemble, objects, require_rows
+from finetune.datasets.assembling import Part, Rows, assemble, objects, require_rows
 from finetune.datasets.bad_samples import none_left, printable, refusal
-from finetune.datasets.dataset import Dataset, require_classes
+from finetune.datasets.dataset import Dataset, Found, require_classes
 from finetune.datasets.labels import indices, multi_hot
 from finetune.datasets.table_files import TableFile, open_table
 from finetune.datasets.table_layout import TableLayout, find_tables
