@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.datasets.labels import is_one_hot
 from finetune.datasets.names import plain
 from finetune.errors import ConfigError, unknown_name
 
@@ -37,7 +38,7 @@ def read_labels(
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    if activation != "sigmoid" and all(map(_is_one_hot, labels.values())):
+    if activation != "sigmoid" and all(map(is_one_hot, labels.values())):
         if activation != "softmax":
             log.warning(
                 "labels are one-hot: every row has one 1, so each example has one label. End the model "
@@ -51,10 +52,6 @@ def read_labels(
             f"labels must be of one kind in all splits. Received: {received}. Convert them."
         )
     return labels
-
-
-def _is_one_hot(labels: np.ndarray) -> bool:
-    return labels.ndim == 2 and bool((labels.sum(axis=1) == 1).all())
 
 
 def _read(name: str, given: Any, classes: Sequence[str]) -> np.ndarray:

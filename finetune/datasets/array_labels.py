@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from finetune.datasets.labels import indices, listed
+from finetune.datasets.labels import indices, is_one_hot, listed
 from finetune.datasets.names import plain
 from finetune.errors import ConfigError
 
@@ -15,6 +15,9 @@ def labels_of(
     given: np.ndarray | None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the labels of each split by index, and the class names.
+
+    Rows of 0 and 1 of which each has exactly one 1, in all splits, are one-hot: they become
+    indices, as those that FineTuner is given do.
 
     Args:
         names: of the arrays, by split; the first one decides what they are.
@@ -59,7 +62,7 @@ def labels_of(
             if not np.isin(array, (0, 1)).all():
                 problems.append(
                     f"{where} must be 0 or 1 for each class. Received: other values in rows "
-                    f"{listed(np.flatnonzero(~np.isin(array, (0, 1)).all(1)))}. Mend them."
+                    f"{listed(np.flatnonzero(~np.isin(array, (0, 1)).all(1)))}. Fix them."
                 )
             else:
                 done[part] = array.astype(np.uint8)
@@ -71,7 +74,32 @@ def labels_of(
             )
     if problems:
         raise ConfigError(problems)
+    if all(map(is_one_hot, done.values())):
+        done = {part: array.argmax(axis=1).astype(np.int64) for part, array in done.items()}
     return done, classes
+
+
+def one_hot_note(
+    names: Mapping[str, str], targets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
+    """Returns what to say of rows of 0 and 1 that were read as one label an example.
+
+    Args:
+        names: of the arrays, by split.
+        targets: the arrays.
+        labels: what `labels_of` made of them.
+    """
+    hot = [
+        names[part]
+        for part, array in targets.items()
+        if column_of(array).ndim == 2 and labels[part].ndim == 1
+    ]
+    if not hot:
+        return ()
+    return (
+        f"labels of {', '.join(hot)} are one-hot: every row has one 1, so each example has one label. "
+        "Examples may have several labels where at least one row has none or several",
+    )
 
 
 def _require_all_classes(where: str, train: np.ndarray) -> None:
@@ -129,5 +157,5 @@ def _out_of_range(where: str, array: np.ndarray, number: int) -> list[str]:
         return []
     return [
         f"{where} must be in 0..{number - 1}, an index of a class. Received: something else in "
-        f"rows {listed(wrong)}. Mend these labels; the first row is 0."
+        f"rows {listed(wrong)}. Fix these labels; the first row is 0."
     ]

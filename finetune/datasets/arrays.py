@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.datasets.array_labels import column_of, labels_of
+from finetune.datasets.array_labels import column_of, labels_of, one_hot_note
 from finetune.datasets.assembling import (
     Part,
     Rows,
@@ -46,8 +46,8 @@ def load_arrays(
     A split that is missing is taken from the training rows as in `load_folder`. x are images,
     uint8 or other numbers of 0..255, (n, height, width) or (n, height, width, 1 or 3); or texts,
     (n,) of type str. y are class indices (n,) or (n, 1); names (n,) of type str, sorted to
-    indices; or (n, classes) of 0 and 1, where an example may have several classes. ``classes``
-    names them.
+    indices; or (n, classes) of 0 and 1: one-hot where every row of all splits has one 1; otherwise an
+    example may have several classes. ``classes`` names them.
 
     Args:
         path: FILE.npz.
@@ -90,7 +90,10 @@ def load_arrays(
         train_per_class=train_per_class,
         seed=seed,
         skip=skip,
-        found=Found({part: x for part, (x, _) in keys.items()}),
+        found=Found(
+            {part: x for part, (x, _) in keys.items()},
+            notes=one_hot_note(names, targets, labels),
+        ),
     )
 
 
@@ -122,7 +125,7 @@ def arrays_part(path: str, part: str) -> Part:
         classes,
         _rows(part, x, inputs, targets[part]),
         "text" if inputs.dtype == object else "image",
-        Found({part: x}),
+        Found({part: x}, notes=one_hot_note({part: y}, {part: arrays[y]}, targets)),
     )
 
 

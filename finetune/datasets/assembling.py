@@ -215,6 +215,8 @@ def finish(
     if found.ignored:
         what = ", ".join(f"{count} {kind}" for kind, count in sorted(found.ignored.items()))
         log.warning("left out, because they are not examples: %s", what)
+    for note in found.notes:
+        log.warning("%s", note)
     for one, other in look_alikes(dataset.classes):
         log.warning("classes that look alike: %s, %s", ascii(one), ascii(other))
     dataset = replace(
@@ -224,6 +226,7 @@ def finish(
         ignored=dict(found.ignored),
         used=dict(found.used),
         unused=found.unused,
+        notes=found.notes,
     )
     if dataset.used:
         log.info("%s", split_line(dataset.used, dataset.unused))
@@ -242,14 +245,18 @@ def _hold_out(parts: Mapping[str, Rows], seed: int) -> dict[str, Rows]:
         if not 0 < len(rows) < len(train.labels):
             raise ConfigError(
                 f"dataset.path must have a split {part}, or more examples. Received: "
-                f"{len(train.labels)} examples, too few to hold a tenth out as {part}. "
-                f"Add a split {part}."
+                f"{len(train.labels)} examples{_of_classes(train.labels)}, too few to hold a tenth "
+                f"out as {part}. Add a split {part}, or check the labels."
             )
         done[part] = train.take(rows)
         done["train"] = train.take(np.setdiff1d(np.arange(len(train.labels)), rows))
         how = "stratified" if train.labels.ndim == 1 else "not stratified"
         log.info("no split %s: %d training examples, %s, seed %d", part, len(rows), how, seed)
     return done
+
+
+def _of_classes(labels: np.ndarray) -> str:
+    return f" of {len(np.unique(labels))} classes" if labels.ndim == 1 else ""
 
 
 def _read_split(

@@ -79,6 +79,7 @@ class Dataset:
         ignored: how many files were no examples by their kind, and how much is no data.
         used: the folder, file or array that each split is, or is a share of; none: not of files.
         unused: names of folders and files beside them that are in no split.
+        notes: how the data were read, where a user may have meant something else; one line each.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Dataset:
     ignored: Mapping[str, int] = field(default_factory=dict)
     used: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def multi_label(self) -> bool:
@@ -107,12 +109,14 @@ class Found:
         unused: names of folders and files beside them that are in no split.
         ignored: how many files were no examples by their kind, and how much is no data.
         root: where relative paths begin; None: there are none.
+        notes: how the data were read, where a user may have meant something else; one line each.
     """
 
     used: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     root: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def split_line(used: Mapping[str, str], unused: Sequence[str]) -> str:

@@ -55,6 +55,11 @@ def multi_hot(
     return hot
 
 
+def is_one_hot(labels: np.ndarray) -> bool:
+    """Returns whether each row of an array of 0 and 1 has exactly one 1."""
+    return labels.ndim == 2 and bool((labels.sum(axis=1) == 1).all())
+
+
 def _require_known(
     where: str, names: Sequence[Sequence[str]], classes: Sequence[str], counted: Counted
 ) -> None:

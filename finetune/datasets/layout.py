@@ -10,11 +10,12 @@ from finetune.datasets.bad_samples import listed_names, printable
 from finetune.datasets.image_files import is_image
 from finetune.datasets.listing import entries_of
 from finetune.datasets.misplaced import what_it_is
-from finetune.datasets.names import SPLITS, USUAL_NAMES, split_of, suggested_split
+from finetune.datasets.names import SPLITS, USUAL_NAMES, plain, split_of, suggested_split
 from finetune.errors import ConfigError
 
 WHERE = "dataset.path must be a folder of images"
 NEEDS = "It needs DIR/{train,validation,test}/CLASS/FILE, or DIR/CLASS/FILE."
+_RENAME = f"Give split folders one of their usual names: {USUAL_NAMES}"
 _DEPTH = 3  # folders below dataset.path that are searched for splits
 _MOST = 2000  # folders that are looked into
 
@@ -65,7 +66,10 @@ def find_layout(root: Path, given: str) -> Layout:
     if not splits:
         problems = list(_hidden_splits(root, given, top))
     else:
-        problems = list(_ambiguous(root, given, splits, others)) or list(_inside(root, splits))
+        problems = list(_ambiguous(root, given, splits, others)) or [
+            *_inside(root, splits),
+            *_unnamed(root, given, splits, others),
+        ]
     if problems:
         raise ConfigError(problems)
     found = {split: root / splits[split][0] for split in SPLITS if split in splits}
@@ -129,6 +133,25 @@ def _inside(root: Path, splits: dict[str, list[str]]) -> Iterator[str]:
                 )
 
 
+def _unnamed(
+    root: Path, given: str, splits: dict[str, list[str]], others: Sequence[str]
+) -> Iterator[str]:
+    """Yields the folders beside splits that look like the split that is missing."""
+    missing = [split for split in SPLITS if split not in splits]
+    classes = {plain(name) for names in splits.values() for name in _look(root / names[0]).folders}
+    alike = [
+        name
+        for name in others
+        if (inner := {plain(each) for each in _look(root / name).folders}) and inner <= classes
+    ]
+    if missing and alike:
+        yield (
+            f"{WHERE} in split folders that are named so. Received: {given} without a folder "
+            f"{' or '.join(missing)}, but with {listed_names(alike)}, which hold folders of the same "
+            f"classes. {_RENAME}. If these folders are no splits, move them out of DIR."
+        )
+
+
 def _hidden_splits(root: Path, given: str, top: _Look) -> Iterator[str]:
     """Yields the most likely problem of a layout in which no folder has the name of a split."""
     if not top.folders:
@@ -139,7 +162,6 @@ def _hidden_splits(root: Path, given: str, top: _Look) -> Iterator[str]:
                 "them in a table with the columns image and label and use dataset=table."
             )
         return
-    rename = f"Give split folders one of their usual names: {USUAL_NAMES}"
     below = {name: _look(root / name) for name in top.folders}
     deeper = _with_splits(root, below)
     chain = None if deeper or top.images else _only_way_down(root, top)
@@ -159,14 +181,14 @@ def _hidden_splits(root: Path, given: str, top: _Look) -> Iterator[str]:
     elif len(set(suggested)) > 1 and 2 * len(suggested) >= len(top.folders):
         yield (
             f"{WHERE} in split folders or in class folders. Received: {given} with "
-            f"{listed_names(top.folders)}, which look like splits under unusual names. {rename}."
+            f"{listed_names(top.folders)}, which look like splits under unusual names. {_RENAME}."
         )
     elif _same_inside(list(below.values())):
         names = sorted({name for look in below.values() for name in look.folders})
         yield (
             f"{WHERE} in split folders or in class folders. Received: {given}, whose folders "
             f"{listed_names(top.folders)} hold only subfolders, with the same names in each "
-            f"({listed_names(names)}), as splits do. {rename}. If they are classes, move their images "
+            f"({listed_names(names)}), as splits do. {_RENAME}. If they are classes, move their images "
             "directly into them."
         )
 

@@ -71,7 +71,12 @@ def load_measured(
         )
         line = split_line(part.found.used, part.found.unused)
         found = Measured(
-            part.name, part.split, part.kind, examples, num_bad=len(bad), notices=(line,)
+            part.name,
+            part.split,
+            part.kind,
+            examples,
+            num_bad=len(bad),
+            notices=(line, *(() if several else part.found.notes)),
         )
         own = part.classes
     else:
@@ -87,7 +92,7 @@ def load_measured(
             examples,
             dataset.fingerprint,
             num_bad,
-            (split_line(used, dataset.unused),) if used else (),
+            (split_line(used, dataset.unused), *dataset.notes) if used else dataset.notes,
         )
         own = dataset.classes
     labels = matched(found.examples, own, classes, several)

@@ -69,16 +69,19 @@ def clutter(name: str) -> str | None:
 def look_alikes(names: Iterable[str]) -> list[tuple[str, str]]:
     """Returns pairs of different names that a reader may take for the same one.
 
-    The names in a pair differ only in case, in white space or in compatible characters.
+    The names in a pair differ only in case, in white space or in compatible characters, or are
+    the same number.
 
-    >>> look_alikes(["Cat", "dog", "cat"])
-    [('Cat', 'cat')]
+    >>> look_alikes(["Cat", "dog", "cat", "1", "1.0"])
+    [('Cat', 'cat'), ('1', '1.0')]
     """
     first: dict[str, str] = {}
     pairs = []
     for name in names:
-        folded = unicodedata.normalize("NFKC", name).casefold()
-        folded = re.sub(rf"[\s_{_INVISIBLE}-]+", " ", folded)
+        folded = re.sub(f"[{_INVISIBLE}]", "", unicodedata.normalize("NFKC", name).casefold())
+        folded = re.sub(r"[\s_-]+", " ", folded)
+        if re.fullmatch(r"\d+\.0+", folded):
+            folded = folded.partition(".")[0]
         if folded in first:
             pairs.append((first[folded], name))
         first.setdefault(folded, name)

@@ -20,6 +20,8 @@ def notices(dataset: Dataset, backbone: str, image_size: tuple[int, int] | None)
     """
     if dataset.used:
         yield split_line(dataset.used, dataset.unused)
+    for note in dataset.notes:
+        yield f"warning: {note}"
     for one, other in look_alikes(dataset.classes):
         yield f"warning: classes that look alike: {ascii(one)}, {ascii(other)}"
     seen = max(image_size or (0, 0))

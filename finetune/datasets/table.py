@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from finetune.datasets.assembling import Part, Rows, assemble, objects, require_rows
-from finetune.datasets.bad_samples import none_left, printable, refusal
+from finetune.datasets.bad_samples import listed_names, none_left, printable, refusal
 from finetune.datasets.dataset import Dataset, Found, require_classes
 from finetune.datasets.labels import indices, multi_hot
+from finetune.datasets.names import SPLITS, USUAL_NAMES
 from finetune.datasets.table_files import TableFile, open_table
-from finetune.datasets.table_layout import TableLayout, find_tables
+from finetune.datasets.table_layout import WHERE, TableLayout, find_tables
 from finetune.datasets.table_rows import (
     LabelledRows,
+    are_zeros_and_ones,
     holds_images,
     labelled_rows,
     leaving_problem,
@@ -61,6 +63,7 @@ def load_table(
     label = label_column or "label"
     entry = input_column or _input(tables["train"])
     _require_columns(tables, entry, label)
+    _refuse_unnamed(root, layout, (entry, label), path)
     done, images, several = _sorted_rows(tables, entry, label, label_separator, path)
     targets, classes = _targets(tables, label, done, several, path, skip)
     return assemble(
@@ -138,6 +141,12 @@ def _sorted_rows(
     rows = {part: table.read([entry, label]) for part, table in tables.items()}
     require_rows(given, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
     first = next(iter(rows.values())).columns
+    if are_zeros_and_ones(first[label]):
+        raise ConfigError(
+            f"dataset.path: column {label} must hold a label, or a list of the labels of the example. "
+            f"Received: {first[label][0]} and other lists of 0 and 1, as many in each row. Give the "
+            "names of the classes that are 1, or their indices."
+        )
     images = holds_images(entry, first[entry], next(iter(tables.values())).path.parent)
     several = separator is not None or any(isinstance(value, list) for value in first[label])
     done = {
@@ -180,6 +189,24 @@ def _require_columns(tables: Mapping[str, TableFile], entry: str, label: str) ->
         )
     if problems:
         raise ConfigError(problems)
+
+
+def _refuse_unnamed(root: Path, layout: TableLayout, columns: tuple[str, str], given: str) -> None:
+    """Refuses tables beside those of splits that look like the split that is missing."""
+    missing = [split for split in SPLITS if split not in layout.files]
+    alike = []
+    for name in layout.unused if missing else ():
+        try:
+            alike += [name] if {*columns} <= {*open_table(root / name).columns} else []
+        except ConfigError:  # what cannot be read is no split
+            continue
+    if alike:
+        raise ConfigError(
+            f"{WHERE}, the tables of splits named so. Received: {given} without a table "
+            f"{' or '.join(missing)}, but with {listed_names(alike)}, which have the same columns. Give "
+            f"the tables of splits their usual names: {USUAL_NAMES}. If these tables are no splits, "
+            "move them out of DIR."
+        )
 
 
 def _targets(

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from finetune.datasets.table_files import TableFile, TableRows
 
 _LOOKED_AT = 20  # values that are tried as paths, where their suffixes say nothing
 _LONGEST_PATH = 4096
+_ADDRESS = re.compile(r"\s*(https?|ftp|s3|gs)://")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,17 @@ def _label_reason(value: Any, class_names: Sequence[str] | None) -> str | None:
     return "with a label that is no text, number or true/false"
 
 
+def are_zeros_and_ones(values: Sequence[Any]) -> bool:
+    """Returns whether all labels are lists of 0 and 1 of one length, as if one for each class."""
+    lists = [value for value in values if isinstance(value, list)]
+    return (
+        len(lists) == len(values) > 0
+        and len({len(each) for each in lists}) == 1
+        and len(lists[0]) > 1
+        and all(isinstance(each, int | float) and each in (0, 1) for row in lists for each in row)
+    )
+
+
 def label_name(value: Any, class_names: Sequence[str] | None = None) -> str | None:
     """Returns the label name of a value: text as `plain` has it, all else as JSON writes it.
 
@@ -158,6 +171,8 @@ def _seems_image(value: Any) -> bool:
 def _image_reason(found: Any) -> str | None:
     """Returns why what was located is neither a path nor an encoded image; None where it is one."""
     if isinstance(found, str):
+        if _ADDRESS.match(found):
+            return "an address on the web; download the image and give its path"
         return None if found.strip() and text_reason(found) is None else "without an image"
     return "without an image" if found is None else None
 
@@ -168,8 +183,8 @@ def located(value: Any, folder: Path | None = None) -> bytes | str | None:
     Args:
         value: bytes or a path; or both as Hugging Face has them, ``{"bytes": …, "path": …}``, of
             which one may be missing.
-        folder: that relative paths begin in. A path with backslashes is one of Windows, unless a
-            file has that name; None: paths stay as they are.
+        folder: that relative paths begin in. Unless a file has that name, white space around a path
+            does not count and backslashes are those of Windows; None: paths stay as they are.
     """
     held = value
     if isinstance(value, dict):
@@ -178,8 +193,9 @@ def located(value: Any, folder: Path | None = None) -> bytes | str | None:
         return held or None
     if not isinstance(held, str):
         return None
-    windows = folder is not None and "\\" in held and not os.path.lexists(folder / held)
-    return held.replace("\\", "/") if windows else held
+    if folder is None or os.path.lexists(folder / held):
+        return held
+    return held.strip().replace("\\", "/")
 
 
 def leaving_problem(table: TableFile, column: str, rows: LabelledRows) -> str:

@@ -5,8 +5,11 @@ import zipfile
 import numpy as np
 import pytest
 
+from finetune.config import DatasetConfig
 from finetune.datasets import memory
 from finetune.datasets.arrays import load_arrays
+from finetune.datasets.measured import load_measured
+from finetune.datasets.notices import notices
 from finetune.errors import ConfigError
 
 X = np.arange(40 * 6, dtype=np.uint8).reshape(40, 2, 3)
@@ -64,19 +67,46 @@ def test_names_and_classes(tmp_path):
 @pytest.mark.parametrize("kind", ["image", "text"])
 def test_images_and_texts_with_one_label_and_several(tmp_path, kind, several):
     x = X if kind == "image" else np.asarray([f"text {row}" for row in range(40)])
-    y = np.stack([Y, 1 - Y, np.zeros_like(Y)], axis=1) if several else Y
+    y = np.stack([Y, 1 - Y, Y], axis=1) if several else Y
     dataset = load(save(tmp_path, x=x, y=y))
     assert (dataset.kind, dataset.multi_label) == (kind, several)
     train, classes = dataset.splits["train"], ("0", "1", "2")
     if several:
         assert dataset.classes == classes and train.labels.shape == (32, 3)
         assert train.labels.dtype == np.uint8
-        assert (train.labels.sum(axis=1) == 1).all()
+        assert set(train.labels.sum(axis=1)) == {1, 2}
     else:
         assert dataset.classes == classes[:2]
     if kind == "text":
         rows = [int(text.split()[1]) for text in train.examples]
         assert (y[rows] == train.labels).all()
+
+
+def test_rows_with_one_1_are_one_label_and_said_to_be(tmp_path):
+    hot = np.eye(3)[np.arange(40) % 3]
+    dataset = load(save(tmp_path, x=X, y=hot))
+    indices = load(save(tmp_path, x=X, y=np.arange(40) % 3))
+    assert not dataset.multi_label and dataset.fingerprint == indices.fingerprint
+    (note,) = dataset.notes
+    assert "labels of y are one-hot: every row has one 1, so each example has one label" in note
+    assert indices.notes == ()
+    assert f"warning: {note}" in list(notices(dataset, "tiny", None))
+    # A single row of another split with two labels makes them several in all splits.
+    test = np.ones((1, 3))
+    several = load(save(tmp_path, x_train=X, y_train=hot, x_test=X[:1] + 1, y_test=test))
+    assert several.multi_label and several.notes == ()
+
+
+def test_a_split_alone_is_measured_whatever_its_labels_look_like(tmp_path):
+    hot = np.eye(2, dtype=int)[Y]
+    for y in (hot, Y):
+        given = DatasetConfig(name="arrays", path=save(tmp_path, x=X, y=y))
+        one = load_measured(given, 0, ["0", "1"], False, None, True)
+        several = load_measured(given, 0, ["1", "0"], True, None, True)
+        assert (one.examples.labels == Y).all()
+        assert (several.examples.labels == hot[:, ::-1]).all()
+        assert any("one-hot" in line for line in one.notices) == (y is hot)
+        assert not any("one-hot" in line for line in several.notices)
 
 
 BAD = {

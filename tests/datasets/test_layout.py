@@ -186,3 +186,18 @@ def test_classes_that_look_alike_are_named(tmp_path, caplog):
     load(tmp_path)
     assert "classes that look alike: 'Cat', 'cat'" in caplog.text
     assert r"'big dog', 'big\xa0dog'" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["eval", "holdout", "Evaluation"])
+def test_folders_of_the_same_classes_are_refused_where_a_split_is_missing(tmp_path, name):
+    splits_of(tmp_path, "train", "test", number=12)
+    fill(tmp_path, f"{name}/a", "notes/other")
+    message = refused(tmp_path)
+    assert (
+        f"without a folder validation, but with {name}, which hold folders of the same" in message
+    )
+    assert "validation, valid, val or dev" in message and "move them out of DIR" in message
+    splits_of(tmp_path, "val")
+    assert line_of(load(tmp_path)).endswith(
+        f"not used: {', '.join(sorted((name, 'notes')))}/".replace(", ", "/, ")
+    )

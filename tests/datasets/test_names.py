@@ -56,7 +56,8 @@ def test_clutter_of_systems_is_known_in_any_case():
 
 def test_names_that_look_alike():
     assert look_alikes(["dog", "big cat", "Big_cat", "cat"]) == [("big cat", "Big_cat")]
-    assert look_alikes(["café", "cafe"]) == []
+    assert look_alikes(["café", "cafe", "10", "1", "0.5", "0"]) == []
+    assert look_alikes(["cat", "ca\u200bt", "1", "1.0"]) == [("cat", "ca\u200bt"), ("1", "1.0")]
 
 
 def test_a_hint_shows_what_looks_the_same():

@@ -496,3 +496,53 @@ def test_one_sentence_where_every_path_or_label_is_of_elsewhere(tmp_path):
         load(write(tmp_path / "texts", train=columns, val=other, test=columns))
     (text,) = caught.value.problems
     assert "others in each of its 4 lines: 0, 1, 2 (3 in all). Valid: a, b (2 in all)" in text
+
+
+@pytest.mark.parametrize("name", ["eval", "my_val", "holdout"])
+def test_tables_of_the_same_columns_are_refused_where_a_split_is_missing(tmp_path, name):
+    columns = {"text": [f"text {row}" for row in range(40)], "label": ["a", "b"] * 20}
+    path = write(tmp_path, train=columns, test=columns, sample={"id": [1], "label": ["a"]})
+    write(tmp_path, "jsonl", **{name: columns})
+    with pytest.raises(
+        ConfigError,
+        match=f"without a table validation, but with {name}.jsonl, which have the same columns.*"
+        "usual names: train or training.*move them out of DIR",
+    ):
+        load_table(path, seed=0)
+    write(tmp_path, val=columns)
+    dataset = load_table(path, seed=0)
+    assert sorted(dataset.unused) == sorted([f"{name}.jsonl", "sample.csv"])
+
+
+@pytest.mark.parametrize("first", [[0, 1, 0], [1, 0], [0.0, 1.0]])
+def test_one_hot_lists_are_refused(tmp_path, first):
+    labels = [first, [1, *first[1:]]] * 20
+    path = write(tmp_path, "jsonl", train={"text": TEXTS * 10, "label": labels})
+    with pytest.raises(
+        ConfigError, match=r"column label must hold a label, or a list.*as many in each row.*names"
+    ):
+        load_table(path, seed=0)
+
+
+def test_white_space_around_paths_does_not_count(tmp_path):
+    names = [f"{row}.png" for row in range(4)]
+    images(tmp_path, names)
+    spaced = [f" {name} " for name in names]
+    path = three(tmp_path, {"image": spaced, "label": LABELS})
+    assert load_table(path, seed=0).splits["train"].num_examples == 4
+
+
+def test_addresses_on_the_web_are_named(tmp_path):
+    where = [f"https://host/{row}.png" for row in range(4)]
+    path = three(tmp_path, {"image": where, "label": LABELS})
+    with pytest.raises(
+        ConfigError, match="all 4 .*: an address on the web; download the image and give its path"
+    ):
+        load_table(path, seed=0)
+
+
+def test_measurements_as_labels_are_counted(tmp_path):
+    columns = {"text": [f"t {row}" for row in range(40)], "label": [row / 7 for row in range(40)]}
+    path = write(tmp_path, "jsonl", train=columns)
+    with pytest.raises(ConfigError, match="40 examples of 40 classes, too few.*check the labels"):
+        load_table(path, seed=0)
