@@ -79,11 +79,11 @@ def _run(arguments: list[str]) -> int:
     from finetune.durable import storage_error
     from finetune.errors import FinetuneError
     from finetune.launcher import typed
-    from finetune.startup import sigterm_raised, write_plainly
+    from finetune.startup import interrupts_kept, sigterm_raised, write_plainly
 
     write_plainly(sys.stdout, sys.stderr)
     try:
-        with sigterm_raised(), typed(arguments):
+        with interrupts_kept(), sigterm_raised(), typed(arguments):
             return _dispatch(arguments)
     except FinetuneError as error:
         print(block(error), file=sys.stderr)

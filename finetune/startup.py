@@ -1,5 +1,6 @@
 """Start-up: what need not be imported is not, native lines stay off the terminal, SIGTERM is heard."""
 
+import _thread
 import codecs
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 from finetune.errors import ConfigError
 
+_SOON = 0.05  # seconds, after which a finalizer has ended
 STARTED = time.time()  # of this process, as nearly as it can tell
 
 
@@ -113,6 +115,39 @@ def left_out(*modules: str) -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Raises Ctrl-C and SIGTERM again where Python drops what is raised.
+
+    That is in a finalizer, a weak reference's callback or a callback of C code, which the garbage
+    collector and libraries may run at any time: the process would go on as if nothing had been
+    pressed.
+    """
+    before = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        try:
+            if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+                before(unraisable)
+                return
+        except KeyboardInterrupt:  # while the other error was being printed
+            pass
+        # Not at once, which would raise it in here. Nor by `threading`: the finalizer may run while
+        # one of its locks is held.
+        _thread.start_new_thread(_interrupt_soon, ())
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupt_soon() -> None:
+    time.sleep(_SOON)
+    _thread.interrupt_main()
 
 
 @contextmanager

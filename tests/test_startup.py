@@ -5,12 +5,19 @@ import io
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from finetune.errors import ConfigError
-from finetune.startup import choose_tensorflow, left_out, require_tensorflow, write_plainly
+from finetune.startup import (
+    choose_tensorflow,
+    interrupts_kept,
+    left_out,
+    require_tensorflow,
+    write_plainly,
+)
 
 
 def test_left_out_modules_come_back(tmp_path, monkeypatch):
@@ -102,3 +109,34 @@ def test_what_a_run_prints_fits_an_ascii_terminal():
         )
         assert done.returncode in (0, 2)
         assert b"Traceback" not in done.stderr
+
+
+class _Raises:
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        raise self.error
+
+
+def test_an_interrupt_in_a_finalizer_arrives_a_little_later(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: shown.append(unraisable.exc_type))
+    with interrupts_kept():
+        _Raises(ValueError())
+        with pytest.raises(KeyboardInterrupt):
+            _Raises(KeyboardInterrupt())
+            time.sleep(10)
+    assert shown == [ValueError]
+    _Raises(OSError())
+    assert shown == [ValueError, OSError]
+
+
+def test_an_interrupt_arrives_that_comes_while_another_error_is_printed(monkeypatch):
+    def interrupted(unraisable):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "unraisablehook", interrupted)
+    with interrupts_kept(), pytest.raises(KeyboardInterrupt):
+        _Raises(ValueError())
+        time.sleep(10)
