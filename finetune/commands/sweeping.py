@@ -1,7 +1,8 @@
 """What a sweep says of its jobs: a line before each, and their results at its end."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from finetune.launcher import PROGRAM
 from finetune.printable import printable
 from finetune.record import RunRecord
 from finetune.record_files import read_json
+from finetune.reporting.comparison.swept import shortened
 from finetune.reporting.terminal.closing import near, opening_commands, quoted
 from finetune.reporting.terminal.listing import Listing, number, plain, text
 
@@ -80,13 +82,15 @@ class Sweep:
         if not self.jobs:
             return
         self.console.print()
-        self.console.print(plain(f"sweep: {self._counts()}", "bold"))
+        place = Path(os.path.commonpath([job.directory.parent for job in self.jobs]))
+        title = plain(f"sweep: {self._counts()}, in {printable(near(place))}", "bold")
+        self.console.print(title, soft_wrap=True)
         self.console.print()
-        self.console.print(jobs_table(self.jobs))
+        self.console.print(jobs_table(self.jobs, place))
         if not any(job.directory.exists() for job in self.jobs):
             return
         self.console.print()
-        where = quoted(self.jobs[0].directory.parent)
+        where = quoted(place)
         lines = [("next", f"{PROGRAM} compare {where}"), ("", f"{PROGRAM} report {where}")]
         for job in self.jobs:  # all of them are kept in the same places
             if job.record is not None:
@@ -129,14 +133,22 @@ def num_jobs(overrides: Sequence[str]) -> int | None:
     return math.prod(choices.values())
 
 
-def jobs_table(jobs: Sequence[Job]) -> Listing:
-    """Returns one line a job: what is its own, how good it is, how long it took, where it is."""
+def jobs_table(jobs: Sequence[Job], below: Path) -> Listing:
+    """Returns one line a job: what is its own, how good it is, how long it took, where it is.
+
+    Args:
+        jobs: that have ended.
+        below: the directory that all of theirs are in.
+    """
     common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs[1:]))
+    own = [[each for each in job.overrides if each not in common] for job in jobs]
+    keys = dict.fromkeys(_key(each) for overrides in own for each in overrides)
+    short = shortened(list(keys))
     rows = []
-    for job in jobs:
-        own = [each for each in job.overrides if each not in common]
-        shown = _words(own or job.overrides)
-        place = printable(near(job.directory)) if job.directory.exists() else "–"
+    for job, overrides in zip(jobs, own, strict=True):
+        shown = _words(_renamed(each, short) for each in overrides) or _words(job.overrides)
+        there = job.directory.exists()
+        place = printable(job.directory.relative_to(below)) if there else "–"
         rows.append([str(job.number), shown, *_results(job), place])
     headers = ("validation", "test", "seconds")
     columns = [number("job"), text("overrides"), text("status"), *map(number, headers)]
@@ -147,6 +159,16 @@ def jobs_table(jobs: Sequence[Job]) -> Listing:
 def _words(overrides: Iterable[str]) -> str:
     """Returns overrides without what makes Hydra add a key, which the user need not have typed."""
     return " ".join(each.lstrip("+") for each in overrides)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _renamed(override: str, short: Mapping[str, str]) -> str:
+    """Returns an override with the short name of its key, or as it is where it deletes the key."""
+    _, equals, value = override.partition("=")
+    return f"{short[_key(override)]}={value}" if equals and override[0] != "~" else override
 
 
 def _results(job: Job) -> list[str]:

@@ -67,9 +67,9 @@ def test_jobs_are_announced_and_listed_with_what_is_their_own(tmp_path, monkeypa
     sweep.show()
     lines = out.getvalue().splitlines()
     assert "job 1 (2 of 2): a=[red] seed=1" in lines
-    assert "sweep: 1 completed, 1 not begun" in lines
+    assert "sweep: 1 completed, 1 not begun, in s w" in lines
     rows = [line.split() for line in lines]
-    assert ["0", "seed=0", "completed", "50.00%", "25.00%", "1.0", "s", "w/0"] in rows
+    assert ["0", "seed=0", "completed", "50.00%", "25.00%", "1.0", "0"] in rows
     assert ["1", "seed=1", "not", "begun", "–", "–", "–", "–"] in rows
     assert lines[-2:] == [
         "next  python -m finetune compare 's w'", "      python -m finetune report 's w'"
@@ -84,8 +84,26 @@ def test_a_sweep_of_which_no_job_began_says_nothing():
 
 def test_one_job_alone_shows_all_its_overrides():
     out = io.StringIO()
-    Console(file=out, width=80).print(jobs_table([Job(0, ("seed=1",), Path("x"), None)]))
+    Console(file=out, width=80).print(jobs_table([Job(0, ("seed=1",), Path("x"), None)], Path()))
     assert "seed=1" in out.getvalue()
+
+
+def test_the_results_of_a_sweep_over_long_keys_fit_80_columns(tmp_path):
+    jobs = []
+    for number, rate in enumerate(("0.001", "0.01")):
+        directory = tmp_path / "multirun/2026-01-31/12-00-00-000000" / str(number)
+        directory.mkdir(parents=True)
+        key = "++schedule.phases.head.learning_rate"
+        overrides = ("experiment=resnet_probe", f"{key}={rate}", "~seed")
+        jobs.append(Job(number, overrides[: 3 - number], directory, None))
+    out = io.StringIO()
+    Console(file=out, width=80).print(jobs_table(jobs, jobs[0].directory.parent))
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    missing = ["not", "begun", "–", "–", "–"]
+    assert rows[1:] == [
+        ["0", "lr=0.001", "~seed", *missing, "0"],
+        ["1", "lr=0.01", *missing, "1"],
+    ]
 
 
 def test_a_record_that_is_damaged_hides_nothing(tmp_path):
