@@ -70,3 +70,8 @@ def worded(value: object) -> str:
         size_like = len(value) == 2 and all(type(each) is int for each in value)
         return (" × " if size_like else ", ").join(map(worded, value)) or "none"
     return str(value)
+
+
+def plural(count: int, noun: str) -> str:
+    """Returns 1 epoch, 2 epochs."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

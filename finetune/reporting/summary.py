@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from finetune.record import PhaseRecord, RunRecord
-from finetune.reporting.numbers import compact, duration, number, percent, size
+from finetune.reporting.numbers import compact, duration, number, percent, plural, size
 from finetune.reporting.remarks import baseline_accuracy, baseline_words, interval_text
 
 
@@ -115,7 +115,7 @@ def _time(record: RunRecord) -> Fact | None:
     total = record.seconds.get("total", 0.0)
     if total <= 0:
         return None
-    details = [f"{epochs(record)} epochs in {len(record.phases)} phases"]
+    details = [f"{plural(epochs(record), 'epoch')} in {plural(len(record.phases), 'phase')}"]
     if "startup" in record.seconds:
         details.append(f"first training step after {duration(record.seconds['startup'])}")
     if record.peak_memory_bytes:

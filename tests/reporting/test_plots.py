@@ -204,6 +204,16 @@ def test_reliability_shows_bins_and_error():
     assert "calibration error 4%" in texts(drawn(make_run())["reliability"].file)
 
 
+def test_words_of_the_reliability_are_beside_what_is_drawn():
+    record = make_run()
+    record.test_details.reliability[0]["accuracy"] = 1.0  # where the words once were
+    figure = drawn(record)["reliability"].figure
+    axes, *_ = figure.axes
+    assert not axes.texts
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y0 > axes.get_window_extent().y1
+
+
 def test_many_stages_and_phases_stay_apart():
     record = make_run()
     stages = [{**record.phases[0].stages[1], "name": f"block{i}"} for i in range(14)]

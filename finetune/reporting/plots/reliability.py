@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from finetune.record import RunRecord
 from finetune.reporting.palette import light
-from finetune.reporting.plots.canvas import SMALL, WIDTH, axes_at, new_figure
+from finetune.reporting.plots.canvas import WIDTH, axes_at, legend, legend_shape, new_figure
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,15 @@ def words(shown: Reliability) -> str:
 
 def draw(shown: Reliability) -> Figure:
     """Draws accuracy over confidence, and below how many predictions there are."""
-    figure = new_figure(WIDTH, 3.2)
-    axes = axes_at(figure, 0.74, 1.25, 0.22, 0.12, xlim=(0, 1), ylim=(0, 1.04))
-    counts = axes_at(figure, 0.74, 0.45, 0.22, 2.17, xlim=(0, 1))
+    handles = [Line2D([], [], linestyle="--", color=light("muted"), label="as sure as right")]
+    if shown.error is not None:
+        error = f"calibration error {100 * shown.error:.2g}%"
+        handles.append(Line2D([], [], color=light("second"), label=error))
+    _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
+    figure = new_figure(WIDTH, 3.12 + above)
+    axes = axes_at(figure, 0.74, 1.25, 0.22, 0.04 + above, xlim=(0, 1), ylim=(0, 1.04))
+    counts = axes_at(figure, 0.74, 0.45, 0.22, 2.09 + above, xlim=(0, 1))
+    legend(figure, handles, "upper left")
     confidence, accuracy, number = zip(*shown.bins, strict=True)
     for each in (axes, counts):
         each.grid(linewidth=0.7)
@@ -45,15 +52,8 @@ def draw(shown: Reliability) -> Figure:
         each.xaxis.set_major_formatter(FuncFormatter(_percent))
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.plot((0, 1), (0, 1), color=light("muted"), linestyle="--", linewidth=1.1)
-    axes.annotate(
-        "as sure as right", (0.45, 0.45), (0, 5), textcoords="offset points", fontsize=SMALL,
-        color=light("muted"), ha="right",
-    )  # fmt: skip
     axes.vlines(confidence, confidence, accuracy, color=light("second"), linewidth=1.2)
     axes.plot(confidence, accuracy, "o-", color=light("accent"), markersize=5, clip_on=False)
-    if shown.error is not None:
-        text = f"calibration error {100 * shown.error:.2g}%"
-        axes.text(0.02, 0.92, text, transform=axes.transAxes, va="top", fontsize=SMALL + 1)
     axes.tick_params(labelbottom=False)
     axes.set_ylabel("accuracy")
     for each in (axes, counts):

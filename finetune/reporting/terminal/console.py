@@ -17,13 +17,13 @@ from rich.console import Console
 from finetune.printable import printable
 from finetune.record import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.numbers import number as written
-from finetune.reporting.numbers import worded
+from finetune.reporting.numbers import plural, worded
 from finetune.reporting.remarks import interval_text, remarks
 from finetune.reporting.terminal.bar import RunBar
 from finetune.reporting.terminal.closing import next_commands, opening_commands, places
 from finetune.reporting.terminal.forecast import Forecast, PhaseCost
 from finetune.reporting.terminal.pace import Pace
-from finetune.reporting.terminal.phases import counts_line, data, ended, header, plural
+from finetune.reporting.terminal.phases import counts_line, data, ended, header
 from finetune.reporting.terminal.tables import (
     counts_table,
     epoch_header,

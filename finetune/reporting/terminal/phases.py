@@ -7,7 +7,7 @@ from rich import markup
 
 from finetune.printable import printable
 from finetune.record import STATES, PhaseRecord, RunRecord, count_text, non_trainable
-from finetune.reporting.numbers import number, percent
+from finetune.reporting.numbers import number, percent, plural
 
 _MOST_STAGES = 4  # named in the line of what changes; of more only the first and the last
 
@@ -15,11 +15,6 @@ _MOST_STAGES = 4  # named in the line of what changes; of more only the first an
 def data(text: object) -> str:
     """Returns text that is data for use in markup: shown as it is, and not obeyed."""
     return markup.escape(printable(text))
-
-
-def plural(count: int, noun: str) -> str:
-    """Returns 1 epoch, 2 epochs."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def rates(phase: PhaseRecord) -> str:
