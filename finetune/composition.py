@@ -147,7 +147,8 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
             "Write ~schedule.phases.NAME, or schedule=custom to start without phases."
         )
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return _unknown_key(path, value, base)
+        inner = getattr(cause, "full_key", "") or ""  # what a mapping {key: value} holds
+        return _unknown_key(inner if inner.startswith(f"{path}.") else path, value, base)
     if isinstance(cause, OmegaConfBaseException):
         return wrong_type(path, value, cause)
     if "does not exist" in str(error):

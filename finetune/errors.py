@@ -88,7 +88,8 @@ def nearest(name: str, valid: Sequence[str]) -> str | None:
     """Returns the valid name most like `name`, or None where none is close."""
     if SHORT_NAMES.get(name) in valid:
         return SHORT_NAMES[name]
-    found = get_close_matches(name, valid, n=1, cutoff=0.6)
+    same = [each for each in valid if each.casefold() == name.casefold()]
+    found = same or get_close_matches(name, valid, n=1, cutoff=0.6)
     return found[0] if found else None
 
 

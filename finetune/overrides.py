@@ -214,7 +214,7 @@ def _syntax(error: OverrideParseException) -> str:
     if detail.strip() == "^":  # below the character that the lexer does not know
         at = len(detail) - 1 - len(lexer)
         return f"{error.override[at : at + 1]!r} is not allowed here without quotes"
-    return detail
+    return "it has no =" if detail.startswith("missing EQUAL") else detail
 
 
 def several_values(override: str) -> str:

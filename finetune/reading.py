@@ -4,12 +4,13 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, ValidationError
 
 from finetune.checks.config import check
 from finetune.config import PATHS, Config, PhaseConfig
 from finetune.errors import ConfigError, unknown_name
 from finetune.run_directory import expanded
+from finetune.texts import described, kind_of
 
 
 def read(node: DictConfig) -> Config:
@@ -98,6 +99,11 @@ def _is_mapping(node: Any, where: str, expected: str, problems: list[str]) -> bo
 
 def wrong_type(path: str, value: Any, error: Exception) -> str:
     """Returns the message for a value that OmegaConf refused."""
+    kind = (
+        described(kind_of(path)) if isinstance(error, ValidationError | ConfigTypeError) else None
+    )
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    if kind is not None:
+        reason = f"It is {kind}"
     received = "nothing" if value is None or value == "" else value
     return f"{path} must have the right type. Received: {received}. {reason}."

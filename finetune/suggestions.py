@@ -25,7 +25,7 @@ def full_keys(name: str, composed: DictConfig) -> list[str]:
     names = {path.rpartition(".")[2] for path in paths}
     wanted = {name if name in names else SHORT_NAMES.get(name, name)}
     if not wanted & names:
-        wanted = set(get_close_matches(name, sorted(names), n=1, cutoff=0.75))
+        wanted = set(get_close_matches(name, sorted(names), n=1, cutoff=0.82))
     if "epochs" in wanted:
         wanted.add("epochs_per_phase")
     found = [path for path in paths if path.rpartition(".")[2] in wanted]

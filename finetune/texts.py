@@ -63,6 +63,29 @@ def may_be_null(kind: Kind) -> bool:
     return NoneType in _choices(kind)
 
 
+_DESCRIBED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def described(kind: Kind) -> str | None:
+    """Returns what a value of a type is, in words; None for a type that no key has.
+
+    >>> described(int | None)
+    'a whole number, or null'
+    >>> described(list[str])
+    'a list'
+    """
+    if may_be_null(kind) and isinstance(kind, UnionType):
+        named = [described(each) for each in _choices(kind) if each is not NoneType]
+        return " or ".join(filter(None, named)) + ", or null"
+    if kind_of_items(kind) is not None:
+        return "a list"
+    if kind is _Phases:
+        return "a mapping {NAME: {KEY: VALUE}}"
+    if is_dataclass(kind):
+        return f"a mapping with the keys {', '.join(each.name for each in fields(kind))}"
+    return _DESCRIBED.get(kind)
+
+
 def keep_texts(node: yaml.Node | None, kind: Kind) -> None:
     """Makes plain scalars text where the config wants text, in place.
 

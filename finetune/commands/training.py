@@ -36,6 +36,11 @@ def train(arguments: list[str], console: Console) -> int:
             raise ConfigError(unknown_name("train: an option", "one that it has", flag, OPTIONS))
     shown = [flag for flag in flags if flag not in MULTIRUN]
     swept = len(shown) < len(flags) or "hydra.mode=MULTIRUN" in overrides
+    if shown and len(shown) < len(flags):
+        raise ConfigError(
+            f"{shown[0]} must be given without -m: it shows the config of one run. Received: both. "
+            "Leave one of them out, and give each key one value."
+        )
     where = [] if search is None else ["--config-dir", str(search)]
     failures: list[int] = []
     with ExitStack() as held:
@@ -57,7 +62,8 @@ def train(arguments: list[str], console: Console) -> int:
         try:
             _run_hydra(given, _job(failures, sweep, console))
         except ConfigError as error:
-            raise _of_a_job(overrides, search, error) if swept else error from error
+            explained = _of_a_job if swept else _of_the_run
+            raise explained(overrides, search, error) from error
     if not failures:
         return 0
     return failures[0] if len(set(failures)) == 1 else 1
@@ -95,6 +101,17 @@ def _directory(overrides: list[str], search: Path | None, swept: bool, key: str)
         OmegaConf.copy_cache(composed[0], node)  # in which the time is the same
         found.add(run_directory(node, key))
     return found.pop() if len(found) == 1 else None
+
+
+def _of_the_run(overrides: list[str], search: Path | None, error: ConfigError) -> ConfigError:
+    """Returns what is wrong with a config that Hydra could not compose, in our words."""
+    from finetune.composition import compose_config
+
+    try:
+        compose_config(overrides, search)
+    except ConfigError as refused:
+        return refused
+    return error
 
 
 def _of_a_job(overrides: list[str], search: Path | None, error: ConfigError) -> ConfigError:

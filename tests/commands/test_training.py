@@ -112,6 +112,19 @@ def test_a_sweep_keeps_the_jobs_that_trained(train, tmp_path, capsys):
     assert (tmp_path / "home" / "sweep" / "multirun.yaml").exists()
 
 
+def test_a_config_that_cannot_be_shown_is_refused_as_one_that_is_run(train, capsys):
+    for arguments in (["dataset.path=/a,b"], ["dataset.path=/a,b", "--cfg", "job"]):
+        assert train(begun, *arguments) == 2
+        assert "If the comma belongs to the value: " in capsys.readouterr().err
+
+
+def test_the_config_of_a_sweep_cannot_be_shown(train, capsys):
+    assert train(begun, "seed=0,1", "-m", "--cfg", "job") == 2
+    assert "--cfg must be given without -m: it shows the config of one run." in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_wrong_value_of_one_job_is_named_with_its_number(train, capsys):
     assert train(begun, "-m", "seed=0,x") == 2
     assert "job 1: seed must have the right type. Received: x." in capsys.readouterr().err
