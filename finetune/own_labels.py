@@ -18,8 +18,8 @@ def read_labels(
 ) -> dict[str, np.ndarray]:
     """Returns the labels of all splits as (n,) int64 indices, or as (n, classes) uint8 of 0 and 1.
 
-    Rows of which each has exactly one 1, in all splits, are one-hot: they become indices, unless
-    the model ends with a sigmoid.
+    Rows of which each has exactly one 1, in all splits that have rows, are one-hot: they become
+    indices, unless the model ends with a sigmoid.
 
     Args:
         given: by split.
@@ -38,13 +38,17 @@ def read_labels(
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    if activation != "sigmoid" and all(map(is_one_hot, labels.values())):
-        if activation != "softmax":
+    rows = [each for each in labels.values() if each.ndim == 2]
+    if activation != "sigmoid" and rows and all(map(is_one_hot, rows)):
+        if activation != "softmax" and len(rows) == len(labels):
             log.warning(
                 "labels are one-hot: every row has one 1, so each example has one label. End the model "
                 "with a sigmoid where an example may have several."
             )
-        return {name: each.argmax(axis=1).astype(np.int64) for name, each in labels.items()}
+        return {
+            name: each if each.ndim == 1 else each.argmax(axis=1).astype(np.int64)
+            for name, each in labels.items()
+        }
     kinds = {1: "one label an example", 2: "several labels an example"}
     if len({each.ndim for each in labels.values()}) > 1:
         received = ", ".join(f"{name} {kinds[each.ndim]}" for name, each in labels.items())

@@ -38,6 +38,16 @@ def test_one_hot_rows_are_one_label_unless_the_model_says_several(caplog):
     assert mixed["train"].shape == (3, 3)  # where one split has several, all have
 
 
+@pytest.mark.parametrize("activation", ["linear", "softmax"])
+def test_one_split_may_have_indices_and_another_one_hot_rows(caplog, activation):
+    given = {"train": np.eye(3)[INDICES], "validation": INDICES}
+    for labels in read_labels(given, CLASSES, activation).values():
+        np.testing.assert_array_equal(labels, INDICES)
+    assert not caplog.text  # the indices say that each example has one label
+    with pytest.raises(ConfigError, match="one kind in all splits"):
+        read_labels(given, CLASSES, "sigmoid")
+
+
 REFUSED = [
     ([0.5, 1, 2], "from 0.5 to 2.0. Row 0 is 0.5, which numbers no class"),
     ([0, 1, float("nan")], "NaN or infinity in row 2. Remove the rows"),
