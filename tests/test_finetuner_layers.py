@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import finetune
+from finetune.backbones.own import last_activation
 from finetune.errors import ConfigError, TrainingError
 
 L = keras.layers
@@ -302,3 +303,10 @@ def test_texts_that_cross_a_cut_are_not_stored(tmp_path):
     )  # fmt: skip
     reason = record.phases[0].features["reason"]
     assert "the store holds numbers, and the texts of input would have to be in it" in reason
+
+
+@pytest.mark.parametrize(("activation", "name"), [(None, "linear"), ("softmax", "softmax")])
+def test_a_wrapped_dense_layer_may_be_the_head(activation, name):
+    inputs = keras.Input((4,))
+    head = L.SpectralNormalization(L.Dense(3, activation))
+    assert last_activation(keras.Model(inputs, head(inputs)))[0] == name

@@ -197,6 +197,8 @@ def last_activation(model: Any) -> tuple[str, str]:
     operation = model.outputs[0]._keras_history.operation
     if isinstance(operation, keras.Sequential | Functional):
         return last_activation(operation)
+    while isinstance(operation, keras.layers.Wrapper):  # around the layer that makes the output
+        operation = operation.layer
     if isinstance(operation, keras.layers.Softmax):
         return "softmax", operation.name
     activation = getattr(operation, "activation", None)
