@@ -159,10 +159,24 @@ def _array(where: str, given: Any, spec: Any, masked: Collection[int]) -> np.nda
             "Prepare the inputs as the model wants them."
         )
     if text:
-        return array
+        return _decoded(array)
     if array.dtype.kind == "f":
         _require_finite(where, array, "Remove or fill them.")
     return _cast(where, array, np_dtype(dtype))
+
+
+def _decoded(array: np.ndarray) -> np.ndarray:
+    """Returns texts as str; bytes, as datasets of TensorFlow give them, where they are UTF-8."""
+    flat = array.ravel().tolist()
+    if not any(isinstance(each, bytes) for each in flat):
+        return array
+    try:
+        texts = [each.decode() if isinstance(each, bytes) else each for each in flat]
+    except UnicodeDecodeError:  # such as encoded images
+        return array
+    decoded = np.empty(len(texts), object)
+    decoded[:] = texts
+    return decoded.reshape(array.shape)
 
 
 def _plain(given: Any) -> np.ndarray:

@@ -17,7 +17,8 @@ ROWS = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 def takes(dtype, shape=(3,)):
     """Returns a model of one input."""
     inputs = keras.Input(shape, dtype=dtype)
-    return keras.Model(inputs, keras.ops.cast(inputs, "float32"))
+    outputs = inputs if dtype == "string" else keras.ops.cast(inputs, "float32")
+    return keras.Model(inputs, outputs)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "uint8"])
@@ -78,3 +79,11 @@ def test_a_list_of_one_row_is_one_row():
 def test_numbers_that_the_model_cannot_take_are_refused(given, dtype, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         fitting_inputs("train", given, takes(dtype))
+
+
+def test_texts_of_bytes_become_str_and_other_bytes_stay():
+    model = takes("string", ())
+    for given in (np.array([b"a", "\u00e9".encode()]), np.array([b"a", "\u00e9"], object)):
+        assert fitting_inputs("train", given, model).tolist() == ["a", "\u00e9"]
+    encoded = np.array([b"\xff\xd8", b"a"], object)
+    assert fitting_inputs("train", encoded, model).tolist() == encoded.tolist()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from finetune.datasets.dataset import Split
@@ -67,11 +68,16 @@ def thumbnail(split: Split, row: int) -> bytes | None:
 
 
 def pixels_of(split: Split, row: int) -> np.ndarray | None:
-    """Returns (height, width, 3) or (height, width) uint8."""
+    """Returns (height, width, 3) or (height, width) uint8; None for what is no image."""
     example = split.examples[row]
     if isinstance(example, bytes):
         way = () if split.ways is None else (split.ways[row],)
-        example = decoded(example, *way).numpy()
+        try:
+            example = decoded(example, *way).numpy()
+        except (
+            tf.errors.InvalidArgumentError
+        ):  # bytes of another kind, for a model of the user's own
+            return None
     if isinstance(example, str) or example.ndim != 3 or example.shape[-1] not in (1, 3):
         return None
     values = np.asarray(example, np.float64)

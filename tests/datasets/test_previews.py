@@ -78,3 +78,9 @@ def test_mistakes_get_their_source_and_files(tmp_path):
     assert seen((tmp_path / shown.image).read_bytes()).shape == (4, 4, 3)
     assert illustrated([], [], split, tmp_path / "none") == []
     assert not (tmp_path / "none").exists()
+
+
+def test_bytes_that_are_no_image_are_not_shown():
+    examples = np.empty(1, object)
+    examples[:] = [b"\xff\xfe no image"]
+    assert thumbnail(split_of(examples), 0) is None
