@@ -1,7 +1,7 @@
 """The preprocessor of a KerasHub task in FineTuner: raw examples pass it once, as in Keras' fit."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
@@ -49,8 +49,8 @@ def preprocessed(given: Mapping[str, Any], preprocessor: Any) -> dict[str, Any]:
     """Returns the splits with inputs as the model takes them.
 
     Args:
-        given: by name: (inputs, labels), or a `tf.data.Dataset` of such pairs, with raw inputs: what
-            the task's own ``fit`` takes. Anything else is handed on.
+        given: by name: (inputs, labels), or a `tf.data.Dataset` or `keras.utils.PyDataset` of such
+            pairs, with raw inputs: what the task's own ``fit`` takes. Anything else is handed on.
         preprocessor: a layer from raw inputs to those of the model; None hands all on.
 
     Raises:
@@ -67,11 +67,17 @@ def _split(name: str, data: Any, preprocessor: Any) -> Any:
         if isinstance(data, tf.data.Dataset):
             if not isinstance(data.element_spec, tuple) or len(data.element_spec) != 2:
                 return data
+            with suppress(tf.errors.OpError):  # of the dataset itself: said where all of it is read
+                for inputs, labels in data.take(_COMPARED):
+                    _require_steady(preprocessor, inputs, labels)
             return data.map(lambda x, y: (_applied(preprocessor, x, y)[0], y))
+        if isinstance(data, keras.utils.PyDataset):
+            return _Preprocessed(data, preprocessor)
         if not isinstance(data, tuple) or len(data) != 2:
             return data
         inputs = _leaves(np.asarray, data[0])
-        _require_steady(preprocessor, _leaves(lambda each: each[:_COMPARED], inputs))
+        few = _leaves(lambda each: tf.constant(each[:_COMPARED]), inputs)
+        _require_steady(preprocessor, few, tf.range(len(keras.tree.flatten(few)[0])))
         numbers = np.arange(len(keras.tree.flatten(inputs)[0]))
         rows = tf.data.Dataset.from_tensor_slices((inputs, numbers)).batch(_ROWS)
         parts = list(rows.map(lambda x, y: _applied(preprocessor, x, y)[0]).as_numpy_iterator())
@@ -87,6 +93,25 @@ def _split(name: str, data: Any, preprocessor: Any) -> Any:
     if not parts:
         return data
     return keras.tree.map_structure(lambda *each: np.concatenate(each), *parts), data[1]
+
+
+class _Preprocessed(keras.utils.PyDataset):
+    """A dataset whose batches have passed a preprocessor."""
+
+    def __init__(self, data: keras.utils.PyDataset, preprocessor: Any) -> None:
+        super().__init__()
+        self._data, self._preprocessor = data, preprocessor
+
+    @property
+    def num_batches(self) -> int | None:
+        """As the dataset itself says."""
+        return self._data.num_batches
+
+    def __getitem__(self, index: int) -> Any:
+        batch = self._data[index]
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            return batch
+        return _split("a batch", tuple(batch), self._preprocessor)
 
 
 def _applied(preprocessor: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
@@ -106,11 +131,9 @@ def _leaves(function: Callable[[Any], Any], inputs: Any) -> Any:
     return function(inputs)
 
 
-def _require_steady(preprocessor: Any, inputs: Any) -> None:
+def _require_steady(preprocessor: Any, inputs: Any, labels: Any) -> None:
     """Refuses a preprocessor whose results are not what each epoch would see."""
-    tensors = _leaves(tf.constant, inputs)
-    numbers = tf.range(len(keras.tree.flatten(tensors)[0]))
-    made = [_applied(preprocessor, tensors, numbers) for _ in range(2)]
+    made = [_applied(preprocessor, inputs, labels) for _ in range(2)]
     once, again = (keras.tree.flatten(inputs) for inputs, _ in made)
     if not all(np.array_equal(a, b) for a, b in zip(once, again, strict=True)):
         raise ConfigError(
@@ -118,8 +141,8 @@ def _require_steady(preprocessor: Any, inputs: Any) -> None:
             "once. Received: other ones the second time. Put random augmentation into the model, "
             "below its other layers."
         )
-    labels = made[0][1]
-    if labels is None or not np.array_equal(labels, numbers):
+    before, after = keras.tree.flatten(labels), keras.tree.flatten(made[0][1])
+    if len(before) != len(after) or not all(map(np.array_equal, before, after)):
         raise ConfigError(
             "model.preprocessor must leave labels as they are. Received: "
             f"{type(preprocessor).__name__}, which changes them. Prepare the data with it yourself, "

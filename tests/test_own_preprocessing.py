@@ -98,6 +98,19 @@ def test_the_preprocessor_is_given_back_after_an_error_too(tmp_path):
     assert task.preprocessor is preprocessor
 
 
+class Batches(keras.utils.PyDataset):
+    def __init__(self, inputs, labels):
+        super().__init__()
+        self.inputs, self.labels = inputs, labels
+
+    def __len__(self):
+        return len(self.inputs) // 2
+
+    def __getitem__(self, index):
+        rows = slice(2 * index, 2 * index + 2)
+        return self.inputs[rows], self.labels[rows]
+
+
 def test_pairs_of_texts_and_datasets_pass_the_preprocessor():
     preprocessor = text_task().preprocessor
     inputs, labels = texts(4)
@@ -105,7 +118,7 @@ def test_pairs_of_texts_and_datasets_pass_the_preprocessor():
     pairs = tf.data.Dataset.from_tensor_slices((inputs, labels))
     given = {
         "train": (inputs, labels), "validation": pairs, "test": pairs.batch(3),
-        "second": ((inputs, inputs), labels),
+        "second": ((inputs, inputs), labels), "sequence": Batches(inputs, labels),
     }  # fmt: skip
     made = preprocessed(given, preprocessor)
     np.testing.assert_array_equal(made["train"][0]["token_ids"], whole["token_ids"])
@@ -114,6 +127,9 @@ def test_pairs_of_texts_and_datasets_pass_the_preprocessor():
     batched = [each["token_ids"] for each, _ in made["test"].as_numpy_iterator()]
     np.testing.assert_array_equal(np.concatenate(batched), whole["token_ids"])
     assert made["second"][0]["segment_ids"].max() == 1
+    assert made["sequence"].num_batches == 2
+    batched = [made["sequence"][i][0]["token_ids"] for i in range(2)]
+    np.testing.assert_array_equal(np.concatenate(batched), whole["token_ids"])
     assert preprocessed(given, None) == given
 
 
@@ -135,8 +151,10 @@ class Relabelling(keras_hub.models.ImageClassifierPreprocessor):
 )
 def test_a_preprocessor_that_cannot_be_applied_once_is_refused(preprocessor, message):
     given = images(8) if "raw" not in message else (np.zeros((4, 2)), np.zeros(4))
-    with pytest.raises(ConfigError, match=message):
-        preprocessed({"train": given}, preprocessor())
+    pairs = tf.data.Dataset.from_tensor_slices(given)
+    for data in (given, pairs, pairs.batch(4)):
+        with pytest.raises(ConfigError, match=message):
+            preprocessed({"train": data}, preprocessor())
 
 
 def test_a_preprocessor_that_cannot_be_saved_is_refused():
