@@ -78,6 +78,19 @@ PROGRAM = os.environ.get(VARIABLE) or launcher(sys.orig_argv, sys.executable)
 """How this process was started, e.g. ``python -m finetune``."""
 
 
+def tool(name: str) -> str:
+    """Returns how a program is started that is installed beside this interpreter.
+
+    Args:
+        name: of the program, and of the module that it runs.
+    """
+    python = os.path.abspath(sys.executable)
+    if _found(name) == os.path.join(os.path.dirname(python), name):
+        return name
+    shown = "python" if _found("python") == python else _near(python)
+    return shlex.join([_printable(shown), "-m", name])
+
+
 def installing(extra: str) -> str:
     """Returns the commands that install one of this project's extras.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.launcher import command, installing, launcher
+from finetune.launcher import command, installing, launcher, tool
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,3 +81,17 @@ def test_scripts_run_names_itself(tmp_path):
         ["scripts/run", "seed=1"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert shown.stdout == "scripts/run|-P -m finetune seed=1\n", shown.stderr
+
+
+def test_a_tool_is_started_as_the_shell_finds_it_or_by_this_interpreter(tmp_path, monkeypatch):
+    here = tmp_path / "bin" / "python"
+    here.parent.mkdir()
+    for each in (here, here.parent / "mlflow"):
+        each.write_text("#!/bin/sh\n", encoding="utf-8")
+        each.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(here))
+    monkeypatch.setenv("PATH", str(here.parent))
+    assert tool("mlflow") == "mlflow"
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # the environment is not activated
+    monkeypatch.chdir(tmp_path)
+    assert tool("mlflow") == "bin/python -m mlflow"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from finetune.launcher import tool
 from finetune.reporting.trackers.protocol import TrackedRun
 from finetune.reporting.trackers.story import Event, flatten
 
@@ -65,12 +66,7 @@ class MlflowTracker:
         if run.group is not None:
             tags["group"] = run.group
         if run.known is None:
-            found = self._client.get_experiment_by_name(run.project)
-            experiment = (
-                self._client.create_experiment(run.project)
-                if found is None
-                else found.experiment_id
-            )
+            experiment = self._experiment(run.project)
             made = self._client.create_run(experiment, run_name=run.name, tags=tags)
             self._run = made.info.run_id
             params = [
@@ -85,6 +81,20 @@ class MlflowTracker:
                 self._run, tags=[mlflow.entities.RunTag(k, v) for k, v in tags.items()]
             )
         return self._run
+
+    def _experiment(self, name: str) -> str:
+        """Returns the identifier of an experiment, made if it is not there."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self._client.create_experiment(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            found = self._client.get_experiment_by_name(name)  # a run beside this one made it
+        return found.experiment_id
 
     @_environment()
     def metrics(self, events: Sequence[Event]) -> None:
@@ -141,7 +151,7 @@ def opening(uri: str) -> str:
     """Returns the command that shows a store, quoted for a shell; of a server its address."""
     if uri.startswith(("http://", "https://")):
         return uri
-    command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
+    command = f"{tool('mlflow')} {shlex.join(['ui', '--backend-store-uri', uri])}"
     return f"MLFLOW_ALLOW_FILE_STORE=true {command}" if uri.startswith("file:") else command
 
 

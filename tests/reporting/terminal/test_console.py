@@ -259,6 +259,7 @@ def test_only_what_is_there_is_named(tmp_path, monkeypatch):
 def test_the_command_that_opens_mlflow_is_printed_with_its_quotes(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch, TERM="dumb", NO_COLOR="1")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("finetune.reporting.trackers.mlflow.tool", lambda name: name)
     record = make_record()
     record.config = {"trackers": {"mlflow": True, "mlflow_uri": "sqlite:////tmp/my runs.db"}}
     played(console, tmp_path, record)

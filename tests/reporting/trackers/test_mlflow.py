@@ -176,5 +176,21 @@ def test_two_runs_and_a_resume_are_in_one_store(tmp_path, monkeypatch):
         ("https://host:5000/x", "https://host:5000/x"),
     ],
 )
-def test_the_command_that_shows_a_store_is_quoted(uri, command):
+def test_the_command_that_shows_a_store_is_quoted(uri, command, monkeypatch):
+    monkeypatch.setattr(ours, "tool", lambda name: name)
     assert opening(uri) == command
+
+
+def test_two_runs_that_begin_at_once_share_the_experiment(tmp_path, monkeypatch):
+    first = MlflowTracker(None)
+    first.open(run_in(tmp_path))
+    by_name, asked = mlflow.MlflowClient.get_experiment_by_name, []
+
+    def not_yet(self, name):
+        asked.append(name)
+        return None if len(asked) == 1 else by_name(self, name)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", not_yet)
+    known = MlflowTracker(None).open(run_in(tmp_path))
+    client, run = read(tmp_path, known)
+    assert len(client.search_runs([run.info.experiment_id])) == 2
