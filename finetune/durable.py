@@ -139,7 +139,7 @@ def storage_error(path: Path | str, error: OSError) -> StorageError | None:
         )
     if error.errno in _UNWRITABLE:
         return StorageError(
-            f"{path} must be writable. Received: {_reason(error)}. Mend its permissions or "
+            f"{path} must be writable. Received: {_reason(error)}. Change its permissions or "
             "choose another directory."
         )
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 
 from finetune.durable import storing
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, StorageError
 from finetune.launcher import command
 
 LOCK = ".lock"
@@ -43,7 +43,7 @@ def locked(directory: Path, sweep: Path | None = None) -> Iterator[None]:
         found, made = _found_and_made(directory, sweep)
     try:
         with storing(directory):
-            directory.mkdir(parents=True, exist_ok=True)
+            _make(directory)
             lock = filelock.FileLock(directory / LOCK)
             try:
                 lock.acquire(blocking=False)
@@ -62,6 +62,16 @@ def locked(directory: Path, sweep: Path | None = None) -> Iterator[None]:
         for folder in made:
             with suppress(OSError):  # it holds something
                 folder.rmdir()
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # /proc and the like let nobody make anything
+        raise StorageError(
+            f"the run directory must be one that can be made. Received: {directory}, which the "
+            "file system refuses to make. Choose another directory."
+        ) from error
 
 
 def _found_and_made(directory: Path, sweep: Path | None) -> tuple[set[str], list[Path]]:

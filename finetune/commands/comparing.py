@@ -66,8 +66,8 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
         directories: as they are given.
 
     Returns:
-        The runs in their order, those below a directory in natural order, and what could not be
-        read, one line each.
+        The runs in their order, each once, those below a directory in natural order, and what
+        could not be read, one line each.
 
     Raises:
         ConfigError: for what is no directory.
@@ -80,6 +80,7 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
         )
     runs: list[Run] = []
     problems: list[str] = []
+    known: set[Path] = set()
     for given in directories:
         found = list(runs_below(given))
         if not found:
@@ -88,6 +89,9 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
                 "Give the directory of a run, or of a sweep."
             )
         for each in found:
+            if each.resolve() in known:
+                continue
+            known.add(each.resolve())
             try:
                 runs.append(_read(each, problems))
             except ConfigError as error:

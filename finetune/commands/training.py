@@ -141,16 +141,16 @@ def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable
         from finetune.run_directory import locked
         from finetune.saved_config import save_resolved
 
-        config = read(composed)
-        require_installed(config.trackers)
-        with console.status("loading TensorFlow"):
-            runs = import_runs()
-        if not shared:
-            shared.append(runs.Workbench(keep=sweep is not None))
         started = STARTED if sweep is None else time.time()
         directory = Path(hydra.runtime.output_dir)
         place = Path(hydra.sweep.dir).absolute()
         with nullcontext() if sweep is None else locked(directory, place):
+            config = read(composed)
+            require_installed(config.trackers)
+            with console.status("loading TensorFlow"):
+                runs = import_runs()
+            if not shared:
+                shared.append(runs.Workbench(keep=sweep is not None))
             save_resolved(composed, directory)
             overrides = list(hydra.overrides.task)
             runs.train(

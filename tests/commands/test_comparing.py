@@ -40,7 +40,7 @@ def test_a_sweep_stands_for_its_runs_in_natural_order(sweep):
     (sweep / ".hidden").mkdir()
     write_run(sweep / ".hidden" / "7")
     runs, problems = read_runs([sweep / "10", sweep])
-    assert [each.directory.name for each in runs] == ["10", "0", "1", "2", "10"]
+    assert [each.directory.name for each in runs] == ["10", "0", "1", "2"]
     assert problems == []
     assert runs[0].record.history == write_run(sweep.parent / "again", 1.0, 10).history
 
@@ -152,3 +152,10 @@ def test_a_sweep_gets_a_page_of_its_own(sweep):
     assert len(problems) == 1
     with pytest.raises(ConfigError, match="must hold a run"):
         write_comparison(sweep.parent / "none")
+
+
+def test_a_run_that_is_named_twice_counts_once(sweep):
+    (sweep.parent / "link").symlink_to(sweep / "2")
+    runs, problems = read_runs([sweep, sweep.parent / "sweep" / "0", sweep.parent / "link"])
+    assert [each.directory.name for each in runs] == ["0", "1", "2", "10"]
+    assert problems == []

@@ -88,6 +88,7 @@ def interrupted(config, directory):
         (failed, 2, ["-m", "seed=0,1", "hydra.sweep.dir=s", "hydra.sweep.subdir=a/seed=${seed}"]),
         (begun, 2, ["-m", "seed=0,1", "dataset.batch_size=x"]),
         (begun, 2, ["-m", "seed=0,x"]),
+        (failed, 2, ["-m", "seed=0,1", "optimizer.name=adamax"]),
         (begun, 2, ["-m", "seed=0,1", "dataset.path=a (1),b"]),
     ],
 )  # fmt: skip
@@ -121,6 +122,20 @@ def test_a_config_that_cannot_be_shown_is_refused_as_one_that_is_run(train, caps
 def test_the_config_of_a_sweep_cannot_be_shown(train, capsys):
     assert train(begun, "seed=0,1", "-m", "--cfg", "job") == 2
     assert "--cfg must be given without -m: it shows the config of one run." in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_job_whose_config_is_refused_leaves_no_folder(train, tmp_path, capsys):
+    swept = ["-m", "optimizer.name=adam,adamax", "hydra.sweep.dir=s"]
+    assert train(begun, *swept, "hydra.sweep.subdir=${optimizer.name}/0") == 2
+    assert "job 1: error: optimizer.name must be an optimizer" in capsys.readouterr().err
+    assert [each for each in folders(tmp_path) if "adamax" in each] == []
+
+
+def test_a_directory_that_the_file_system_refuses_is_no_traceback(train, capsys):
+    assert train(begun, "hydra.run.dir=/proc/finetune/a") == 1
+    assert "the run directory must be one that can be made. Received: /proc/finetune/a" in (
         capsys.readouterr().err
     )
 

@@ -10,7 +10,7 @@ from finetune.record import SECONDS, RunRecord
 from finetune.reporting.comparison.columns import Column, Value, is_number
 from finetune.reporting.comparison.configs import differing, flat_config, flatten
 from finetune.reporting.comparison.over_seeds import OverSeeds, over_seeds
-from finetune.reporting.comparison.swept import labels, swept_columns
+from finetune.reporting.comparison.swept import labels, short_columns, swept_columns
 
 LOWER_IS_BETTER = ("loss", "expected_calibration_error")
 
@@ -63,8 +63,8 @@ def compare(runs: Sequence[Run], sort: str | None = None) -> Comparison:
 
     Args:
         runs: at least one.
-        sort: key of a column to sort by, the best run first, or the lowest value where none is
-            better; runs without a value come last. None: as they are given.
+        sort: key of a column to sort by, or the short name of a swept one: the best run first, or
+            the lowest value where none is better; runs without a value come last. None: as given.
 
     Raises:
         ConfigError: for a key that is not there.
@@ -72,10 +72,11 @@ def compare(runs: Sequence[Run], sort: str | None = None) -> Comparison:
     compared = _compare(runs)
     if sort is None:
         return compared
-    if sort not in compared.columns:
-        shown = unknown_name("--sort", "a column", sort, compared.columns)
+    columns = {each.key: each for each in short_columns(compared.swept)} | compared.columns
+    if sort not in columns:
+        shown = unknown_name("--sort", "a column", sort, columns)
         raise ConfigError(shown)
-    return _compare([runs[index] for index in _order(compared.columns[sort])])
+    return _compare([runs[index] for index in _order(columns[sort])])
 
 
 def _compare(runs: Sequence[Run]) -> Comparison:

@@ -14,7 +14,8 @@ from finetune.record import RunRecord
 from finetune.reporting.comparison.columns import Column, Value
 
 ABBREVIATED: dict[str, str] = {"learning_rate": "lr"}
-RESERVED = (["run"], ["status"], ["epochs"], ["trainable"])  # columns beside the swept values
+# Columns beside the swept values, and words that say nothing by themselves.
+RESERVED = (["run"], ["status"], ["epochs"], ["trainable"], ["name"], ["path"])
 LONGEST = 24  # characters of a value in a label
 MOST = 4  # columns of the config that stand for values that no command has set
 

@@ -46,7 +46,8 @@ def counts_line(phase: PhaseRecord, before: PhaseRecord | None = None) -> str:
     kinds = [
         f"{counts[state]['weights']:,} {state}"
         for state in STATES[1:]
-        if before is None or counts[state] != before.weight_counts[state]
+        if counts[state]["weights"]
+        and (before is None or counts[state] != before.weight_counts[state])
     ]
     more = f" ({', '.join(kinds)})" if kinds else ""
     changed = "" if before is None else f"{data(_changes(phase, before))}: "

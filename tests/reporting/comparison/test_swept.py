@@ -39,6 +39,12 @@ def sweep():
     ]  # fmt: skip
 
 
+def test_runs_are_sorted_by_a_swept_value_as_the_table_names_it(sweep):
+    rates = [each.record.config["schedule"] for each in compare(sweep, "lr").runs]
+    assert rates == [each.record.config["schedule"] for each in compare(sweep, RATE).runs]
+    assert rates[0] != rates[-1]
+
+
 def test_labels_are_the_swept_values(sweep):
     compared = compare(sweep)
     assert compared.labels == (
@@ -55,6 +61,7 @@ def test_labels_are_the_swept_values(sweep):
         (["schedule.learning_rate", "head.lr"], ["learning_rate", "lr"]),
         (["a.b.c", "x.b.c", "c"], ["a.b.c", "x.b.c", "c"]),
         (["optimizer.weight_decay"], ["weight_decay"]),
+        (["optimizer.name", "dataset.path"], ["optimizer.name", "dataset.path"]),
         (["schedule.phases.head.epochs"], ["head.epochs"]),
         ([], []),
     ],

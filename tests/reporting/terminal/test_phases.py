@@ -18,6 +18,13 @@ def test_the_first_phase_has_both_kinds_of_non_trainable_weights():
     )
 
 
+def test_a_kind_of_which_nothing_is_left_is_not_named():
+    head, top = make_run().phases
+    top.stages[1]["frozen"] = {"weights": 0, "parameters": 0}
+    top.weight_counts["frozen"] = {"weights": 0, "parameters": 0}
+    assert "frozen" not in counts_line(top, head)
+
+
 def test_later_phases_say_what_changes():
     head, top = make_run().phases
     assert counts_line(top, head) == (
