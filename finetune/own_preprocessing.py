@@ -103,7 +103,7 @@ class _Preprocessed(keras.utils.PyDataset):
         self._data, self._preprocessor = data, preprocessor
 
     @property
-    def num_batches(self) -> int | None:
+    def num_batches(self) -> Any:  # None: without end
         """As the dataset itself says."""
         return self._data.num_batches
 

@@ -74,9 +74,7 @@ def pixels_of(split: Split, row: int) -> np.ndarray | None:
         way = () if split.ways is None else (split.ways[row],)
         try:
             example = decoded(example, *way).numpy()
-        except (
-            tf.errors.InvalidArgumentError
-        ):  # bytes of another kind, for a model of the user's own
+        except tf.errors.InvalidArgumentError:  # other bytes, for a model of the user's own
             return None
     if isinstance(example, str) or example.ndim != 3 or example.shape[-1] not in (1, 3):
         return None
