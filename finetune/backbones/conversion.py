@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras_hub.src.utils.preset_utils import get_preset_loader
 
 from finetune.backbones.coverage import Coverage, assignments, coverage_of, shown
@@ -72,7 +73,19 @@ def load_backbone(
             f"{shown(needed or coverage.absent)}{said}. Copy the model again from where it was "
             "published, or set backbone.load_weights=false to draw all weights at random."
         )
+    broken = [each.path for each in backbone.weights if not _is_finite(each)]
+    if broken:
+        raise ConfigError(
+            f"{where} must hold finite weights. Received: {checkpoint.preset} with NaN or infinity in "
+            f"{shown(broken)}. Copy the model again from where it was published; a conversion to half "
+            "precision also does this to large weights."
+        )
     return backbone, coverage
+
+
+def _is_finite(weight: Any) -> bool:
+    value: Any = keras.ops.convert_to_numpy(weight.value)
+    return bool(np.isfinite(np.asarray(value, "float32")).all())
 
 
 def _fill(backbone: Any, checkpoint: Checkpoint) -> str | None:

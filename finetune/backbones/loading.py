@@ -28,6 +28,9 @@ from finetune.backbones.sizes import Size, own_size, refused_size
 from finetune.errors import ConfigError, first_line, unknown_name
 
 _UNKNOWN_ARGUMENT = re.compile(r"(unexpected|Unrecognized) keyword argument.*")
+_OTHER_SHAPE = re.compile(
+    r"variable\.shape=(\(.*?\)), Received: value\.shape=(\(.*?\))\..*?path=(.*?), ", re.DOTALL
+)
 _DEFAULT_SIZE = 224  # what ImageNet backbones are trained at, where a preset names no size
 
 
@@ -290,6 +293,11 @@ def _translated(origin: _Origin) -> Iterator[None]:
                 "here: load it with that version and save it again, or use a newer release of it."
             )
         said = first_line(error) if unknown is None else unknown[0]
+        shapes = _OTHER_SHAPE.search(str(error))
+        if shapes is not None:
+            expected, received, path = shapes.groups()
+            said = f"{path} has the shape {received}, and {expected} by config.json"
+            fix = "Copy config.json and the weights again, from the same model."
         raise ConfigError(
             f"{origin.where} must be a {origin.checkpoint.format} model that KerasHub can load. "
             f"Received: {preset} ({type(error).__name__}: {said}). {fix}"

@@ -70,13 +70,14 @@ def load_measured(
             part, max_samples=given.max_samples, seed=seed, skip=given.on_bad_sample == "skip"
         )
         line = split_line(part.found.used, part.found.unused)
+        warnings = [] if several else [f"warning: {note}" for note in part.found.notes]
         found = Measured(
             part.name,
             part.split,
             part.kind,
             examples,
             num_bad=len(bad),
-            notices=(line, *(() if several else part.found.notes)),
+            notices=(line, *warnings),
         )
         own = part.classes
     else:
@@ -92,7 +93,7 @@ def load_measured(
             examples,
             dataset.fingerprint,
             num_bad,
-            (split_line(used, dataset.unused), *dataset.notes) if used else dataset.notes,
+            (split_line(used, dataset.unused),) if used else (),
         )
         own = dataset.classes
     labels = matched(found.examples, own, classes, several)

@@ -1,5 +1,7 @@
 """Every weight comes from the checkpoint, or the load stops and names those that did not."""
 
+import json
+
 import h5py
 import keras
 import keras_hub
@@ -127,6 +129,33 @@ def test_a_tensor_that_is_not_there(tmp_path):
         ConfigError,
         match=r"must hold every weight.*21 of 23 weights were loaded; it lacks .*query/kernel, "
         r".*query/bias\. Copy the model again",
+    ):
+        load(path=directory)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(tmp_path, value):
+    directory, _ = checkpoints.bert(tmp_path)
+    file = directory / "model.safetensors"
+    tensors = load_file(file)
+    tensors = {name: np.array(each) for name, each in tensors.items()}
+    next(each for name, each in tensors.items() if name.endswith("query.bias"))[0] = value
+    save_file(tensors, file)
+    with pytest.raises(
+        ConfigError, match=r"must hold finite weights.*NaN or infinity in .*query/bias\. Copy"
+    ):
+        load(path=directory)
+
+
+def test_a_config_of_another_model_than_the_weights(tmp_path):
+    directory, _ = checkpoints.bert(tmp_path)
+    file = directory / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"max_position_embeddings": 99}))
+    with pytest.raises(
+        ConfigError,
+        match=r"\(ValueError: position_embedding/embeddings has the shape \(\d+, 8\), and "
+        r"\(99, 8\) by config.json\)\. Copy config.json and the weights again",
     ):
         load(path=directory)
 
