@@ -126,7 +126,7 @@ def augmentation_in(model: keras.Model) -> frozenset[int]:
     They are Keras' augmentation layers, wherever they are, and layers of other packages and of
     the user's own that take a `training` argument and that work on data, before any weight that can
     train; and all that is in the same weightless layer or model as one of these. Keras'
-    regularization layers, such as dropout, are none by themselves.
+    regularization layers, such as dropout, are none by themselves, but for noise on the data.
 
     Args:
         model: built; whatever can train is trainable.
@@ -143,7 +143,7 @@ def augmentation_in(model: keras.Model) -> frozenset[int]:
         inside = list(flatten(layer))
         if any(map(_learns, inside)):
             continue
-        if any(is_augmentation(each) or _is_own(each, on_data) for each in inside):
+        if any(is_augmentation(each) or _changes_data(each, on_data) for each in inside):
             found.update(id(each) for each in inside)
     return frozenset(found)
 
@@ -153,12 +153,14 @@ def _learns(layer: keras.Layer) -> bool:
     return bool(layer._trainable_variables) or getattr(layer, "quantization_mode", None) is not None
 
 
-def _is_own(layer: keras.Layer, on_data: set[int]) -> bool:
+def _changes_data(layer: keras.Layer, on_data: set[int]) -> bool:
+    """Tells whether a layer changes data in training: noise, or code that is not Keras' own."""
+    if id(layer) not in on_data:
+        return False
+    if isinstance(layer, keras.layers.GaussianNoise):  # which Keras calls augmentation of data
+        return True
     return (
-        id(layer) in on_data
-        and not is_of_library(layer)
-        and not isinstance(layer, _REGULARIZERS)
-        and takes_training(layer)
+        not is_of_library(layer) and not isinstance(layer, _REGULARIZERS) and takes_training(layer)
     )
 
 

@@ -134,6 +134,8 @@ def test_augmentation_is_found_where_no_pretrained_weight_has_been():
     assert found(layers) == ["a"]  # dropout is a regularization, c is inside of the network
     flip = L.RandomFlip(name="flip")
     assert found([L.Conv2D(4, 3), flip]) == ["flip"]  # Keras' own is one anywhere
+    noise = [L.GaussianNoise(0.5, name="data"), L.Conv2D(4, 3), L.GaussianNoise(0.5, name="inside")]
+    assert found(noise) == ["data"]
     norm = L.Normalization(mean=[0.0] * 3, variance=[1.0] * 3)
     assert found([norm, Cutout(name="d"), L.Conv2D(4, 3)]) == ["d"]  # constants are not learned
 
