@@ -115,6 +115,12 @@ def typed(arguments: Sequence[str]) -> Iterator[None]:
         _typed.clear()
 
 
+def may_sweep() -> bool:
+    """Tells whether the command that runs could run once for each of several values, with -m."""
+    first = next((word for word in _typed if not word.startswith("-")), "train")
+    return (first == "train" or "=" in first) and not {"--cfg", "-c"} & set(_typed)
+
+
 def typed_again(replaced: Mapping[str, str], *more: str) -> str:
     """Returns the command that runs, corrected, as it is pasted into a shell.
 

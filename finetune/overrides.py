@@ -17,7 +17,7 @@ from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from finetune.config import GROUPS
 from finetune.errors import ConfigError
-from finetune.launcher import typed_again
+from finetune.launcher import may_sweep, typed_again
 from finetune.strict_yaml import EXECUTABLE_KEYS, load_strictly
 from finetune.texts import Kind, holds_text, kind_of, kind_of_items, kind_within, may_be_null
 
@@ -221,9 +221,10 @@ def several_values(override: str) -> str:
     """Returns the message for a sweep over a key in a command that makes one run."""
     key, _, value = override.partition("=")
     kind = _kind(key.lstrip("+"))
-    message = (
-        f"{key} must have one value in one run. Received: {value}. To make a run for each, add -m: "
-        f"{typed_again({}, '-m')}"
+    message = f"{key} must have one value in one run. Received: {value}. " + (
+        f"To make a run for each, add -m: {typed_again({}, '-m')}"
+        if may_sweep()
+        else "Only train makes a run for each, with -m"
     )
     if kind_of_items(kind) is not None:
         other = f"{key}=[{value}]"

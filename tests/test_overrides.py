@@ -184,11 +184,18 @@ def test_a_refused_value_comes_with_the_line_that_works(arguments, swept):
         ("schedule.phases.head.freeze.stages=a,b", "schedule.phases.head.freeze.stages=[a,b]"),
     ],
 )
-def test_several_values_without_a_sweep_show_both_lines(override, other):
-    with typed(["check", override]), pytest.raises(ConfigError) as caught:
+@pytest.mark.parametrize("verb", ["train", "check"])
+def test_several_values_without_a_sweep_show_both_lines(override, other, verb):
+    with typed([verb, override]), pytest.raises(ConfigError) as caught:
         compose_config([override])
     (problem,) = caught.value.problems
     assert "must have one value in one run" in problem
-    assert f"python -m finetune check {override} -m" in problem
+    if verb == "train":
+        assert f"python -m finetune train {override} -m" in problem
+    else:  # which has no -m
+        assert (
+            "Only train makes a run for each, with -m" in problem
+            and f"{override} -m" not in problem
+        )
     if other is not None:
-        assert problem.endswith(f"python -m finetune check {shlex.quote(other)}")
+        assert problem.endswith(f"python -m finetune {verb} {shlex.quote(other)}")

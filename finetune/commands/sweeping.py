@@ -68,7 +68,7 @@ class Sweep:
         """
         overrides, directory = tuple(hydra.overrides.task), Path(hydra.runtime.output_dir)
         place = "" if self.total is None else f" ({hydra.job.num + 1} of {self.total})"
-        title = f"job {hydra.job.num}{place}: {_words(overrides)}"
+        title = f"job {hydra.job.num}{place}: {_words(overrides)}".removesuffix(": ")
         self.console.print()
         self.console.print(plain(title, "bold cyan"))
         self.console.print()

@@ -116,7 +116,9 @@ def test_a_sweep_keeps_the_jobs_that_trained(train, tmp_path, capsys):
 def test_a_config_that_cannot_be_shown_is_refused_as_one_that_is_run(train, capsys):
     for arguments in (["dataset.path=/a,b"], ["dataset.path=/a,b", "--cfg", "job"]):
         assert train(begun, *arguments) == 2
-        assert "If the comma belongs to the value: " in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        assert "If the comma belongs to the value: " in shown
+        assert ("add -m: " in shown) == ("--cfg" not in arguments)
 
 
 def test_the_config_of_a_sweep_cannot_be_shown(train, capsys):
