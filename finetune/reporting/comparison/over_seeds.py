@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from finetune.record import RunRecord
 from finetune.reporting.comparison.columns import Column, Value, is_number
-from finetune.reporting.comparison.swept import labels
+from finetune.reporting.comparison.swept import WITHOUT_EFFECT, labels
 
 SEED = "seed"
 OF_THE_SEED = ("dataset.fingerprint", "backbone.weights_sha256")  # a seed may change them
@@ -64,6 +64,7 @@ def over_seeds(
         if record.status != "completed":
             continue
         whole = {**{f"identity.{k}": v for k, v in identity[index].items()}, **config[index]}
+        whole = {k: v for k, v in whole.items() if not k.startswith(WITHOUT_EFFECT)}
         seed = whole.pop(SEED, record.seed)
         for key in OF_THE_SEED:
             if key == "dataset.fingerprint" or config[index].get("backbone.load_weights") is False:

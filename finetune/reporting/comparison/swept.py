@@ -16,6 +16,7 @@ from finetune.reporting.comparison.columns import Column, Value
 ABBREVIATED: dict[str, str] = {"learning_rate": "lr"}
 # Columns beside the swept values, and words that say nothing by themselves.
 RESERVED = (["run"], ["status"], ["epochs"], ["trainable"], ["name"], ["path"])
+WITHOUT_EFFECT = "trackers."  # on what a run learns
 LONGEST = 24  # characters of a value in a label
 MOST = 4  # columns of the config that stand for values that no command has set
 
@@ -44,7 +45,8 @@ def swept_columns(
             chosen = Column(key, tuple(each.get(key) for each in typed))  # an entry of a group
             if chosen.differs:
                 found[key] = chosen
-    return tuple(found.values()) or tuple(config[:MOST])
+    telling = [each for key, each in found.items() if not key.startswith(WITHOUT_EFFECT)]
+    return tuple(telling or found.values()) or tuple(config[:MOST])
 
 
 def labels(columns: Sequence[Column], names: Sequence[str]) -> tuple[str, ...]:

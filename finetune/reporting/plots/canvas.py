@@ -105,10 +105,10 @@ def widest(texts: Sequence[str], size: float = FONT) -> float:
 
 
 def legend_shape(texts: Sequence[str], width: float, handle: float = 1.4) -> tuple[int, float]:
-    """Returns the columns of a legend that fits into a width, and its height; both in inches.
+    """Returns the columns of a legend that fits into a width, and its height in inches.
 
     Args:
-        texts: of the entries, which fill one column after the other.
+        texts: of the entries, of one line or several, which fill one column after the other.
         width: inches.
         handle: length of the line before a text, in multiples of the font's size.
     """
@@ -116,9 +116,14 @@ def legend_shape(texts: Sequence[str], width: float, handle: float = 1.4) -> tup
     for columns in range(len(texts), 1, -1):
         rows = math.ceil(len(texts) / columns)
         parts = [texts[first : first + rows] for first in range(0, len(texts), rows)]
-        if len(parts) == columns and sum(widest(p, LEGEND) + extra for p in parts) <= width:
-            return columns, rows * LEGEND_ROW + 0.08
-    return 1, len(texts) * LEGEND_ROW + 0.08
+        widths = [widest("\n".join(part).split("\n"), LEGEND) + extra for part in parts]
+        if len(parts) == columns and sum(widths) <= width:
+            return columns, max(map(_lines, parts)) * LEGEND_ROW + 0.08
+    return 1, _lines(texts) * LEGEND_ROW + 0.08
+
+
+def _lines(texts: Sequence[str]) -> int:
+    return sum(1 + each.count("\n") for each in texts)
 
 
 def legend(

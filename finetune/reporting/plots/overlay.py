@@ -1,6 +1,7 @@
 """Validation loss and metric of several runs over each other; the best of them stand out."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from finetune.printable import printable
 from finetune.record import RunRecord
 from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import WIDTH, axes_at, label, legend, legend_shape, new_figure
@@ -24,7 +26,7 @@ STYLES: tuple[Style, ...] = (
 HEIGHTS = (1.3, 1.3)  # inches of loss and accuracy
 LEFT, RIGHT, TOP, GAP = 0.76, 0.12, 0.08, 0.16
 HANDLE = 2.2  # length of a line in the legend, in multiples of the font's size
-LONGEST = 40  # characters of a name in the legend
+LONGEST = 40  # characters of a line of a name in the legend
 LOG_FROM = 30.0  # highest over lowest loss from which on a logarithmic scale tells more
 
 
@@ -74,7 +76,7 @@ def _lowest(line: Line) -> float:
 
 def words(shown: Overlay) -> str:
     """Says what the picture shows."""
-    parts = [f"{label(each.name)} {_lowest(each):.4g}" for each in shown.named]
+    parts = [f"{label(each.name, 3 * LONGEST)} {_lowest(each):.4g}" for each in shown.named]
     more = f", and {len(shown.others)} more" if shown.others else ""
     return f"Validation over epochs; lowest loss by run: {', '.join(parts)}{more}."
 
@@ -128,9 +130,15 @@ def _scale(axes: Axes, shown: Overlay) -> None:
         axes.tick_params(which="minor", length=0, labelleft=False)
 
 
+def _folded(name: str) -> str:
+    """Returns a name in lines that fit: what tells two runs apart may be anywhere in it."""
+    lines = textwrap.wrap(printable(name), LONGEST, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(label(each, LONGEST) for each in lines)
+
+
 def _handles(shown: Overlay) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=light(role), linestyle=dash, label=label(each.name, LONGEST))
+        Line2D([], [], color=light(role), linestyle=dash, label=_folded(each.name))
         for (role, dash), each in zip(STYLES, shown.named, strict=False)
     ]
     if shown.others:

@@ -82,3 +82,17 @@ def test_losses_that_are_not_finite_are_drawn_as_gaps_and_come_last():
 
 def test_no_two_named_lines_look_alike():
     assert len(set(overlay.STYLES)) == len(overlay.STYLES) == 8
+
+
+def test_runs_whose_long_names_differ_in_their_middle_keep_them_apart():
+    common = "experiment=a_long_name_of_one seed={} lr=0.01 dropout=0.1 mlflow=false"
+    names = [common.format(seed) for seed in range(8)]
+    with drawing():
+        figure = overlay.draw(overlay.overlay(names, [run(name).record for name in names]))
+        svg(figure)
+        (legend,) = figure.legends
+        shown = [each.get_text() for each in legend.get_texts()]
+        box = legend.get_window_extent()
+        below = min(axes.xaxis.label.get_window_extent().y0 for axes in figure.axes[1:])
+    assert [" ".join(each.split("\n")) for each in shown] == names
+    assert box.x1 <= figure.bbox.x1 and box.y1 <= below

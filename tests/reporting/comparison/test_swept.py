@@ -163,3 +163,13 @@ def test_the_page_has_swept_values_spreads_and_stars_of_the_validation(sweep):
     assert "seed=1 lr=0.01" in text[text.index("<svg") :]
     assert "lr=0.01 2" in shown and "92.00% ± 2.83% ★" in shown
     assert "94.00% ★" in shown and "84.00% ★" not in shown  # validation, test
+
+
+def test_who_keeps_a_run_tells_no_settings_apart(sweep):
+    sweep[0].record.overrides.append("trackers.mlflow=true")
+    sweep[0].record.config["trackers"] = {"mlflow": True}
+    compared = compare(sweep)
+    assert [each.key for each in compared.swept] == ["seed", RATE]
+    assert compared.over_seeds is not None
+    assert compared.over_seeds.labels == ("lr=0.01", "lr=0.003")
+    assert compared.over_seeds.seeds == ((0, 1), (0, 1))
