@@ -6,8 +6,8 @@ is the command line's.
 
 TYPE_CHECKING = False  # as in typing, whose import `--help` need not wait for
 if TYPE_CHECKING:
-    from finetune.finetuner import FineTuner
     from finetune.inference.api import load
+    from finetune.runs.finetuner import FineTuner
 
 __version__ = "0.1.0"
 __all__ = ["FineTuner", "__version__", "load"]
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> object:
 
         require_tensorflow()
     if name == "FineTuner":
-        from finetune.finetuner import FineTuner
+        from finetune.runs.finetuner import FineTuner
 
         return FineTuner
     if name == "load":

@@ -76,10 +76,10 @@ def _print(text: str) -> None:
 
 def _run(arguments: list[str]) -> int:
     from finetune.commands.failures import block
-    from finetune.durable import storage_error
     from finetune.errors import FinetuneError
     from finetune.launcher import typed
     from finetune.startup import interrupts_kept, sigterm_raised, write_plainly
+    from finetune.storage.durable import storage_error
 
     write_plainly(sys.stdout, sys.stderr)
     try:
@@ -134,5 +134,5 @@ VERBS = {
     "evaluate": "finetune.commands.evaluating:evaluate",
     "predict": "finetune.commands.predicting:predict",
     "export": "finetune.commands.exporting:export",
-    "catalog": "finetune.catalog:show",
+    "catalog": "finetune.commands.catalog:show",
 }

@@ -203,7 +203,7 @@ def child(side: str, work: str, folder: Path) -> None:
     import tensorflow_datasets  # noqa: F401
 
     if side == "ours":
-        import finetune.runs  # noqa: F401
+        import finetune.runs.run  # noqa: F401
     began = time.perf_counter()
     added = SIDES[side](folder, work)
     seconds = time.perf_counter() - began + added

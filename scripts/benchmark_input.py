@@ -48,8 +48,8 @@ def write_images(root: Path) -> None:
 
 def our_epochs(root: Path) -> list[float]:
     """Returns the images a second of the first epoch, listing and reading included, and the next."""
-    from finetune.datasets.folder import load_folder
     from finetune.datasets.pipeline import training_batches
+    from finetune.datasets.sources.folder import load_folder
 
     began, speeds = time.perf_counter(), []
     examples = our_examples(load_folder(str(root), seed=0))
@@ -99,8 +99,8 @@ def step_waits(root: Path, steps: int = 30) -> dict[str, float]:
     import keras
     import keras_hub
 
-    from finetune.datasets.folder import load_folder
     from finetune.datasets.pipeline import training_batches
+    from finetune.datasets.sources.folder import load_folder
 
     backbone = keras_hub.models.ResNetBackbone(
         input_conv_filters=[64], input_conv_kernel_sizes=[7],

@@ -5,7 +5,7 @@
     scripts/config_reference.py --check   1 if one of them is not what it would write
 
 What a key does has one source, the comment beside it in configs/; its type and the names it may
-take come from finetune/config.py, what an experiment gave from the comment its file begins with.
+take come from finetune/config/schema.py, what an experiment gave from the comment its file begins with.
 """
 
 import dataclasses
@@ -20,9 +20,10 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune import cli, config  # noqa: E402
+from finetune import cli  # noqa: E402
 from finetune.commands import pages  # noqa: E402
-from finetune.config import Config  # noqa: E402
+from finetune.config import schema as config  # noqa: E402
+from finetune.config.schema import Config  # noqa: E402
 
 CONFIGS, DOCS = ROOT / "configs", ROOT / "docs"
 PHASE = "schedule.phases.NAME"

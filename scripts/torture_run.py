@@ -29,7 +29,7 @@ OVERRIDES = [
 # Runs the command line in a process that kills itself after so many steps of writes.
 CHILD = """
 import os, signal, sys
-from finetune import durable
+from finetune.storage import durable
 left = int(os.environ["TORTURE_STEPS"])
 def count(path):
     global left

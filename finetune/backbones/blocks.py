@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import keras_hub
 
-from finetune.layer_kinds import is_normalization
+from finetune.backbones.layer_kinds import is_normalization
+from finetune.keras_internals import direct_layers, direct_weights
 
 _BY_NAME = (  # group 1 tells one stage from the next
     re.compile(r"(?:stack|transition)(\d+)_"),  # ResNet v1 and v2, DenseNet
@@ -68,9 +69,9 @@ def _held_blocks(
     else:  # HGNetV2
         first, stage, attribute = "stem", "stage", "stages_list"
     blocks = _layer_list(getattr(layer, attribute, None))
-    others = [each for each in layer._layers if all(each is not block for block in blocks)]
+    others = [each for each in direct_layers(layer) if all(each is not block for block in blocks)]
     weighted = [each for each in others if each.weights and not is_normalization(each)]
-    own = layer._trainable_variables or layer._non_trainable_variables
+    own = direct_weights(layer)
     return None if own or weighted or not blocks else (first, stage, blocks)
 
 
@@ -82,7 +83,7 @@ def _layer_list(value: Any) -> list[keras.Layer]:
 
 def _apart(layer: keras.Layer, blocks: list[keras.Layer]) -> list[keras.Layer]:
     """Returns the layers inside one that runs `blocks`, in order: dropout, blocks, closing norm."""
-    others = [each for each in layer._layers if all(each is not block for block in blocks)]
+    others = [each for each in direct_layers(layer) if all(each is not block for block in blocks)]
     first = [each for each in others if not each.weights]
     return [*first, *blocks, *(each for each in others if each.weights)]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 
 from finetune.backbones.stages import Stage, stages
 from finetune.errors import ConfigError
+from finetune.keras_internals import Functional, graph_of, maker_of, nodes_of
 
 HEAD = "head"  # what stages are called that no rule takes
 StageRule = Mapping[str, str | Sequence[str]] | Callable[[keras.Layer], str | None]
@@ -116,14 +116,8 @@ def _backbone(model: Any) -> keras.Model:
     inside = [layer for layer in below if isinstance(layer, Functional | keras.Sequential)]
     if len(inside) == 1 and inside[0] is below[0]:
         return inside[0]
-    graph: Any = model._functional if isinstance(model, keras.Sequential) else model
-    (node, *_) = [
-        node
-        for depth in sorted(graph._nodes_by_depth)
-        for node in graph._nodes_by_depth[depth]
-        if node.operation is head
-    ]
-    return keras.Model(graph.inputs, node.input_tensors, name=model.name)
+    *_, node = [node for node in nodes_of(model) if node.operation is head]
+    return keras.Model(graph_of(model).inputs, node.input_tensors, name=model.name)
 
 
 def _layers(model: Any, taken: Callable[[keras.Layer], bool]) -> list[keras.Layer]:
@@ -194,7 +188,7 @@ def last_activation(model: Any) -> tuple[str, str]:
         ``linear``, ``softmax``, ``sigmoid`` or another function, and the name of a layer or
         operation.
     """
-    operation = model.outputs[0]._keras_history.operation
+    operation = maker_of(model.outputs[0])
     if isinstance(operation, keras.Sequential | Functional):
         return last_activation(operation)
     while isinstance(operation, keras.layers.Wrapper):  # around the layer that makes the output

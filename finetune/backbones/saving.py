@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import keras_hub
 
-from finetune.durable import fresh_directory
-from finetune.record_files import CARD_FILE
+from finetune.record.files import CARD_FILE
+from finetune.storage.durable import fresh_directory
 
 LABELS_FILE, MODEL_FILE = "labels.json", "model.keras"
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import keras
 
 from finetune.backbones.blocks import Blocks, find_blocks
+from finetune.backbones.layer_kinds import is_normalization
 from finetune.errors import FinetuneError
-from finetune.layer_kinds import is_normalization
+from finetune.keras_internals import nodes_of
 
 _STEM, _TOP = "stem", "top"
 _Groups = list[tuple[str, list[keras.Layer]]]
@@ -97,9 +98,7 @@ def _numbered(groups: _Groups) -> _Groups:
 
 def _uses(backbone: keras.Model) -> Counter[int]:
     """Counts how often one forward pass calls each top-level layer, by `id`."""
-    graph = backbone._functional if isinstance(backbone, keras.Sequential) else backbone
-    nodes = [node for nodes in graph._nodes_by_depth.values() for node in nodes]
-    return Counter(id(node.operation) for node in nodes)
+    return Counter(id(node.operation) for node in nodes_of(backbone))
 
 
 def _by_resolution(layers: list[keras.Layer], channels_first: bool) -> _Groups:

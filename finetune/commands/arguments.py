@@ -8,7 +8,7 @@ from rich.console import Console
 
 from finetune.errors import ConfigError, unknown_name
 from finetune.printable import printable
-from finetune.run_directory import expanded, newest
+from finetune.storage.run_directory import expanded, newest
 
 LATEST = "latest"
 CONFIG_DIR = ("--config-dir", "-cd")

@@ -11,16 +11,16 @@ from rich.console import Console
 
 from finetune.commands.arguments import one_of, run_argument, split_options, write_out
 from finetune.commands.failures import block
-from finetune.durable import write_atomically
 from finetune.errors import ConfigError
 from finetune.launcher import PROGRAM
 from finetune.printable import printable
-from finetune.record_files import read_json, read_record
+from finetune.record.files import read_json, read_record
 from finetune.reporting.comparison.compare import Comparison, Run, compare
 from finetune.reporting.comparison.texts import tables, to_csv, to_json
 from finetune.reporting.terminal.closing import near
 from finetune.reporting.terminal.console import UNFOLDED, make_console
-from finetune.run_directory import expanded
+from finetune.storage.durable import write_atomically
+from finetune.storage.run_directory import expanded
 
 FORMATS = ("table", "json", "csv", "html")
 OPTIONS = ("--format", "--output", "--sort")

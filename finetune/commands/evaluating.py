@@ -9,17 +9,17 @@ from rich.console import Console
 
 from finetune.commands.arguments import one_of, run_argument, split_options, write_out
 from finetune.commands.libraries import import_quietly
-from finetune.config import Config
+from finetune.config.saved import read_saved
+from finetune.config.schema import Config
 from finetune.errors import ConfigError, unknown_name
 from finetune.inference.completed import read_completed
 from finetune.inference.results import Evaluation, as_csv, as_json, show
 from finetune.inference.writing import FORMATS
 from finetune.launcher import PROGRAM
 from finetune.printable import LogFormatter
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.terminal.console import make_console, show_notices
-from finetune.run_directory import expanded
-from finetune.saved_config import read_saved
+from finetune.storage.run_directory import expanded
 
 _SPLITS = ("train", "validation", "test")
 _KEYS = (

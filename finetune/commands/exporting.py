@@ -15,7 +15,7 @@ from finetune.inference.completed import read_completed
 from finetune.inference.export.formats import FLAG, FORMATS, format_of
 from finetune.launcher import PROGRAM
 from finetune.printable import printable
-from finetune.run_directory import expanded
+from finetune.storage.run_directory import expanded
 
 OUTPUT = "--output"
 

@@ -10,8 +10,8 @@ from finetune.startup import choose_tensorflow, left_out, native_stderr_held
 
 
 def import_runs() -> ModuleType:
-    """Imports `finetune.runs`, and so TensorFlow."""
-    return import_quietly("finetune.runs")
+    """Imports `finetune.runs.run`, and so TensorFlow."""
+    return import_quietly("finetune.runs.run")
 
 
 def import_quietly(module: str) -> ModuleType:

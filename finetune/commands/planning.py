@@ -8,10 +8,10 @@ from rich.console import Console
 
 from finetune.commands.arguments import CONFIG_DIR, config_directory, split_options
 from finetune.commands.libraries import import_quietly
-from finetune.config import Config
+from finetune.config.schema import Config
 from finetune.errors import ConfigError
 from finetune.printable import printable
-from finetune.run_directory import expanded
+from finetune.storage.run_directory import expanded
 
 PICTURE = "--picture"
 
@@ -54,12 +54,12 @@ def _picture(given: str | None) -> Path | None:
 
 def _trying(console: Console) -> ModuleType:
     with console.status("loading TensorFlow"):
-        return import_quietly("finetune.trying")
+        return import_quietly("finetune.runs.preview")
 
 
 def _composed(overrides: list[str], options: Mapping[str, str], console: Console) -> Config:
-    from finetune.composition import compose_config
-    from finetune.reading import read
+    from finetune.config.compose import compose_config
+    from finetune.config.read import read
     from finetune.reporting.trackers.choice import require_installed
 
     places = [config_directory(options[each]) for each in CONFIG_DIR if each in options]

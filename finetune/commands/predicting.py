@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from finetune.commands.arguments import one_of, run_argument, split_options, whole_number, write_out
 from finetune.commands.libraries import import_quietly
-from finetune.config import DEVICES
+from finetune.config.schema import DEVICES
 from finetune.errors import ConfigError
 from finetune.inference.completed import kind_of, read_completed
 from finetune.inference.examples import (
@@ -27,7 +27,7 @@ from finetune.inference.examples import (
 from finetune.inference.writing import FORMATS, TOP, make_writer
 from finetune.launcher import PROGRAM
 from finetune.printable import printable
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 
 _BATCH, _LARGEST = 32, 65_536
 _OPTIONS = ("--top-k", "--format", "--batch-size", "--device")

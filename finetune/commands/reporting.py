@@ -22,7 +22,7 @@ def report(arguments: list[str], console: Console) -> int:
             f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} report RUN_DIR."
         )
     from finetune.commands.comparing import runs_below
-    from finetune.saved_config import where_to_look
+    from finetune.config.saved import where_to_look
 
     directory = run_argument(given[0], console)
     if os.path.isfile(directory / "run.json"):  # pathlib's raises where it may not look
@@ -40,7 +40,7 @@ def report(arguments: list[str], console: Console) -> int:
 
 
 def _of_run(directory: Path, console: Console) -> list[str]:
-    from finetune.record_files import read_record
+    from finetune.record.files import read_record
     from finetune.reporting.report import write_report
 
     record = read_record(directory)

@@ -23,10 +23,10 @@ def resume(arguments: list[str], console: Console) -> int:
             f"resume must be given one run directory, then overrides and {ALLOW}, if any. "
             f"Received: {' '.join(arguments) or 'nothing'}. Write {PROGRAM} resume RUN_DIR."
         )
+    from finetune.config.saved import read_saved
     from finetune.reporting.trackers.choice import require_installed
-    from finetune.resuming import read_run
-    from finetune.run_directory import locked
-    from finetune.saved_config import read_saved
+    from finetune.runs.resume import read_run
+    from finetune.storage.run_directory import locked
 
     directory, allow_changed = run_argument(given[0], console), ALLOW in flags
     config = read_saved(directory, given[1:])

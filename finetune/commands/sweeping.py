@@ -13,8 +13,8 @@ from rich.console import Console
 from finetune.errors import ConfigError
 from finetune.launcher import PROGRAM
 from finetune.printable import printable
-from finetune.record import RunRecord
-from finetune.record_files import read_json
+from finetune.record.files import read_json
+from finetune.record.schema import RunRecord
 from finetune.reporting.comparison.swept import shortened
 from finetune.reporting.terminal.closing import near, opening_commands, quoted
 from finetune.reporting.terminal.listing import Listing, number, plain, text

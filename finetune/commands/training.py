@@ -26,8 +26,8 @@ OPTIONS = ("--multirun", "--config-dir", "--cfg", "--package", "--resolve", "--i
 
 def train(arguments: list[str], console: Console) -> int:
     """Trains one run, or the jobs of a sweep."""
-    from finetune.overrides import literal, normalise
-    from finetune.run_directory import locked, refuse_occupied
+    from finetune.config.overrides import literal, normalise
+    from finetune.storage.run_directory import locked, refuse_occupied
 
     overrides, search, flags = split_overrides(arguments)
     for flag in flags:
@@ -77,8 +77,8 @@ def _directory(overrides: list[str], search: Path | None, swept: bool, key: str)
     """
     from omegaconf import DictConfig, OmegaConf
 
-    from finetune.composition import compose_config, run_directory
-    from finetune.overrides import first_job, unparsed, unswept
+    from finetune.config.compose import compose_config, run_directory
+    from finetune.config.overrides import first_job, unparsed, unswept
 
     if not swept:
         return run_directory(compose_config(overrides, search), key)
@@ -105,7 +105,7 @@ def _directory(overrides: list[str], search: Path | None, swept: bool, key: str)
 
 def _of_the_run(overrides: list[str], search: Path | None, error: ConfigError) -> ConfigError:
     """Returns what is wrong with a config that Hydra could not compose, in our words."""
-    from finetune.composition import compose_config
+    from finetune.config.compose import compose_config
 
     try:
         compose_config(overrides, search)
@@ -116,8 +116,8 @@ def _of_the_run(overrides: list[str], search: Path | None, error: ConfigError) -
 
 def _of_a_job(overrides: list[str], search: Path | None, error: ConfigError) -> ConfigError:
     """Returns what is wrong with the first job of a sweep that Hydra could not compose."""
-    from finetune.composition import compose_config
-    from finetune.overrides import jobs
+    from finetune.config.compose import compose_config
+    from finetune.config.overrides import jobs
 
     for number, chosen in enumerate(jobs(overrides)):
         try:
@@ -136,10 +136,10 @@ def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable
             workbench.forget()
 
     def trained(composed, hydra) -> None:  # noqa: ANN001 - OmegaConf nodes
-        from finetune.reading import read
+        from finetune.config.read import read
+        from finetune.config.saved import save_resolved
         from finetune.reporting.trackers.choice import require_installed
-        from finetune.run_directory import locked
-        from finetune.saved_config import save_resolved
+        from finetune.storage.run_directory import locked
 
         started = STARTED if sweep is None else time.time()
         directory = Path(hydra.runtime.output_dir)
@@ -185,7 +185,7 @@ def _run_hydra(arguments: list[str], job: Callable[..., None]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from finetune.composition import config_dir, register_schema
+    from finetune.config.compose import config_dir, register_schema
 
     register_schema()
     saved = sys.argv

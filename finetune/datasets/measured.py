@@ -6,14 +6,14 @@ from itertools import islice
 
 import numpy as np
 
-from finetune.config import FILE_DATASETS, DatasetConfig
-from finetune.datasets.arrays import arrays_part
-from finetune.datasets.assembling import Part, assemble_part
+from finetune.config.schema import FILE_DATASETS, DatasetConfig
+from finetune.datasets.assemble import Part, assemble_part
 from finetune.datasets.dataset import Split, split_line
-from finetune.datasets.folder import folder_part
+from finetune.datasets.load import load_dataset
 from finetune.datasets.names import plain
-from finetune.datasets.sources import load_dataset
-from finetune.datasets.table import table_part
+from finetune.datasets.sources.arrays import arrays_part
+from finetune.datasets.sources.folder import folder_part
+from finetune.datasets.sources.table import table_part
 from finetune.errors import ConfigError, nearest, told_apart
 
 _SHOWN = 20

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from finetune.datasets.cleaning import typical_size
 from finetune.datasets.dataset import Dataset, split_line
+from finetune.datasets.images.cleaning import typical_size
 from finetune.datasets.names import look_alikes
 
 _SMALL = 96  # pixels a side: a backbone that sees fewer was not made for photographs

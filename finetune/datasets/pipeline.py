@@ -155,6 +155,6 @@ def ordered(batches: tf.data.Dataset, steps: int) -> tf.data.Dataset:
     """Returns `batches` in their order, made ahead of their use; `steps` is their number."""
     options = tf.data.Options()
     options.deterministic = True
-    options.autotune.enabled = False  # see `finetune.datasets.decoding.PARALLEL`
+    options.autotune.enabled = False  # see `finetune.datasets.images.decoding.PARALLEL`
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     return batches.prefetch(_AHEAD).with_options(options)

@@ -13,11 +13,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import tensorflow as tf
 
-from finetune.datasets.augmentation import Augmentation, Mix
 from finetune.datasets.bad_samples import refusal
-from finetune.datasets.cleaning import damaged_images
 from finetune.datasets.dataset import Split
-from finetune.datasets.decoding import PARALLEL, decoded
+from finetune.datasets.images.augmentation import Augmentation, Mix
+from finetune.datasets.images.cleaning import damaged_images
+from finetune.datasets.images.decoding import PARALLEL, decoded
 
 log = logging.getLogger(__name__)
 

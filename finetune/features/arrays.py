@@ -1,6 +1,6 @@
 """One entry on disk: a file an array and a manifest; whole or absent, and checked when it is read.
 
-Its directory is written beside its place and renamed (`finetune.durable`); a process that is killed
+Its directory is written beside its place and renamed (`finetune.storage.durable`); a process that is killed
 leaves nothing that could be read. Readers map the files into memory.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes  # NumPy's bfloat16
 import numpy as np
 
-from finetune import durable
+from finetune.storage import durable
 
 FORMAT = 2
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from finetune.layer_kinds import flatten
+from finetune.keras_internals import flatten
 
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None))
 _LIBRARIES = ("keras", "keras_hub", "tensorflow", "numpy", "builtins")  # in the key by version

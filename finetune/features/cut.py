@@ -7,11 +7,12 @@ from typing import Any
 
 import keras
 
+from finetune.backbones.layer_kinds import is_plain_preprocessing, takes_training
 from finetune.features.graph import Edge, Graph, flat_graph
 from finetune.features.own_code import own_steps
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan, State
-from finetune.layer_kinds import flatten, is_plain_preprocessing, takes_training
+from finetune.keras_internals import direct_layers, flatten, kernel_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class LinearHead:
     @property
     def weights(self) -> tuple[keras.Variable, keras.Variable]:
         """Kernel and bias; where the dense layer has LoRA, the kernel that it adds to."""
-        return self.dense._kernel, self.dense.bias
+        return kernel_of(self.dense), self.dense.bias
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -259,7 +260,7 @@ def _is_fixed(
         index = index_of.get(id(layer))
         inactive = index is not None and inventory.layer_stages[index] in plan.inactive_stages
         held = index not in inventory.augmentation and (inactive or index in plan.held_layers)
-        draws = len(layer.variables) > len(layer.weights) and not list(layer._layers)
+        draws = len(layer.variables) > len(layer.weights) and not direct_layers(layer)
         if takes_training(layer) and not held and not is_plain_preprocessing(layer):
             return False  # it may behave otherwise in training, as dropout does
         if draws and not takes_training(layer):

@@ -12,8 +12,8 @@ from finetune.features.phase_cuts import PhaseCuts
 from finetune.features.planner import Need, Verdict, decide, on_disk
 from finetune.features.store import Store
 from finetune.features.structure import UndescribedError
-from finetune.freezing.schedule import Phase
-from finetune.record import FeatureDecision
+from finetune.record.schema import FeatureDecision
+from finetune.schedule.phase import Phase
 
 
 class Decisions:

@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 
 from finetune.features.own_code import why_not_fixed
-from finetune.layer_kinds import functional_of
+from finetune.keras_internals import (
+    Functional,
+    flatten,
+    functional_of,
+    input_structure,
+    nodes_of,
+    output_structure,
+)
 
 Edge = int
 Expand = Callable[[keras.Layer], bool]
@@ -84,7 +90,7 @@ def flat_graph(model: keras.Model, expand: Expand) -> Graph | None:
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         specs=dict(enumerate(tracer.specs)),
-        structure=functional._outputs_struct,
+        structure=output_structure(functional),
         whole=tracer.whole,
         constants=tracer.constants,
         unfixed=tracer.unfixed,
@@ -107,9 +113,7 @@ class _Tracer:
     def functional(self, model: Functional, inputs: Sequence[Edge]) -> list[Edge]:
         """Adds the calls of `model` on `inputs`; returns the edges of its outputs."""
         edges = {id(each): edge for each, edge in zip(model.inputs, inputs, strict=True)}
-        by_depth = model._nodes_by_depth
-        nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-        return self.nodes(nodes, edges, model.outputs)
+        return self.nodes(nodes_of(model), edges, model.outputs)
 
     def nodes(
         self, nodes: Sequence[Any], edges: dict[int, Edge], outputs: Sequence[Any]
@@ -189,7 +193,7 @@ def _nones_recorded(parent: keras.Layer) -> Iterator[None]:
 
     A tensor that nothing uses stands for it. Replaces ``compute_output_spec`` meanwhile.
     """
-    inner = list(parent._flatten_layers(include_self=False))
+    inner = [layer for layer in flatten(parent) if layer is not parent]
     for layer in inner:
         layer.compute_output_spec = functools.partial(_filled_spec, layer.compute_output_spec)
     try:
@@ -223,7 +227,7 @@ def _inner_model(node: Any) -> Functional | None:
 def _same_inputs(node: Any, model: Functional) -> bool:
     """Tells whether the call gave `model` its inputs one by one, and nothing more than flags."""
     given = node.arguments.args[0] if node.arguments.args else node.arguments.kwargs.get("inputs")
-    if isinstance(given, dict) and not isinstance(model._inputs_struct, dict):
+    if isinstance(given, dict) and not isinstance(input_structure(model), dict):
         return False  # matched by name; Keras does that itself
     return len(keras.tree.flatten(given)) == len(node.input_tensors) == len(model.inputs)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 
-from finetune.durable import FULL
 from finetune.features.feeding import MEMORY_SHARE
 from finetune.features.planner import Machine
+from finetune.storage.durable import FULL
 
 
 def this_machine(directory: Path, max_bytes: int) -> Machine:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from finetune.features.code import code_sha256
-from finetune.layer_kinds import flatten
+from finetune.keras_internals import added_losses, flatten, takes_training_mode
 
 _LIBRARIES = ("keras", "keras_hub", "tensorflow")
 _FOREIGN = ("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")  # run what is not Keras'
@@ -118,12 +118,11 @@ class _traced:
         def run(*tensors: Any) -> Any:
             known = {key: tensor for (key, _), tensor in zip(specs, tensors, strict=True)}
             args, kwargs = node.arguments.fill_in(known)
-            if getattr(operation, "_call_has_training_arg", False):
+            if takes_training_mode(operation):
                 kwargs["training"] = False
             outputs = operation(*args, **kwargs)
             if isinstance(operation, keras.Layer):
-                self.losses = sum(len(each._losses) for each in flatten(operation))
-                operation._clear_losses()
+                self.losses = added_losses(operation)
             return [each for each in keras.tree.flatten(outputs) if each is not None]
 
         given = [tf.TensorSpec(each.shape, each.dtype) for _, each in specs]

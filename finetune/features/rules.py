@@ -12,7 +12,7 @@ from finetune.features.own_code import own_steps
 from finetune.features.store import LOCKS
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 
 
 def exact_head_problem(

@@ -20,8 +20,8 @@ from finetune.features.phase_cuts import PhaseCuts
 from finetune.features.store import Store
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
-from finetune.freezing.schedule import Phase
-from finetune.record import FeatureDecision
+from finetune.record.schema import FeatureDecision
+from finetune.schedule.phase import Phase
 
 
 class FeatureService:

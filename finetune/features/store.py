@@ -19,7 +19,6 @@ from typing import Any
 import filelock
 import psutil
 
-from finetune import durable
 from finetune.errors import StorageError
 from finetune.features.arrays import (
     DAMAGED,
@@ -32,12 +31,13 @@ from finetune.features.arrays import (
     read_manifest,
 )
 from finetune.launcher import command
+from finetune.storage import durable
 
 log = logging.getLogger(__name__)
 
 LOCKS = "locks"
 _KEY = re.compile(r"[0-9a-f]{64}")
-_LEFT_OVER = re.compile(r"\.[0-9a-f]{64}\.(new|old)-\d+")  # see `finetune.durable`
+_LEFT_OVER = re.compile(r"\.[0-9a-f]{64}\.(new|old)-\d+")  # see `finetune.storage.durable`
 _POLL_SECONDS = 0.1
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from finetune.features.code import code_sha256
 from finetune.features.cut import Cut
 from finetune.features.graph import Edge, Graph
-from finetune.layer_kinds import flatten
+from finetune.keras_internals import direct_layers, flatten
 
 
 class UndescribedError(Exception):
@@ -73,7 +73,7 @@ def _config(operation: Any) -> dict[str, Any]:
             for key, value in vars(operation).items()
             if key not in bookkeeping and not key.startswith("_self_")
         }
-        inner = [[type(each).__qualname__, _config(each)] for each in operation._layers]
+        inner = [[type(each).__qualname__, _config(each)] for each in direct_layers(operation)]
         settings = {key: value for key, value in own.items() if not _is_state(value)}
         return {"dtype": operation.dtype_policy.name, "inner": inner, "settings": settings}
 

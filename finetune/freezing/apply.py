@@ -16,6 +16,7 @@ import keras
 from finetune.errors import FinetuneError
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
+from finetune.keras_internals import call_context, direct_layers, made_trainable
 
 _UNHELD = object()
 _asked: ContextVar[Any] = ContextVar("asked", default=_UNHELD)
@@ -42,8 +43,8 @@ def apply(plan: FreezePlan, inventory: Inventory) -> None:
         elif layer is not inventory.model and (inactive or index in plan.held_layers):
             _set_mode(layer, hold=True)
     for index, layer in enumerate(inventory.layers):
-        owns_weights = bool(layer._trainable_variables)
-        if owns_weights and index not in active and not list(layer._layers):
+        owns_weights = bool(made_trainable(layer))
+        if owns_weights and index not in active and not direct_layers(layer):
             layer.trainable = False
     for path, variable in inventory.variables.items():
         variable.trainable = path in trainable
@@ -76,7 +77,7 @@ def _set_mode(layer: keras.Layer, hold: bool) -> None:
         bound = signature.bind_partial(*args, **kwargs)
         # Keras keeps the mode last given to any layer for all that follow and are given none: a
         # held layer that hands its False on would put the rest of the model to sleep.
-        context = layer._get_call_context()
+        context = call_context(layer)
         outer = context.get_value("training")
         asked = _asked.get()
         if asked is _UNHELD:

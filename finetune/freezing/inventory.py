@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from finetune.backbones.layer_kinds import augmentation_in, is_normalization
 from finetune.errors import FinetuneError
 from finetune.freezing.upkeep import Upkeep, find_upkeep
-from finetune.layer_kinds import augmentation_in, flatten, is_normalization
+from finetune.keras_internals import direct_weights, flatten, made_trainable
 
 HEAD = "head"
 BIAS_NAMES = ("bias", "beta")
@@ -96,7 +97,7 @@ def take_inventory(
     owners = {
         id(variable): index
         for index, layer in enumerate(layers)
-        for variable in layer._trainable_variables + layer._non_trainable_variables
+        for variable in direct_weights(layer)
     }
     layer_stages = tuple(stage_of.get(id(layer), HEAD) for layer in layers)
     uses = {stage.name: getattr(stage, "uses", 1) for stage in stages}
@@ -144,7 +145,7 @@ def held_by_layers(model: keras.Model) -> frozenset[int]:
             base = (getattr(layer, name, None) for name in ("_kernel", "_embeddings"))
             held.update(id(each) for each in base if each is not None)
         if layer.trainable:
-            held.update(id(each) for each in layer._trainable_variables if not each.trainable)
+            held.update(id(each) for each in made_trainable(layer) if not each.trainable)
     return frozenset(held)
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from finetune.errors import ConfigError
 from finetune.freezing.inventory import HEAD, WeightInfo
-from finetune.freezing.policies import resolve
-from finetune.freezing.schedule import Phase
+from finetune.freezing.policies import FreezeRule, resolve
 from finetune.freezing.upkeep import Upkeep
 
 
@@ -42,8 +42,27 @@ class FreezePlan:
         return frozenset(p for p, state in self.states.items() if state is State.TRAINABLE)
 
 
+class Planned(Protocol):
+    """What a plan needs to know of a phase of the schedule."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the schedule."""
+        ...
+
+    @property
+    def rule(self) -> FreezeRule:
+        """Decides what trains."""
+        ...
+
+    @property
+    def batch_norm(self) -> str:
+        """``inference`` or ``train``."""
+        ...
+
+
 def make_plan(
-    phase: Phase,
+    phase: Planned,
     infos: Sequence[WeightInfo],
     stage_names: Sequence[str],
     upkeep: Sequence[Upkeep],

@@ -13,7 +13,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from finetune.layer_kinds import CALL_FAILS, flatten, functional_of, is_of_library, takes_training
+from finetune.backbones.layer_kinds import CALL_FAILS, is_of_library, takes_training
+from finetune.keras_internals import (
+    flatten,
+    functional_of,
+    graph_of,
+    input_structure,
+    made_untrainable,
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def _known(layer: keras.Layer) -> _Writes:
 
 
 def _kept(layer: keras.Layer) -> _Writes:
-    return _Writes({id(each): True for each in layer._non_trainable_variables})
+    return _Writes({id(each): True for each in made_untrainable(layer)})
 
 
 def _watched(model: keras.Model, layers: Mapping[int, keras.Layer]) -> dict[int, _Writes]:
@@ -120,12 +127,11 @@ def _traced(
     model: Any, layers: Mapping[int, keras.Layer], training: bool
 ) -> dict[int, dict[int, bool]]:
     """Traces a model once: index of a layer -> `id` of a variable -> whether the inputs decide."""
-    functional: Any = model._functional if isinstance(model, keras.Sequential) else model
-    specs = [tf.TensorSpec(each.shape, each.dtype) for each in functional.inputs]
+    specs = [tf.TensorSpec(each.shape, each.dtype) for each in graph_of(model).inputs]
     found: dict[int, dict[int, bool]] = {}
 
     def run(*inputs: tf.Tensor) -> tf.Tensor:
-        given = keras.tree.pack_sequence_as(functional._inputs_struct, list(inputs))
+        given = keras.tree.pack_sequence_as(input_structure(model), list(inputs))
         with ExitStack() as stack:
             scope = stack.enter_context(keras.StatelessScope())
             writers = stack.enter_context(_noted(model, layers, scope))

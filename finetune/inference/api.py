@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from finetune.backbones.own_preprocessing import preprocessed
 from finetune.datasets.bad_samples import text_reason
+from finetune.datasets.python.data import fitting_inputs, read_split
 from finetune.errors import ConfigError
 from finetune.inference.evaluating import evaluate
 from finetune.inference.examples import Example, Failure
@@ -18,9 +20,7 @@ from finetune.inference.predicting import Predictor, forward, probabilities
 from finetune.inference.seen import said_of, seen_in_training
 from finetune.inference.trained import TrainedModel, load_trained
 from finetune.launcher import command
-from finetune.own_data import fitting_inputs, read_split
-from finetune.own_preprocessing import preprocessed
-from finetune.run_directory import expanded
+from finetune.storage.run_directory import expanded
 
 log = logging.getLogger(__name__)
 

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from finetune.config.saved import where_to_look
 from finetune.errors import ConfigError
 from finetune.launcher import command
-from finetune.record import RunRecord
-from finetune.record_files import changed_files, read_json
-from finetune.saved_config import where_to_look
+from finetune.record.files import changed_files, read_json
+from finetune.record.schema import RunRecord
 
 MODEL = "model"  # folder of a run directory
 

@@ -12,13 +12,13 @@ from finetune.datasets.readers import (
     damage_named,
 )
 from finetune.errors import ConfigError
+from finetune.evaluation.metrics import Report, report
 from finetune.inference.predicting import forward
 from finetune.inference.trained import TrainedModel
-from finetune.training.evaluation import Report, report
 
 
 def evaluate(trained: TrainedModel, split: Split, kind: str, batch_size: int) -> Report:
-    """Returns how good a model is on a split; see `finetune.training.evaluation.report`.
+    """Returns how good a model is on a split; see `finetune.evaluation.metrics.report`.
 
     Args:
         trained: the model.

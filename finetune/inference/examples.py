@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from finetune.datasets.bad_samples import text_reason, unreadable
-from finetune.datasets.image_files import IMAGE_SUFFIXES, is_image
-from finetune.datasets.listing import entries_of
-from finetune.datasets.table_files import TABLE_SUFFIXES, TableFile, open_table
+from finetune.datasets.images.files import IMAGE_SUFFIXES, is_image
+from finetune.datasets.sources.listing import entries_of
+from finetune.datasets.sources.table_files import TABLE_SUFFIXES, TableFile, open_table
 from finetune.errors import ConfigError
 
 STDIN = "-"

@@ -11,16 +11,16 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from finetune.backbones.own_preprocessing import preprocessed
 from finetune.datasets.bad_samples import unreadable
-from finetune.datasets.conversion import to_png
-from finetune.datasets.decoding import PARALLEL, decoded
-from finetune.datasets.headers import CONVERT, DAMAGED, UPRIGHT, BadImage, way_to_decode
+from finetune.datasets.images.conversion import to_png
+from finetune.datasets.images.decoding import PARALLEL, decoded
+from finetune.datasets.images.headers import CONVERT, DAMAGED, UPRIGHT, BadImage, way_to_decode
+from finetune.datasets.python.data import fitting_inputs, wanted_inputs
 from finetune.datasets.readers import ImageReader, shortened
 from finetune.errors import ConfigError
 from finetune.inference.examples import Example, Failure
 from finetune.inference.trained import TrainedModel
-from finetune.own_data import fitting_inputs, wanted_inputs
-from finetune.own_preprocessing import preprocessed
 from finetune.training.tracing import traced
 
 Prepared = tuple[Example, Any] | Failure

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from finetune.datasets.python.data import wanted_inputs
 from finetune.inference.examples import Example, Failure, Prediction
 from finetune.inference.inputs import Prepared, inputs_of
 from finetune.inference.trained import TrainedModel
-from finetune.own_data import wanted_inputs
-from finetune.training.objective import SEVERAL, Objective
+from finetune.tasks.objective import SEVERAL, Objective
 from finetune.training.tracing import traced
 
 

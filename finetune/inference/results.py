@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.record import Interval
-from finetune.record_files import to_values
+from finetune.record.files import to_values
+from finetune.record.schema import Interval
 from finetune.reporting.numbers import number
 from finetune.reporting.remarks import interval_text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune.datasets.dataset import Split, row_digests
-from finetune.record_files import SPLITS_COLUMNS, SPLITS_FILE
+from finetune.record.files import SPLITS_COLUMNS, SPLITS_FILE
 
 
 def seen_in_training(run_directory: Path, split: Split) -> int | None:

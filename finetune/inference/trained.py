@@ -8,16 +8,17 @@ from typing import Any
 
 import keras
 
-from finetune.backbones import archives, heads
+from finetune.backbones import archives
 from finetune.backbones import loading as backbone_loading
 from finetune.backbones.own import last_activation
 from finetune.backbones.saving import LABELS_FILE, MODEL_FILE
 from finetune.backbones.untrusted import check_h5, read_json, require_inside
 from finetune.errors import ConfigError
 from finetune.inference.completed import MODEL, read_completed
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
+from finetune.tasks import heads
+from finetune.tasks.objective import ONE, SEVERAL, Objective
 from finetune.training.device import state_kept, use_channels_last
-from finetune.training.objective import ONE, SEVERAL, Objective
 
 _WHERE = "RUN_DIR"
 _TASK_WEIGHTS = "task.weights.h5"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finetune.record import DatasetRecord
+from finetune.record.schema import DatasetRecord
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from finetune.config import PATHS
+from finetune.config.schema import PATHS
 from finetune.printable import printable
-from finetune.record import STATES, PhaseRecord, RunRecord, count_text, non_trainable
+from finetune.record.schema import STATES, PhaseRecord, RunRecord, count_text, non_trainable
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import render
 from finetune.reporting.remarks import interval_text, remarks

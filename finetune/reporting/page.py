@@ -9,7 +9,7 @@ import yaml
 from markupsafe import Markup
 
 from finetune.launcher import PROGRAM, command
-from finetune.record import Mistake, RunRecord, Sample
+from finetune.record.schema import Mistake, RunRecord, Sample
 from finetune.reporting import summary
 from finetune.reporting.class_table import class_table
 from finetune.reporting.loading_code import loading_code

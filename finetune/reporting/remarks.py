@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from finetune.record import DatasetRecord, Interval, PhaseRecord, RunRecord
+from finetune.record.schema import DatasetRecord, Interval, PhaseRecord, RunRecord
 from finetune.reporting.numbers import number, percent
 
 

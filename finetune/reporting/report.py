@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.durable import write_atomically
-from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
+from finetune.storage.durable import write_atomically
 
 if TYPE_CHECKING:
     from finetune.reporting.plots import Gallery

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from finetune.record import PhaseRecord, RunRecord
+from finetune.record.schema import PhaseRecord, RunRecord
 from finetune.reporting.numbers import compact, duration, number, percent, plural, size
 from finetune.reporting.remarks import baseline_accuracy, baseline_words, interval_text
 

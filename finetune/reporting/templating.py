@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from finetune.printable import printable
-from finetune.record import count_text, non_trainable
+from finetune.record.schema import count_text, non_trainable
 from finetune.reporting import palette
 from finetune.reporting.numbers import compact, duration, number, percent, size, worded
 

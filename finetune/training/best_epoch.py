@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from finetune.freezing.inventory import Inventory, to_numpy
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 from finetune.training.keeping import BestState
 from finetune.training.live_state import require_fitting
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from finetune.freezing.counts import WeightCounts
 from finetune.freezing.plan import FreezePlan
-from finetune.freezing.schedule import Phase
-from finetune.record import STATES, MetricRow, PhaseRecord, count_text, non_trainable
+from finetune.record.schema import STATES, MetricRow, PhaseRecord, count_text, non_trainable
+from finetune.schedule.phase import Phase
 
 log = logging.getLogger(__name__)
 

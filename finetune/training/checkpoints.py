@@ -19,10 +19,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from finetune import durable
-from finetune.durable import fresh_directory, remove_left_over
 from finetune.errors import ConfigError
-from finetune.record_files import digest_of, file_digest
+from finetune.record.files import digest_of, file_digest
+from finetune.storage import durable
+from finetune.storage.durable import fresh_directory, remove_left_over
 
 log = logging.getLogger(__name__)
 

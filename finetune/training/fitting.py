@@ -12,7 +12,7 @@ import numpy as np
 from finetune.errors import ConfigError, NotFiniteError
 from finetune.features.feeding import Feed
 from finetune.freezing.inventory import to_numpy
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 from finetune.training.interrupt import Interrupt, WatchBatches
 from finetune.training.live_state import assign
 

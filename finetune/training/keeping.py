@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.record import FeatureDecision, RunRecord
-from finetune.record_files import EPOCH_SECONDS, to_values
+from finetune.record.files import EPOCH_SECONDS, to_values
+from finetune.record.schema import FeatureDecision, RunRecord
+from finetune.storage.typed_json import build
 from finetune.training.checkpoints import Arrays, Checkpoint, Checkpoints
-from finetune.typed_json import build
 
 SAVING_SHARE = 0.1  # of the time, at most, goes into checkpoints after epochs
 

@@ -17,8 +17,8 @@ from finetune.features.cut import LinearHead, task_graph
 from finetune.features.graph import Part
 from finetune.freezing.inventory import Inventory, as_array, to_numpy
 from finetune.freezing.plan import FreezePlan
+from finetune.tasks.objective import Objective
 from finetune.training import scaling
-from finetune.training.objective import Objective
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 from finetune.training.standardise import StandardisedHead
 

@@ -12,8 +12,9 @@ import numpy as np
 from finetune.errors import ConfigError
 from finetune.features.feeding import Feed
 from finetune.freezing.plan import FreezePlan
-from finetune.freezing.schedule import Phase
-from finetune.record import FeatureDecision, Listener, MetricRow, PhaseRecord, RunRecord, go_on
+from finetune.record.listener import Listener
+from finetune.record.schema import FeatureDecision, MetricRow, PhaseRecord, RunRecord, go_on
+from finetune.schedule.phase import Phase
 from finetune.training import scaling
 from finetune.training.best_epoch import BestEpoch
 from finetune.training.bookkeeping import log_epoch, peak_memory_bytes

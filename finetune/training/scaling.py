@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.freezing.inventory import flatten, to_numpy
+from finetune.freezing.inventory import to_numpy
+from finetune.keras_internals import flatten
 from finetune.training.live_state import assign
 
 

@@ -13,17 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.errors import NotFiniteError, TrainingError
+from finetune.evaluation.metrics import Report
 from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
-from finetune.freezing.schedule import Phase
-from finetune.record import FeatureDecision, FrozenProof, Listener, PhaseRecord, RunRecord
+from finetune.record.listener import Listener
+from finetune.record.schema import FeatureDecision, FrozenProof, PhaseRecord, RunRecord
+from finetune.schedule.phase import Phase
 from finetune.training.best_epoch import BestEpoch
 from finetune.training.bookkeeping import log_counts, phase_record
-from finetune.training.evaluation import Report
 from finetune.training.interrupt import WatchBatches
 from finetune.training.keeping import Keeping, Position, Start
 from finetune.training.live_state import LiveState

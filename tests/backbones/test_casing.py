@@ -5,9 +5,8 @@ import sentencepiece
 
 from finetune.backbones.casing import casing, with_casing
 from finetune.backbones.loading import load
-
-from . import checkpoints
-from .test_tokenizers import SENTENCES
+from tests.backbones.test_tokenizers import SENTENCES
+from tests.helpers import checkpoints
 
 
 def preprocess(text, lower, strip):

@@ -11,8 +11,7 @@ from finetune.backbones.converters import describe
 from finetune.backbones.directories import recognise
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
-
-from . import checkpoints
+from tests.helpers import checkpoints
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

@@ -10,11 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from finetune.backbones.coverage import assignments, coverage_of
-from finetune.backbones.heads import build_task
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
-
-from . import checkpoints, hostile
+from finetune.tasks.heads import build_task
+from tests.helpers import checkpoints, hostile
 
 
 def drop(directory, ends):

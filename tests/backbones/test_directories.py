@@ -11,8 +11,7 @@ from finetune.backbones.directories import recognise
 from finetune.backbones.families import FAMILIES, family_of
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
-
-from . import checkpoints
+from tests.helpers import checkpoints
 
 
 def same_weights(loaded, written, tolerance=0.0):

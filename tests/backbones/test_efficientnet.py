@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from finetune.backbones.conversion import _complete_config
-from tests.backbones.small import make_backbone
+from tests.helpers.backbones import make_backbone
 
 FUSED = {"stackwise_block_types": ["fused", "unfused"], "stackwise_num_repeats": [2, 2]}
 

@@ -14,10 +14,9 @@ from finetune.freezing.counts import count
 from finetune.freezing.inventory import HEAD, take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
-from finetune.layer_kinds import flatten
-
-from .small import (
+from finetune.keras_internals import flatten
+from finetune.schedule.phase import Phase
+from tests.helpers.backbones import (
     BACKBONES_ONLY,
     FAMILIES,
     IMAGE_FAMILIES,

@@ -10,8 +10,7 @@ import pytest
 from finetune.backbones import network
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
-
-from . import checkpoints
+from tests.helpers import checkpoints
 
 COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "f" * 40
 

@@ -10,9 +10,8 @@ import pytest
 
 from finetune.backbones.loading import load
 from finetune.cli import main
-
-from . import checkpoints
-from .hostile import Marks, assert_refused, bert, edit
+from tests.helpers import checkpoints
+from tests.helpers.hostile import Marks, assert_refused, bert, edit
 
 pytestmark = pytest.mark.usefixtures("nothing_runs")
 

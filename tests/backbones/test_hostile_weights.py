@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from finetune.backbones.loading import load
-
-from . import checkpoints
-from .hostile import Marks, assert_refused, bert
+from tests.helpers import checkpoints
+from tests.helpers.hostile import Marks, assert_refused, bert
 
 pytestmark = pytest.mark.usefixtures("nothing_runs")
 

@@ -10,8 +10,7 @@ import pytest
 
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
-
-from . import checkpoints, hostile
+from tests.helpers import checkpoints, hostile
 
 pytestmark = pytest.mark.usefixtures("nothing_runs")  # no module of a config is imported
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from finetune.building import Workbench
-from finetune.composition import compose_config
+from finetune.config.compose import compose_config
+from finetune.config.read import read
 from finetune.datasets.pipeline import evaluation_batches
-from finetune.describing import card_facts, describe
-from finetune.reading import read
 from finetune.reporting.model_card import model_card
+from finetune.runs.build import Workbench
+from finetune.runs.describe import card_facts, describe
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "sky", "sea", "sun"]
 TEXTS = ["red sky", "Green sea sun", "blue", "sun of the sea"]
@@ -84,7 +84,7 @@ def test_it_predicts_the_same_without_this_package_as_its_card_says(name, tmp_pa
 def predict_alone(code, examples, folder):
     """Runs the code of a card on raw examples, in a process that cannot import this package."""
     if isinstance(examples[0], bytes):
-        from finetune.datasets.decoding import decoded
+        from finetune.datasets.images.decoding import decoded
 
         # As Keras reads files; a converter called by itself rounds what it resizes of integers.
         examples = np.stack([decoded(each).numpy() for each in examples]).astype("float32")

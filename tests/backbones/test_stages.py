@@ -4,8 +4,7 @@ import pytest
 
 from finetune.backbones.stages import stages
 from finetune.errors import FinetuneError
-
-from .conftest import make_resnet
+from tests.backbones.conftest import make_resnet
 
 
 def counts(backbone):

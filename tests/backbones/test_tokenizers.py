@@ -9,8 +9,7 @@ from finetune.backbones import catalog, tokenizers
 from finetune.backbones.catalog import PACKAGED_BACKBONES
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
-
-from . import checkpoints
+from tests.helpers import checkpoints
 
 ENTRY = PACKAGED_BACKBONES["minilm_l6"]
 needs_minilm = pytest.mark.skipif(

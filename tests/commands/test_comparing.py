@@ -11,9 +11,9 @@ import pytest
 from finetune.cli import main
 from finetune.commands.comparing import read_runs, write_comparison
 from finetune.errors import ConfigError
-from finetune.record import MetricRow
-from finetune.record_files import RecordListener
-from tests.test_record import make_record
+from finetune.record.files import RecordListener
+from finetune.record.schema import MetricRow
+from tests.record.test_schema import make_record
 
 
 def write_run(directory, accuracy=0.5, seed=0):

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from finetune.commands.reporting import report
 from finetune.errors import ConfigError
-from finetune.record_files import RecordListener
-from tests.reporting.runs import make_run
+from finetune.record.files import RecordListener
+from tests.helpers.run_directories import make_run
 
 
 def leave(directory, record):

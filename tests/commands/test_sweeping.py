@@ -11,8 +11,8 @@ from rich.console import Console
 
 from finetune.commands import sweeping
 from finetune.commands.sweeping import Job, Sweep, jobs_table, num_jobs
-from finetune.record_files import RecordListener
-from tests.test_record import make_record
+from finetune.record.files import RecordListener
+from tests.record.test_schema import make_record
 
 
 def hydra(number, directory, *overrides):

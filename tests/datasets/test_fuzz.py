@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from finetune.datasets import headers
-from finetune.datasets.folder import load_folder
+from finetune.datasets.images import headers
 from finetune.datasets.readers import require_decodable
-from finetune.datasets.table import load_table
+from finetune.datasets.sources.folder import load_folder
+from finetune.datasets.sources.table import load_table
 from finetune.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("error")

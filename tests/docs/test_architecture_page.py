@@ -2,7 +2,7 @@
 
 import re
 
-from tests.docs.commands import ROOT
+from tests.helpers.shown_commands import ROOT
 from tests.test_architecture import ORDER
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

@@ -15,10 +15,10 @@ from PIL import Image
 
 from finetune.cli import VERBS, main
 from finetune.commands.arguments import split_overrides
-from finetune.composition import compose_config
-from finetune.reading import read
+from finetune.config.compose import compose_config
+from finetune.config.read import read
 from finetune.training.phase_fit import PhaseFit
-from tests.docs.commands import ROOT, commands, python_blocks, split
+from tests.helpers.shown_commands import ROOT, commands, python_blocks, split
 
 # What is not run, by its words: why. Anything else that is shown must run.
 NOT_RUN = {

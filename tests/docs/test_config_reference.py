@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.composition import compose_config
+from finetune.config.compose import compose_config
 from finetune.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

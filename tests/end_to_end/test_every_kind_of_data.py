@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune import runs
-from finetune.composition import compose_config
-from finetune.datasets.sources import load_dataset
+from finetune.config.compose import compose_config
+from finetune.config.read import read
+from finetune.datasets.load import load_dataset
 from finetune.errors import ConfigError
-from finetune.reading import read
 from finetune.reporting.terminal.console import make_console
+from finetune.runs import run as runs
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "sky", "sea", "sun"]
 pytestmark = pytest.mark.filterwarnings(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from finetune.cli import main
-from finetune.record_files import RecordListener
-from finetune.run_directory import locked
+from finetune.record.files import RecordListener
+from finetune.storage.run_directory import locked
 from finetune.training.phase_fit import PhaseFit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,7 +156,8 @@ def test_another_config_version_or_dataset_is_refused_by_name(run, capsys, monke
     assert resumed(run) == 2
     assert "dataset.batch_size was 16, is 8" in capsys.readouterr().err
     saved.write_text(config)
-    from finetune import resuming, runs
+    from finetune.runs import resume as resuming
+    from finetune.runs import run as runs
 
     with monkeypatch.context() as patch:
         patch.setattr(resuming, "version", lambda package: "9.9")
@@ -239,7 +240,7 @@ def test_two_processes_on_one_run(run, tmp_path, capsys):
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     code = (
-        "import os, pathlib, sys; from finetune.run_directory import locked\n"
+        "import os, pathlib, sys; from finetune.storage.run_directory import locked\n"
         "held = locked(pathlib.Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
     )
     died = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)

@@ -10,8 +10,8 @@ import finetune
 from finetune.cli import main
 from finetune.reporting.trackers import choice
 from finetune.training.phase_fit import PhaseFit
-from tests.reporting.trackers.standing_in import Notes
-from tests.test_finetuner import RULE, TWO_PHASES, data, functional
+from tests.helpers.standing_in import Notes
+from tests.runs.test_finetuner import RULE, TWO_PHASES, data, functional
 
 
 def tuner(directory, *overrides):

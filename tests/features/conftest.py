@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.datasets.pipeline import epoch_order
+from finetune.evaluation.metrics import report
 from finetune.features.cut import task_graph
 from finetune.features.entries import FeatureSettings
 from finetune.features.feeding import Feed, Source
@@ -14,10 +15,9 @@ from finetune.features.service import FeatureService
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
-from finetune.record import BackboneRecord, DatasetRecord, RunRecord
-from finetune.training.evaluation import report
-from finetune.training.objective import ONE, Objective
+from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
+from finetune.schedule.phase import Phase
+from finetune.tasks.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.programs import Programs
 from finetune.training.trainer import Trainer

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from finetune import runs
-from finetune.composition import compose_config
+from finetune.config.compose import compose_config
+from finetune.config.read import read
 from finetune.errors import ConfigError
-from finetune.reading import read
 from finetune.reporting.terminal.console import make_console
+from finetune.runs import run as runs
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import start_of
 

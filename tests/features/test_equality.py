@@ -9,8 +9,7 @@ import pytest
 
 from finetune.backbones.stages import stages as find_stages
 from tests.backbones.conftest import make_resnet
-
-from .conftest import progressive, train
+from tests.features.conftest import progressive, train
 
 
 def resnet():

@@ -31,7 +31,9 @@ def prefix_of_lengths():
     inventory = take_inventory(model, [stage])
     graph = task_graph(inventory)
     (phase,) = progressive(0)
-    cut = find_cut(graph, inventory, make_plan(phase, inventory.infos, inventory.stage_names))
+    cut = find_cut(
+        graph, inventory, make_plan(phase, inventory.infos, inventory.stage_names, inventory.upkeep)
+    )
     return Prefix(graph, [cut]), graph, cut, inventory
 
 

@@ -11,8 +11,9 @@ from finetune.features.structure import structure_sha256
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
-from tests.backbones.small import (
+from finetune.schedule.phase import Phase
+from tests.features.conftest import progressive, train
+from tests.helpers.backbones import (
     FAMILIES,
     IMAGE_FAMILIES,
     TEXT_FAMILIES,
@@ -22,8 +23,6 @@ from tests.backbones.small import (
     make_task,
     small_backbone,
 )
-
-from .conftest import progressive, train
 
 # Keras takes the mask of shifted windows, an argument of KerasHub's own, for one that it knows.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer 'attn' .of type WindowAttention.:UserWarning")

@@ -14,15 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from finetune import durable
 from finetune.errors import ConfigError, StorageError
 from finetune.features import machine
 from finetune.features.arrays import MANIFEST, read_entry, read_manifest
 from finetune.features.rules import require_writable
 from finetune.features.store import LOCKS, Store
-
-from .conftest import SIZES, build, make_service, progressive
-from .entries import KEY, OTHER, is_whole, put
+from finetune.storage import durable
+from tests.features.conftest import SIZES, build, make_service, progressive
+from tests.helpers.feature_entries import KEY, OTHER, is_whole, put
 
 FILES = ("0.bin", "1.bin", MANIFEST)
 
@@ -265,9 +264,9 @@ def test_a_disk_that_takes_nothing_has_no_room(stored, tmp_path, monkeypatch):
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from finetune import durable
+from finetune.storage import durable
 from finetune.features.store import Store
-from tests.features.entries import KEY, put
+from tests.helpers.feature_entries import KEY, put
 store, calls = Store(Path(sys.argv[1]), 10**9), []
 def die(path):
     calls.append(path)

@@ -10,7 +10,7 @@ from finetune.features.structure import structure_sha256
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 from tests.conftest import make_tiny
 
 

@@ -15,10 +15,9 @@ from finetune.errors import ConfigError
 from finetune.features import extraction
 from finetune.features.arrays import EntryWriter
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 from tests.conftest import make_tiny
-
-from .conftest import CONTEXT, build, make_service, progressive, train
+from tests.features.conftest import CONTEXT, build, make_service, progressive, train
 
 
 def extracted(run):

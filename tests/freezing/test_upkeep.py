@@ -11,7 +11,7 @@ from finetune.freezing.apply import apply, release
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 
 L = keras.layers
 

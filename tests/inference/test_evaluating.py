@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from finetune.cli import main
-from finetune.datasets.assembling import objects
+from finetune.datasets.assemble import objects
 from finetune.datasets.dataset import Split
 from finetune.datasets.measured import matched
 from finetune.errors import ConfigError
-from finetune.record_files import read_json
+from finetune.record.files import read_json
 from tests.inference.test_trained import own_run
 
 pytestmark = pytest.mark.filterwarnings(

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.datasets.assembling import objects
-from finetune.datasets.cleaning import clean_images
+from finetune.datasets.assemble import objects
 from finetune.datasets.dataset import Split
+from finetune.datasets.images.cleaning import clean_images
 from finetune.datasets.pipeline import Examples, single_pass
 from finetune.datasets.readers import ImageReader, TextReader
 from finetune.inference.examples import Example, Failure, Prediction, examples_of
 from finetune.inference.predicting import Predictor, forward, probabilities
 from finetune.inference.trained import load_trained
-from finetune.training.objective import ONE, SEVERAL, Objective
-from tests.datasets.test_odd_images import ODD
+from finetune.tasks.objective import ONE, SEVERAL, Objective
+from tests.datasets.images.test_odd_images import ODD
 from tests.inference.test_trained import image_run, own_run, text_run
 
 

@@ -9,16 +9,17 @@ import keras_hub
 import numpy as np
 import pytest
 
-from finetune.backbones import heads, saving
+from finetune.backbones import saving
 from finetune.backbones.coverage import Coverage
 from finetune.backbones.families import family_of
 from finetune.backbones.loading import LoadedBackbone
 from finetune.errors import ConfigError
-from finetune.finetuner import FineTuner
 from finetune.inference.trained import load_trained
-from finetune.record import BackboneRecord, DatasetRecord, RunRecord
-from finetune.record_files import file_digest, to_json
-from tests.backbones.small import BACKBONES_ONLY, IMAGE_FAMILIES, make_backbone, make_inputs
+from finetune.record.files import file_digest, to_json
+from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
+from finetune.runs.finetuner import FineTuner
+from finetune.tasks import heads
+from tests.helpers.backbones import BACKBONES_ONLY, IMAGE_FAMILIES, make_backbone, make_inputs
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "##s", "cafe", "."]
 CLASSES = ["a", "b", "c"]

@@ -16,9 +16,9 @@ from finetune.datasets.names import plain
 from finetune.printable import printable
 from finetune.reporting.terminal.console import ConsoleListener, show_check, show_plan
 from finetune.reporting.trackers.tensorboard import TensorBoardTracker
+from tests.helpers.standing_in import listening
+from tests.record.test_schema import make_record
 from tests.reporting.test_reporting import play
-from tests.reporting.trackers.standing_in import listening
-from tests.test_record import make_record
 
 NAMES = {
     "\x1b[31mred\x1b[0m": r"\x1b[31mred\x1b[0m",

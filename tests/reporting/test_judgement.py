@@ -2,9 +2,9 @@
 
 import pytest
 
-from finetune.record import Interval
+from finetune.record.schema import Interval
 from finetune.reporting.remarks import baseline_accuracy, judgement
-from tests.reporting.runs import make_run, rows
+from tests.helpers.run_directories import make_run, rows
 
 
 def run(losses=(0.9, 0.3), later=(0.2, 0.1), accuracy=0.9, interval=None):

@@ -8,8 +8,8 @@ from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.page import report_page
 from finetune.reporting.plots import PICTURES, Gallery
-from tests.reporting.crowded import crowded_run
-from tests.reporting.runs import make_run
+from tests.helpers.crowded import crowded_run
+from tests.helpers.run_directories import make_run
 from tests.reporting.test_page_browser import browser, opened, pytestmark  # noqa: F401
 
 RUNS = {

@@ -11,14 +11,14 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from finetune.backbones.catalog import NAMED_BACKBONES
-from finetune.config import Config
+from finetune.config.schema import Config
 from finetune.printable import printable
-from finetune.record import FrozenProof, Interval
+from finetune.record.schema import FrozenProof, Interval
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import escape, fenced
 from finetune.reporting.model_card import HUB_LICENCES, CardFacts, model_card
-from tests.reporting.runs import make_run
-from tests.test_record import COUNTS, make_record
+from tests.helpers.run_directories import make_run
+from tests.record.test_schema import COUNTS, make_record
 
 PARSER = MarkdownIt("commonmark", {"html": True}).enable("table")
 FACTS = CardFacts("image", "ImageClassifier", False, True, "Apache-2.0", "CC BY 4.0", "own/er")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from finetune.record import FrozenProof, Interval
+from finetune.record.schema import FrozenProof, Interval
 from finetune.reporting import summary
 from finetune.reporting.class_table import class_table
 from finetune.reporting.page import MOST_THUMBNAIL_BYTES, open_phases, report_page, thumbnail
 from finetune.reporting.plots import PICTURES, Gallery
 from finetune.reporting.remarks import most_frequent_share
-from tests.reporting.runs import make_run
+from tests.helpers.run_directories import make_run
 from tests.reporting.test_hostile_names import NAMES
 
 PNG = b"\x89PNG\r\n\x1a\n rest"

@@ -9,7 +9,7 @@ import pytest
 from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.report import write_report
-from tests.reporting.runs import make_run
+from tests.helpers.run_directories import make_run
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from finetune.record import STATES
+from finetune.record.schema import STATES
 from finetune.reporting.palette import ROLES, STRONGEST, as_variables, css, light
 
 

@@ -24,9 +24,9 @@ from finetune.reporting.plots import (
 )
 from finetune.reporting.plots import reliability as reliable
 from finetune.reporting.plots.canvas import inline, label
-from tests.reporting.runs import make_run, phase, rows
+from tests.helpers.run_directories import make_run, phase, rows
+from tests.record.test_schema import make_record
 from tests.reporting.test_hostile_names import NAMES
-from tests.test_record import make_record
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from finetune.record import MetricRow
+from finetune.record.schema import MetricRow
 from finetune.reporting.terminal.console import ConsoleListener, show_check, show_plan
-from tests.test_record import make_record
+from tests.record.test_schema import make_record
 
 ROWS = [
     MetricRow(0, "head", 0, 4, "train", 0.1, 0.75, 0.5, 1.0),

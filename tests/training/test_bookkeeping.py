@@ -4,10 +4,10 @@ import logging
 
 from finetune.freezing.counts import WeightCounts
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
-from finetune.record import MetricRow
+from finetune.record.schema import MetricRow
+from finetune.schedule.phase import Phase
 from finetune.training.bookkeeping import log_counts, log_epoch
-from tests.reporting.runs import make_run
+from tests.helpers.run_directories import make_run
 
 
 def test_the_counts_of_a_phase_end_with_the_sum_that_keras_calls_non_trainable(caplog):

@@ -12,7 +12,7 @@ import psutil
 from tests.conftest import make_tiny
 from tests.features import conftest
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 memory = []
 class Spy(conftest.Spy):
     def phase_ended(self, record, phase):

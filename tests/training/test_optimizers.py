@@ -8,7 +8,7 @@ from finetune.freezing.apply import apply
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
+from finetune.schedule.phase import Phase
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 from tests.conftest import make_tiny
 

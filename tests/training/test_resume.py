@@ -13,19 +13,20 @@ from finetune.datasets.dataset import Split
 from finetune.datasets.pipeline import Examples, evaluation_batches, training_batches
 from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError, FrozenWeightsError, StorageError, TrainingError
+from finetune.evaluation.metrics import report
 from finetune.features.cut import LinearHead
 from finetune.features.feeding import Feed
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
-from finetune.record import BackboneRecord, DatasetRecord, Listeners, RunRecord
-from finetune.record_files import digest_of, to_values
+from finetune.record.files import digest_of, to_values
+from finetune.record.listener import Listeners
+from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
+from finetune.schedule.phase import Phase
+from finetune.tasks.objective import ONE, Objective
 from finetune.training import keeping
 from finetune.training.checkpoints import Checkpoint, Checkpoints
-from finetune.training.evaluation import report
 from finetune.training.keeping import Keeping, start_of
-from finetune.training.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs

@@ -8,14 +8,15 @@ import pytest
 import tensorflow as tf
 
 from finetune.errors import FrozenWeightsError, TrainingError
+from finetune.evaluation.metrics import report
 from finetune.features.feeding import Feed
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.freezing.schedule import Phase
-from finetune.record import BackboneRecord, DatasetRecord, Listeners, RunRecord
-from finetune.training.evaluation import report
-from finetune.training.objective import ONE, Objective
+from finetune.record.listener import Listeners
+from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
+from finetune.schedule.phase import Phase
+from finetune.tasks.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.programs import Programs
 from finetune.training.trainer import SameFeed, Trainer

@@ -10,7 +10,6 @@ from typing import Any
 import keras
 
 from finetune import __version__
-from finetune.durable import fresh_directory
 from finetune.errors import ConfigError
 from finetune.inference.completed import MODEL
 from finetune.inference.export.formats import Format
@@ -27,7 +26,9 @@ from finetune.inference.export.samples import find_samples
 from finetune.inference.export.serving import serving_model
 from finetune.inference.export.writing import write
 from finetune.inference.trained import load_trained
-from finetune.record_files import digest_of, file_digest
+from finetune.keras_internals import flatten
+from finetune.record.files import digest_of, file_digest
+from finetune.storage.durable import fresh_directory
 
 SCHEMA = 1
 MANIFEST, LABELS = "export.json", "labels.json"
@@ -159,5 +160,5 @@ def _files(directory: Path) -> dict[str, dict[str, Any]]:
 
 def _of_keras(model: keras.Model) -> bool:
     """Whether Keras and KerasHub alone can read every layer from a file."""
-    modules = {type(each).__module__.partition(".")[0] for each in model._flatten_layers()}
+    modules = {type(each).__module__.partition(".")[0] for each in flatten(model)}
     return modules <= {"keras", "keras_hub"}

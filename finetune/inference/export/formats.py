@@ -75,7 +75,7 @@ def format_of(name: str) -> Format:
     if missing:
         raise ConfigError(
             f"{FLAG} must be a format whose packages are installed. Received: {name}, without "
-            f"{', '.join(missing)}. Install them: {installing(found.extra)}."
+            f"{', '.join(missing)}. Install them: {installing(found.extra or name)}."
         )
     return found
 

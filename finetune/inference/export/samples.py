@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.config import FILE_DATASETS, Config
+from finetune.config.saved import SAVED, read_saved
+from finetune.config.schema import FILE_DATASETS, Config
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.dataset import Split
-from finetune.datasets.decoding import decoded
-from finetune.datasets.sources import load_dataset
+from finetune.datasets.images.decoding import decoded
+from finetune.datasets.load import load_dataset
 from finetune.errors import ConfigError
 from finetune.inference.trained import TrainedModel
-from finetune.saved_config import SAVED, read_saved
 
 NUMBER = 32
 _SEED = 0

@@ -8,7 +8,8 @@ import keras
 from finetune.inference.export.formats import Format
 from finetune.inference.inputs import tokenize_of
 from finetune.inference.trained import TrainedModel
-from finetune.training.objective import SEVERAL, Objective
+from finetune.keras_internals import flatten
+from finetune.tasks.objective import SEVERAL, Objective
 
 IMAGES, TEXTS = "images", "texts"
 PROBABILITIES, LOGITS = "probabilities", "logits"
@@ -26,7 +27,7 @@ def serving_model(trained: TrainedModel, target: Format) -> keras.Model:
     (batch, classes) float32, and the ``logits`` that they are made of, where the model has logits.
     """
     if not target.mixed:
-        for layer in trained.model._flatten_layers():
+        for layer in flatten(trained.model):
             layer.dtype_policy = "float32"
     inputs: Any
     if trained.kind == "image":

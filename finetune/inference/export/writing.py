@@ -15,6 +15,7 @@ from finetune.inference.export.formats import Format, refusal
 from finetune.inference.export.interface import VOCABULARY, axis_names
 from finetune.inference.export.serving import TEXTS
 from finetune.inference.trained import TrainedModel
+from finetune.keras_internals import flatten
 from finetune.startup import native_stderr_held
 
 
@@ -123,7 +124,7 @@ def _hold_no_tensors(model: keras.Model) -> None:
 
     Of a tensor that a function captures tf2onnx makes one more input.
     """
-    for layer in model._flatten_layers():
+    for layer in flatten(model):
         for name, value in list(vars(layer).items()):
             if isinstance(value, tf.Tensor):
                 setattr(layer, name, value.numpy())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.errors import ConfigError, unknown_name
-from finetune.record import SECONDS, RunRecord
+from finetune.record.schema import SECONDS, RunRecord
 from finetune.reporting.comparison.columns import Column, Value, is_number
 from finetune.reporting.comparison.configs import differing, flat_config, flatten
 from finetune.reporting.comparison.over_seeds import OverSeeds, over_seeds

@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from finetune.config import Config, PhaseConfig
-from finetune.record import RunRecord
+from finetune.config.schema import Config, PhaseConfig
+from finetune.record.schema import RunRecord
 from finetune.reporting.comparison.columns import Column, Value, same
 
 PHASES = "schedule.phases."

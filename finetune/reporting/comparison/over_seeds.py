@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.comparison.columns import Column, Value, is_number
 from finetune.reporting.comparison.swept import WITHOUT_EFFECT, labels
 

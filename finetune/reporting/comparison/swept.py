@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from finetune.printable import printable
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.comparison.columns import Column, Value
 
 ABBREVIATED: dict[str, str] = {"learning_rate": "lr"}

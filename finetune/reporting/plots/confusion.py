@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.palette import STRONGEST, light
 from finetune.reporting.plots.canvas import (
     SMALL,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from finetune.record import STATES, FeatureDecision, PhaseRecord, RunRecord
+from finetune.record.schema import STATES, FeatureDecision, PhaseRecord, RunRecord
 from finetune.reporting.numbers import compact
 from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import SMALL, WIDTH, label, legend, legend_shape

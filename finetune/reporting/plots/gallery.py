@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.plots import (
     confusion,
     curves,

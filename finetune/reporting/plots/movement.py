@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.palette import STRONGEST, light
 from finetune.reporting.plots.canvas import SMALL, WIDTH, label, legend, legend_shape
 from finetune.reporting.plots.stage_grid import CELL, stage_grid

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from finetune.printable import printable
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import WIDTH, axes_at, label, legend, legend_shape, new_figure
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import WIDTH, axes_at, legend, legend_shape, new_figure
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from finetune.record import SECONDS, RunRecord
+from finetune.record.schema import SECONDS, RunRecord
 from finetune.reporting.numbers import duration
 from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import (

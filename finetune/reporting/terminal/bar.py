@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.record import PhaseRecord
+from finetune.record.schema import PhaseRecord
 from finetune.reporting.numbers import number
 from finetune.reporting.terminal.forecast import Forecast
 from finetune.reporting.terminal.pace import Pace, RowPace

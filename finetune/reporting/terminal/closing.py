@@ -6,7 +6,7 @@ from pathlib import Path
 
 from finetune.launcher import PROGRAM, command
 from finetune.printable import printable
-from finetune.record import RunRecord
+from finetune.record.schema import RunRecord
 
 _PLACES = {
     "record": "run.json",

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from rich.console import Console
 
 from finetune.printable import printable
-from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.numbers import number as written
 from finetune.reporting.numbers import plural, worded
 from finetune.reporting.remarks import interval_text, remarks

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from finetune.record import PhaseRecord
+from finetune.record.schema import PhaseRecord
 
 
 class Pace:

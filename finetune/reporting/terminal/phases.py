@@ -6,7 +6,7 @@ from typing import Any
 from rich import markup
 
 from finetune.printable import printable
-from finetune.record import STATES, PhaseRecord, RunRecord, count_text, non_trainable
+from finetune.record.schema import STATES, PhaseRecord, RunRecord, count_text, non_trainable
 from finetune.reporting.numbers import number, percent, plural
 
 _MOST_STAGES = 4  # named in the line of what changes; of more only the first and the last

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from finetune.printable import printable
-from finetune.record import (
+from finetune.record.schema import (
     STATES,
     MetricRow,
     PhaseRecord,

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from finetune.config import TRACKERS, TrackersConfig
+from finetune.config.schema import TRACKERS, TrackersConfig
 from finetune.errors import ConfigError
 from finetune.launcher import installing
 from finetune.reporting.trackers.mlflow import MlflowTracker

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune.config import TrackersConfig
-from finetune.durable import write_atomically
+from finetune.config.schema import TrackersConfig
 from finetune.errors import StorageError
 from finetune.printable import printable
-from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.trackers.channel import Channel
 from finetune.reporting.trackers.protocol import TrackedRun, Tracker
 from finetune.reporting.trackers.story import story
+from finetune.storage.durable import write_atomically
 
 log = logging.getLogger(__name__)
 STATE = "trackers.json"

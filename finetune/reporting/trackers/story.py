@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune.printable import printable
-from finetune.record import MetricRow, PhaseRecord, RunRecord
+from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 
 Value = bool | int | float | str
 KINDS = ("begun", "epochs", "ended", "result")  # in the order in which a run comes to them

@@ -10,7 +10,6 @@ from finetune.backbones.loading import load
 from finetune.cli import main
 from finetune.datasets.readers import ImageReader
 from finetune.errors import ConfigError, FinetuneError
-from finetune.finetuner import FineTuner
 from finetune.inference.examples import Example
 from finetune.inference.export import exporting, runtime
 from finetune.inference.export.exporting import export_run, output_directory
@@ -20,7 +19,8 @@ from finetune.inference.export.samples import Samples
 from finetune.inference.export.writing import write
 from finetune.inference.predicting import Predictor
 from finetune.inference.trained import load_trained
-from tests.backbones import checkpoints
+from finetune.runs.finetuner import FineTuner
+from tests.helpers import checkpoints
 from tests.inference.test_trained import image_run, own_run, seal, text_run, write_run
 
 pytest.importorskip("tf2onnx")

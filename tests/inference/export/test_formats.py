@@ -8,8 +8,8 @@ import pytest
 from finetune.cli import main
 from finetune.errors import ConfigError, FinetuneError
 from finetune.inference.export.formats import FORMATS, format_of
-from finetune.record_files import to_json
-from tests.test_record import make_record
+from finetune.record.files import to_json
+from tests.record.test_schema import make_record
 
 
 def test_an_unknown_format_lists_those_there_are():

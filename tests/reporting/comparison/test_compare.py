@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from finetune.config import Config, PhaseConfig
+from finetune.config.schema import Config, PhaseConfig
 from finetune.errors import ConfigError
 from finetune.reporting.comparison.columns import Column
 from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.texts import shown, tables, to_csv, to_json
-from tests.test_record import make_record
+from tests.record.test_schema import make_record
 
 
 def make_run(name, accuracy=0.5, config=None, **changes):

@@ -12,7 +12,7 @@ from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.plots import overlay
 from finetune.reporting.plots.canvas import drawing, svg
-from tests.reporting.runs import make_run
+from tests.helpers.run_directories import make_run
 from tests.reporting.test_hostile_names import NAMES
 
 

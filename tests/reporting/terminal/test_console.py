@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from finetune.record import MetricRow
+from finetune.record.schema import MetricRow
 from finetune.reporting.terminal.bar import RunBar
 from finetune.reporting.terminal.closing import next_commands, places
 from finetune.reporting.terminal.console import ConsoleListener, make_console
 from finetune.reporting.terminal.forecast import Forecast, PhaseCost
 from finetune.reporting.terminal.pace import Pace
+from tests.record.test_schema import make_record
 from tests.reporting.terminal.test_listing import big_record
-from tests.test_record import make_record
 
 
 class Terminal(io.StringIO):
@@ -237,7 +237,7 @@ def test_a_model_of_ones_own_goes_on_in_python(tmp_path):
 
 
 def test_the_suggested_unfreezing_composes():
-    from finetune.composition import compose_config
+    from finetune.config.compose import compose_config
 
     record = still(finished(overrides=["experiment=resnet_probe", "schedule.phases.head.epochs=1"]))
     command = next_commands(record, Path("run"))[1]

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from finetune.reporting.terminal.listing import Listing, number, plain, text
 from finetune.reporting.terminal.tables import counts_table, plan_table, results_table
-from tests.reporting.runs import make_run
-from tests.test_record import make_record
+from tests.helpers.run_directories import make_run
+from tests.record.test_schema import make_record
 
 BIG = 304_123_456
 

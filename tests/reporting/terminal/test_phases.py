@@ -4,10 +4,10 @@ import copy
 
 import pytest
 
-from finetune.record import FrozenProof, Interval
+from finetune.record.schema import FrozenProof, Interval
 from finetune.reporting.terminal.console import VerboseConsole, show_plan
 from finetune.reporting.terminal.phases import counts_line, ended, header, restored
-from tests.reporting.runs import make_run, phase
+from tests.helpers.run_directories import make_run, phase
 from tests.reporting.terminal.test_console import on_terminal, played
 
 

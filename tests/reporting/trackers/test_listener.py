@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from finetune.config import TRACKERS, TrackersConfig
+from finetune.config.schema import TRACKERS, TrackersConfig
 from finetune.errors import ConfigError
 from finetune.reporting.trackers import listener as listening_to
 from finetune.reporting.trackers.choice import chosen, require_installed
 from finetune.reporting.trackers.story import story
+from tests.helpers.standing_in import Notes, listening, written
 from tests.reporting.test_reporting import play
-from tests.reporting.trackers.standing_in import Notes, listening, written
 from tests.reporting.trackers.test_story import two_phases
 
 METHODS = ("open", "metrics", "picture", "file", "close")

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict
 
-from finetune.config import Config, PhaseConfig
-from finetune.record import MetricRow
+from finetune.config.schema import Config, PhaseConfig
+from finetune.record.schema import MetricRow
 from finetune.reporting.trackers.story import flatten, hyperparameters, story
-from tests.test_record import make_record
+from tests.record.test_schema import make_record
 
 
 def two_phases():

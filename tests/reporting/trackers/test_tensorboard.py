@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from finetune.reporting.trackers.tensorboard import SPLITS, TAGS, TensorBoardTracker
+from tests.helpers.standing_in import listening, written
 from tests.reporting.test_reporting import play
-from tests.reporting.trackers.standing_in import listening, written
 from tests.reporting.trackers.test_story import two_phases
 
 

@@ -1,0 +1,183 @@
+"""What a Keras layer is, decided by its class and by what it does, never by its name."""
+
+import inspect
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from finetune.keras_internals import (
+    BaseImagePreprocessingLayer,
+    Functional,
+    direct_layers,
+    flatten,
+    functional_of,
+    made_trainable,
+    nodes_of,
+)
+
+_NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.UnitNormalization,
+)
+_REGULARIZERS = (
+    keras.layers.Dropout,  # and the spatial ones, its subclasses
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.ActivityRegularization,
+)
+_FACTOR = 1024.0  # a power of two: scaling by it rounds nothing
+CALL_FAILS = (  # what a call of a layer raises that was not made for such inputs
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    LookupError,
+    NotImplementedError,
+    tf.errors.OpError,
+)
+
+
+def takes_training(layer: keras.Layer) -> bool:
+    """Tells whether the layer's call can be told that it is training."""
+    return "training" in inspect.signature(layer.call).parameters
+
+
+def is_of_library(layer: keras.Layer) -> bool:
+    """Tells whether the class is Keras' or KerasHub's own and not derived from one of theirs."""
+    return type(layer).__module__.partition(".")[0] in ("keras", "keras_hub")
+
+
+def is_normalization(layer: keras.Layer) -> bool:
+    """Tells whether the layer normalizes what it is given.
+
+    That is a normalization layer of Keras, or a subclass of one; and a layer of another class that
+    has only gains and offsets to learn, such as KerasHub's own, whose output does not depend on the
+    scale of its input.
+    """
+    if isinstance(layer, _NORMALIZATIONS):
+        return True
+    learned = made_trainable(layer)
+    vectors = all(math.prod(each.shape) == max(each.shape, default=1) for each in learned)
+    if type(layer).__module__.partition(".")[0] == "keras" or direct_layers(layer):
+        return False
+    return bool(learned) and vectors and _ignores_scale(layer)
+
+
+def _ignores_scale(layer: keras.Layer) -> bool:
+    """Tells whether a layer returns the same for an input and for a large multiple of it."""
+    config = layer.get_build_config() or {}
+    shape = config.get("input_shape")
+    if not isinstance(shape, list | tuple) or not all(isinstance(n, int | None) for n in shape):
+        return False
+    random = np.random.default_rng(0)
+    first, second = (random.normal(size=[n or 2 for n in shape]) for _ in range(2))
+    # Gains may be zeros at first, behind which every layer would look alike.
+    ones: Any = [(each, tf.ones(each.shape, each.dtype)) for each in made_trainable(layer)]
+    given = {"training": True} if takes_training(layer) else {}
+    try:
+        with keras.StatelessScope(state_mapping=ones):
+            plain, large, other = (
+                np.asarray(keras.ops.cast(layer(x.astype("float32"), **given), "float32"))
+                for x in (first, first * _FACTOR, second)
+            )
+    except CALL_FAILS:  # it wants other inputs than one array of numbers
+        return False
+    same = np.allclose(plain, large, rtol=0.02, atol=0.02)
+    return same and not np.allclose(plain, other, rtol=0.02, atol=0.02)
+
+
+def is_augmentation(layer: keras.Layer) -> bool:
+    """Tells whether the layer is one of Keras' that change images at random, or derived from one."""
+    return isinstance(layer, BaseImagePreprocessingLayer) and not is_plain_preprocessing(layer)
+
+
+def is_plain_preprocessing(layer: keras.Layer) -> bool:
+    """Tells whether the layer is one of Keras' that do the same to images in each mode.
+
+    Those that resize, crop the centre or equalize take a `training` argument, and draw no numbers.
+    """
+    draws = any(len(inner.variables) > len(inner.weights) for inner in flatten(layer))
+    return isinstance(layer, BaseImagePreprocessingLayer) and is_of_library(layer) and not draws
+
+
+def augmentation_in(model: keras.Model) -> frozenset[int]:
+    """Finds the layers of a model that augment data; they belong to no pretrained part.
+
+    They are Keras' augmentation layers, wherever they are, and layers of other packages and of
+    the user's own that take a `training` argument and that work on data, before any weight that can
+    train; and all that is in the same weightless layer or model as one of these. Keras'
+    regularization layers, such as dropout, are none by themselves, but for noise on the data.
+
+    Args:
+        model: built; whatever can train is trainable.
+
+    Returns:
+        Their `id`.
+    """
+    on_data: set[int] = set()
+    functional = functional_of(model)
+    if functional is not None:
+        _walk(functional, [False] * len(functional.inputs), on_data)
+    found: set[int] = set()
+    for layer in flatten(model):
+        inside = list(flatten(layer))
+        if any(map(_learns, inside)):
+            continue
+        if any(is_augmentation(each) or _changes_data(each, on_data) for each in inside):
+            found.update(id(each) for each in inside)
+    return frozenset(found)
+
+
+def _learns(layer: keras.Layer) -> bool:
+    """Tells whether the layer has weights that are learned, quantised ones included."""
+    return bool(made_trainable(layer)) or getattr(layer, "quantization_mode", None) is not None
+
+
+def _changes_data(layer: keras.Layer, on_data: set[int]) -> bool:
+    """Tells whether a layer changes data in training: noise, or code that is not Keras' own."""
+    if id(layer) not in on_data:
+        return False
+    if isinstance(layer, keras.layers.GaussianNoise):  # which Keras calls augmentation of data
+        return True
+    return (
+        not is_of_library(layer) and not isinstance(layer, _REGULARIZERS) and takes_training(layer)
+    )
+
+
+def _walk(model: Functional, learned: list[bool], on_data: set[int]) -> list[bool]:
+    """Adds to `on_data` the layers that no weight that can train has any influence on.
+
+    Args:
+        model: taken apart, models inside it too.
+        learned: whether each of its inputs depends on such a weight.
+        on_data: `id` of layers.
+
+    Returns:
+        The same for each of its outputs.
+    """
+    known = {id(each): value for each, value in zip(model.inputs, learned, strict=True)}
+    for node in nodes_of(model):
+        if node.is_input:
+            continue
+        given = [known.get(id(each), True) for each in node.input_tensors]
+        operation = node.operation
+        inner = functional_of(operation)
+        if inner is not None and len(inner.inputs) == len(given):
+            made = _walk(inner, given, on_data)
+        else:
+            layers = list(flatten(operation)) if isinstance(operation, keras.Layer) else []
+            depends = any(given) or any(map(_learns, layers))
+            if depends:
+                on_data.difference_update(map(id, layers))
+            else:
+                on_data.update(map(id, layers))
+            made = [depends] * len(node.outputs)
+        known.update((id(each), value) for each, value in zip(node.outputs, made, strict=True))
+    return [known.get(id(each), True) for each in model.outputs]

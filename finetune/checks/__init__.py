@@ -1,1 +1,0 @@
-"""What must hold of a config by its values alone."""

@@ -1,0 +1,163 @@
+"""Lets Hydra read only YAML files that are data.
+
+Hydra instantiates `hydra.callbacks` and hands `hydra.job_logging` to logging, which calls what it
+names: a file in a directory of configs could run anything. Files outside this program's own
+configs are read strictly, and set no more of Hydra than where a run goes and what a sweep tries.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from finetune.config.overrides import keep_text
+from finetune.config.schema import GROUPS
+from finetune.config.strict_yaml import MAX_BYTES, load_strictly
+from finetune.config.texts import keep_texts, kind_of
+from finetune.errors import ConfigError
+
+_HYDRA_KEYS = ("run", "sweep", "sweeper")
+_PACKAGES = ("_global_", "_group_", "_here_", *GROUPS, "head")
+# Those that make text, and no config; `oc.create` and `oc.decode` would make one unseen.
+_RESOLVERS = ("hydra", "now", "oc.env", "oc.select")
+_INTERPOLATION = re.compile(r"\$\{\s*([^:}]*)(:?)")
+
+
+def config_dir() -> Path:
+    """Returns the directory of the Hydra groups: beside the package, or inside an installed one."""
+    package = Path(__file__).parents[1]
+    for candidate in (package / "configs", package.parent / "configs"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(f"no configs directory in or beside {package}")
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's source of files, which looks before it loads."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """See `hydra.plugins.config_source.ConfigSource`."""
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        if not file.is_file():
+            return super().load_config(config_path)  # which says so
+        if config_dir().resolve() not in file.resolve().parents:
+            problems = list(_problems(file, config_path))
+            if problems:
+                raise ConfigError(problems)
+        text = file.read_text(encoding="utf-8")
+        header = ConfigSource._get_header_dict(text[:512])
+        content = OmegaConf.create(_with_texts(text, _package(config_path, header)))
+        source = f"{self.scheme()}://{self.path}"
+        return ConfigResult(self.provider, source, content, header)
+
+
+def register() -> None:
+    """Puts `FileConfigSource` in the place of Hydra's own."""
+    SourcesRegistry.instance().types["file"] = FileConfigSource
+
+
+def _package(config_path: str, header: dict[str, str | None]) -> str:
+    """Returns where in the config a file has its place."""
+    group = config_path.rpartition("/")[0].replace("/", ".")
+    package = header.get("package") or "_group_"
+    return "" if package == "_global_" else package.replace("_group_", group)
+
+
+def _with_texts(text: str, package: str) -> Any:
+    """Returns what a config file holds; what the schema wants as text is as it is typed."""
+    loader = get_yaml_loader()
+    node = yaml.compose(text, loader)
+    if node is None:
+        return {}
+    keep_texts(node, kind_of(package))
+    if package == "" and isinstance(node, yaml.MappingNode):
+        _keep_swept_texts(node)
+    return loader("").construct_document(node)
+
+
+def _keep_swept_texts(root: yaml.MappingNode) -> None:
+    """Does the same for ``hydra.sweeper.params``, which Hydra makes overrides of."""
+    params: yaml.Node | None = root
+    for name in ("hydra", "sweeper", "params"):
+        pairs = params.value if isinstance(params, yaml.MappingNode) else ()
+        params = next((value for key, value in pairs if key.value == name), None)
+    for key, value in params.value if isinstance(params, yaml.MappingNode) else ():
+        if isinstance(value, yaml.ScalarNode) and isinstance(key, yaml.ScalarNode):
+            override = keep_text(f"{key.value}={value.value}", swept=True)
+            value.value = override.partition("=")[2]
+            value.tag = "tag:yaml.org,2002:str"
+
+
+def _problems(file: Path, config_path: str) -> Iterator[str]:
+    """Yields what a config file outside this program's own must not do."""
+    with file.open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)
+    data = load_strictly(content, str(file))
+    if data is not None and not isinstance(data, dict):
+        yield f"{file} must hold a mapping. Received: {type(data).__name__}. Write KEY: VALUE."
+        return
+    data = data or {}
+    if config_path.split("/")[0] == "hydra":
+        yield (
+            f"{file} must be in a group of this program: {', '.join(GROUPS)}. Received: "
+            f"{config_path}. Hydra's own groups can name code; move the file."
+        )
+    header = ConfigSource._get_header_dict(content[:512].decode("utf-8", "replace"))
+    package = header.get("package")
+    if package is not None and package.partition(".")[0] not in _PACKAGES:
+        yield (
+            f"{file} must have a package of this program: {', '.join(_PACKAGES)}. Received: "
+            f"{package}. Write # @package _global_."
+        )
+    yield from _hydra_problems(file, data.get("hydra", {}))
+    for text in _texts(data.get("defaults")):
+        target = text.partition("@")[2]
+        if "@" in text and target.split(".")[0].split(":")[0] not in _PACKAGES:
+            yield (
+                f"{file} must place its defaults in a package of this program. Received: {text}. "
+                "Leave out what follows the @."
+            )
+    for text in _texts(data):
+        for found in _INTERPOLATION.finditer(text):
+            if "$" in found[1] or (found[2] and found[1].strip() not in _RESOLVERS):
+                yield (
+                    f"{file} must use no resolver but {', '.join(_RESOLVERS)}. Received: {text}. "
+                    "Write what it stands for."
+                )
+
+
+def _hydra_problems(file: Path, hydra: Any) -> Iterator[str]:
+    settings = hydra if isinstance(hydra, dict) else {str(hydra): None}
+    sweeper = settings.get("sweeper")
+    names = [name for name in settings if name not in _HYDRA_KEYS]
+    for name in sweeper if isinstance(sweeper, dict) else ():
+        if name != "params":
+            names.append(f"sweeper.{name}")
+    params = sweeper.get("params") if isinstance(sweeper, dict) else None
+    for text in _texts(params):
+        if "hydra" in text:
+            names.append(f"sweeper.params.{text}")
+    for name in names:
+        yield (
+            f"{file} must set nothing of Hydra but run, sweep and sweeper.params. Received: "
+            f"hydra.{name}. Say it on the command line."
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield str(key)
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, str):
+        yield value

@@ -1,0 +1,109 @@
+"""From a composed OmegaConf node to plain typed objects, with every misfit named at once."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, ValidationError
+
+from finetune.config.checks import check
+from finetune.config.schema import PATHS, Config, PhaseConfig
+from finetune.config.texts import described, kind_of
+from finetune.errors import ConfigError, unknown_name
+from finetune.storage.run_directory import expanded
+
+
+def read(node: DictConfig) -> Config:
+    """Turns a composed config into plain typed objects.
+
+    Args:
+        node: what Hydra composed; keys outside the schema are tolerated only under ``hydra``.
+
+    Returns:
+        The config; each entry of ``schedule.phases`` is a `PhaseConfig`.
+
+    Raises:
+        ConfigError: with every unknown key, wrong type and wrong value at once.
+    """
+    problems: list[str] = []
+    config = _read(Config, node, "", problems)
+    for key in (*PATHS, "trackers.mlflow_uri"):
+        group, _, name = key.partition(".")
+        path = getattr(getattr(config, group), name)
+        if isinstance(path, str) and path.startswith("~"):
+            try:
+                setattr(getattr(config, group), name, str(expanded(path, key)))
+            except ConfigError as error:
+                problems += error.problems
+    named = tuple(problem.partition(" ")[0] for problem in problems)
+    problems += [each for each in check(config) if not each.startswith(named or ("\0",))]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
+    """Reads `node` as the dataclass `schema`, appending to `problems` what does not fit."""
+    result = schema()
+    known = {each.name: each for each in fields(schema)}
+    if not _is_mapping(node, where, f"a mapping of {', '.join(known)}", problems):
+        return result
+    typed = OmegaConf.structured(schema)
+    for key in node:
+        path = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            if path != "hydra":
+                problems.append(unknown_name(path, "a key of the config", str(key), known))
+            continue
+        if OmegaConf.is_missing(node, key):
+            continue
+        default, value = getattr(result, str(key)), None
+        try:
+            value = node[key]
+            if path == "schedule.phases":
+                setattr(result, str(key), _read_phases(value, path, problems))
+            elif is_dataclass(default):
+                setattr(result, str(key), _read(type(default), value, path, problems))
+            else:
+                OmegaConf.update(typed, str(key), value)
+                read_as = typed[str(key)]
+                plain = OmegaConf.to_container(read_as) if OmegaConf.is_config(read_as) else read_as
+                setattr(result, str(key), plain)
+        except (OmegaConfBaseException, OverflowError) as error:
+            problems.append(wrong_type(path, value, error))
+    return result
+
+
+def _read_phases(node: Any, where: str, problems: list[str]) -> dict[str, PhaseConfig]:
+    phases: dict[str, PhaseConfig] = {}
+    if _is_mapping(node, where, "a mapping from names to phases", problems):
+        for name in node:
+            path = f"{where}.{name}"
+            try:
+                value = None if OmegaConf.is_missing(node, name) else node[name]
+                phases[str(name)] = _read(PhaseConfig, value, path, problems)
+            except OmegaConfBaseException as error:
+                problems.append(wrong_type(path, None, error))
+    return phases
+
+
+def _is_mapping(node: Any, where: str, expected: str, problems: list[str]) -> bool:
+    if isinstance(node, DictConfig):
+        return True
+    received = "nothing" if node is None else node
+    problems.append(
+        f"{where} must be {expected}. Received: {received}. Write {where}={{key: value, …}}."
+    )
+    return False
+
+
+def wrong_type(path: str, value: Any, error: Exception) -> str:
+    """Returns the message for a value that OmegaConf refused."""
+    kind = (
+        described(kind_of(path)) if isinstance(error, ValidationError | ConfigTypeError) else None
+    )
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    if kind is not None:
+        reason = f"It is {kind}"
+    received = "nothing" if value is None or value == "" else value
+    return f"{path} must have the right type. Received: {received}. {reason}."

@@ -1,0 +1,50 @@
+"""Which keys of the config a user may have meant by a name that is none."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import DictConfig
+
+from finetune.config.schema import Config, PhaseConfig, ScheduleConfig
+from finetune.config.texts import kind_within
+from finetune.errors import SHORT_NAMES
+
+MOST = 4
+
+
+def full_keys(name: str, composed: DictConfig) -> list[str]:
+    """Returns the keys that end with a name, those of phases first; at most `MOST`.
+
+    Args:
+        name: the last part of what was typed, e.g. ``learning_rate`` or ``lr``.
+        composed: the config, whose phases are taken into account.
+    """
+    paths = list(_paths(Config, composed, ""))
+    names = {path.rpartition(".")[2] for path in paths}
+    wanted = {name if name in names else SHORT_NAMES.get(name, name)}
+    if not wanted & names:
+        wanted = set(get_close_matches(name, sorted(names), n=1, cutoff=0.82))
+    if "epochs" in wanted:
+        wanted.add("epochs_per_phase")
+    found = [path for path in paths if path.rpartition(".")[2] in wanted]
+    return sorted(found, key=lambda path: not path.startswith("schedule."))[:MOST]
+
+
+def _paths(kind: Any, node: Any, where: str) -> Iterator[str]:
+    """Yields the paths of all keys that have an effect."""
+    if kind is ScheduleConfig:
+        phases = node.get("phases") or {} if isinstance(node, DictConfig) else {}
+        for phase in phases:
+            yield from _paths(PhaseConfig, None, f"{where}.phases.{phase}")
+        if not isinstance(node, DictConfig) or node.get("from_depth") is None:
+            return  # the other keys are those of a range of phases
+    for field in fields(kind):
+        path = f"{where}.{field.name}" if where else field.name
+        inner = kind_within(kind, field.name)
+        if is_dataclass(inner):
+            below = node[field.name] if isinstance(node, DictConfig) else None
+            yield from _paths(inner, below, path)
+        elif path != "schedule.phases":
+            yield path

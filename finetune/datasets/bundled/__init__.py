@@ -1,0 +1,1 @@
+"""The datasets that are part of the package."""

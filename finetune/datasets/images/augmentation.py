@@ -1,0 +1,116 @@
+"""Random augmentation that follows from the seed, the epoch and the row alone.
+
+The layers are Keras' own. They count in a variable, so that what an image gets would depend on what
+was drawn before it; here each image's draws start from a seed of its own, and an epoch looks the
+same in whichever run, order or process it is made.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from finetune.keras_internals import flatten
+
+
+class Augmentation:
+    """Augments one image at a time.
+
+    Args:
+        strength: ``light`` (shift and zoom by up to 10 %, brightness by up to 20 %) or ``strong``
+            (RandAugment with two operations, then an erased patch in half of the images).
+        flip: whether half of the images are mirrored left to right.
+        seed: 0..2**32-1.
+    """
+
+    def __init__(self, strength: str, flip: bool, seed: int) -> None:
+        self.description = f"{strength}, flip {flip}, seed {seed}"
+        self._seed = seed
+        self._seeds = _Seeds()
+        self._layers = _light() if strength == "light" else _strong()
+        if flip:
+            self._layers.append(keras.layers.RandomFlip("horizontal"))
+        for layer in self._layers:
+            for each in flatten(layer):
+                if hasattr(each, "generator"):
+                    each.generator = self._seeds
+
+    def __call__(self, image: tf.Tensor, epoch: Any, row: Any) -> tf.Tensor:
+        """Returns an augmented image.
+
+        Args:
+            image: (height, width, 3), 0..255.
+            epoch: global number of the epoch, int64 scalar.
+            row: of the split, int64 scalar.
+
+        Returns:
+            (height, width, 3) float32, 0..255.
+        """
+        seed: Any = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+        self._seeds.start(tf.random.fold_in(seed, row))
+        for layer in self._layers:
+            image = layer(image, training=True)
+        return tf.clip_by_value(tf.cast(image, tf.float32), 0.0, 255.0)
+
+
+def _light() -> list[Any]:
+    return [
+        keras.layers.RandomTranslation(0.1, 0.1, fill_mode="reflect"),
+        keras.layers.RandomZoom((-0.1, 0.1), fill_mode="reflect"),
+        keras.layers.RandomBrightness(0.2, value_range=(0, 255)),
+    ]
+
+
+def _strong() -> list[Any]:
+    return [
+        keras.layers.RandAugment(value_range=(0, 255), num_ops=2, factor=0.5),
+        keras.layers.RandomErasing(factor=0.5, scale=(0.02, 0.2), value_range=(0, 255)),
+    ]
+
+
+class Mix:
+    """Mixes the images of a batch with each other, and their targets in the same proportion.
+
+    Args:
+        name: ``mixup`` (Zhang et al. 2017, alpha 0.2) or ``cutmix`` (Yun et al. 2019, alpha 1).
+        seed: 0..2**32-1.
+    """
+
+    def __init__(self, name: str, seed: int) -> None:
+        self._seed = seed
+        self._seeds = _Seeds()
+        self._layer: Any = keras.layers.MixUp() if name == "mixup" else keras.layers.CutMix()
+        self._layer.generator = self._seeds
+
+    def __call__(
+        self, images: tf.Tensor, targets: tf.Tensor, epoch: Any, rows: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the mixed batch, which follows from the seed, the epoch and the rows.
+
+        Args:
+            images: (batch, height, width, 3).
+            targets: (batch, classes) float32.
+            epoch: global number of the epoch, int64 scalar.
+            rows: of the split, (batch,) int64.
+        """
+        seed: Any = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+        self._seeds.start(tf.random.fold_in(seed, rows[0]))
+        mixed = self._layer({"images": images, "labels": targets}, training=True)
+        return tf.ensure_shape(mixed["images"], images.shape), tf.ensure_shape(
+            mixed["labels"], targets.shape
+        )
+
+
+class _Seeds(keras.random.SeedGenerator):
+    """Hands out seeds that follow from a given one, by how many were drawn since."""
+
+    def __init__(self) -> None:  # no variable: nothing is counted from call to call
+        self._seed: Any = None
+        self._drawn = 0
+
+    def start(self, seed: Any) -> None:
+        self._seed, self._drawn = seed, 0
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        self._drawn += 1
+        return tf.cast(tf.random.fold_in(self._seed, self._drawn), tf.int32)

@@ -1,0 +1,1 @@
+"""Datasets that are given in Python: arrays, generators and tf.data."""

@@ -1,0 +1,254 @@
+"""Tables of texts or images: one file a split, or one file that is split."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune.datasets.assemble import Part, Rows, assemble, objects, require_rows
+from finetune.datasets.bad_samples import listed_names, none_left, printable, refusal
+from finetune.datasets.dataset import Dataset, Found, require_classes
+from finetune.datasets.labels import indices, multi_hot
+from finetune.datasets.names import SPLITS, USUAL_NAMES
+from finetune.datasets.sources.table_files import TableFile, open_table
+from finetune.datasets.sources.table_layout import WHERE, TableLayout, find_tables
+from finetune.datasets.sources.table_rows import (
+    LabelledRows,
+    are_zeros_and_ones,
+    holds_images,
+    labelled_rows,
+    leaving_problem,
+)
+from finetune.errors import ConfigError, unknown_name
+
+
+def load_table(
+    path: str,
+    *,
+    input_column: str | None = None,
+    label_column: str | None = None,
+    label_separator: str | None = None,
+    max_samples: int | None = None,
+    train_per_class: int | None = None,
+    seed: int,
+    skip: bool = False,
+) -> Dataset:
+    """Loads ``DIR/{train,validation,test}.{csv,tsv,jsonl,parquet}``, or one such file.
+
+    Tables of splits may have any usual name in any case, see `finetune.datasets.names.split_of`.
+    A split that has no file is taken from the training rows as in `load_folder`. Classes are the
+    labels of train, sorted: numbers of JSON and Parquet as numbers, all else as text.
+
+    Args:
+        path: DIR or FILE.
+        input_column: of texts, of paths of images (relative to the table), or of encoded images
+            in Parquet; None: ``text`` or ``image``, whichever there is.
+        label_column: None: ``label``.
+        label_separator: between the labels of a row, which may then have several or none; None:
+            one label a row, except where the column holds lists.
+        max_samples: keep at most this many of each split; None keeps all.
+        train_per_class: keep this many training rows of each class; None keeps all.
+        seed: chooses what is held out and the rows that are kept, 0..2**32-1.
+        skip: whether rows that lack something, and bad images, are left out, not refused.
+
+    Raises:
+        ConfigError: for tables that cannot be read, with the lines that are wrong.
+    """
+    root = Path(path).expanduser()
+    layout = find_tables(root, path, "train")
+    tables = {part: open_table(file) for part, file in layout.files.items()}
+    label = label_column or "label"
+    entry = input_column or _input(tables["train"])
+    _require_columns(tables, entry, label)
+    _refuse_unnamed(root, layout, (entry, label), path)
+    done, images, several = _sorted_rows(tables, entry, label, label_separator, path)
+    targets, classes = _targets(tables, label, done, several, path, skip)
+    return assemble(
+        "table",
+        root.resolve().name,
+        classes,
+        {part: _rows(tables[part], each, targets[part]) for part, each in done.items()},
+        kind="image" if images else "text",
+        max_samples=max_samples,
+        train_per_class=train_per_class,
+        seed=seed,
+        skip=skip,
+        found=_found(root, layout),
+    )
+
+
+def _found(root: Path, layout: TableLayout) -> Found:
+    return Found(
+        {part: printable(file.name) for part, file in layout.files.items()},
+        layout.unused,
+        dict(layout.ignored),
+        root if os.path.isdir(root) else root.parent,
+    )
+
+
+def table_part(
+    path: str,
+    part: str,
+    *,
+    input_column: str | None = None,
+    label_column: str | None = None,
+    label_separator: str | None = None,
+    skip: bool = False,
+) -> Part:
+    """Reads the rows of one split by itself: those of its table, or all of ``FILE``.
+
+    Args:
+        path: DIR or FILE.
+        part: train, validation or test.
+        input_column: as in `load_table`, and so are all others.
+        label_column: column of the labels.
+        label_separator: between the labels of a row.
+        skip: whether rows that lack something are left out, not refused.
+
+    Raises:
+        ConfigError: as `load_table`; also where there are other splits, and not this one.
+    """
+    root = Path(path).expanduser()
+    layout = find_tables(root, path, part)
+    layout = replace(layout, files={part: layout.files[part]})
+    tables = {part: open_table(layout.files[part])}
+    label = label_column or "label"
+    entry = input_column or _input(tables[part])
+    _require_columns(tables, entry, label)
+    done, images, several = _sorted_rows(tables, entry, label, label_separator, path)
+    targets, classes = _targets(tables, label, done, several, path, skip, alone=True)
+    rows = _rows(tables[part], done[part], targets[part])
+    split = None if root.is_file() else part
+    kind = "image" if images else "text"
+    return Part(root.resolve().name, split, classes, rows, kind, _found(root, layout))
+
+
+def _rows(table: TableFile, done: LabelledRows, targets: np.ndarray) -> Rows:
+    sources = objects([f"{table.path.name}:{number}" for number in done.numbers])
+    return Rows(objects(done.inputs), targets, sources, done.bad)
+
+
+def _sorted_rows(
+    tables: Mapping[str, TableFile], entry: str, label: str, separator: str | None, given: str
+) -> tuple[dict[str, LabelledRows], bool, bool]:
+    """Reads all rows; returns them by split, whether they hold images, and several labels each.
+
+    The first of the tables decides both, and gives the classes.
+    """
+    rows = {part: table.read([entry, label]) for part, table in tables.items()}
+    require_rows(given, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
+    first = next(iter(rows.values())).columns
+    if are_zeros_and_ones(first[label]):
+        raise ConfigError(
+            f"dataset.path: column {label} must hold a label, or a list of the labels of the example. "
+            f"Received: {first[label][0]} and other lists of 0 and 1, as many in each row. Give the "
+            "names of the classes that are 1, or their indices."
+        )
+    images = holds_images(entry, first[entry], next(iter(tables.values())).path.parent)
+    several = separator is not None or any(isinstance(value, list) for value in first[label])
+    done = {
+        part: labelled_rows(
+            part, table, rows[part], entry, label,
+            images=images, several=several, separator=separator,
+        )
+        for part, table in tables.items()
+    }  # fmt: skip
+    leaving = [
+        leaving_problem(tables[part], entry, each) for part, each in done.items() if each.leaving
+    ]
+    if leaving:
+        raise ConfigError(leaving)
+    return done, images, several
+
+
+def _input(table: TableFile) -> str:
+    found = [name for name in ("text", "image") if name in table.columns]
+    if len(found) == 1:
+        return found[0]
+    raise ConfigError(
+        f"dataset.columns.input must name the column of texts or images in {table.path.name}. "
+        f"Received: null, where {'both text and image are' if found else 'neither is'} a column. "
+        f"Valid: {', '.join(table.columns) or 'none'}."
+    )
+
+
+def _require_columns(tables: Mapping[str, TableFile], entry: str, label: str) -> None:
+    problems = [
+        unknown_name(f"dataset.columns.{key}", f"a column of {table.path.name}", name, columns)
+        for table in tables.values()
+        for key, name in (("input", entry), ("label", label))
+        if name not in (columns := table.columns)
+    ]
+    if entry == label:
+        problems.append(
+            "dataset.columns.input must be another column than dataset.columns.label. Received: "
+            f"{entry} for both. Name the column of texts or images."
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _refuse_unnamed(root: Path, layout: TableLayout, columns: tuple[str, str], given: str) -> None:
+    """Refuses tables beside those of splits that look like the split that is missing."""
+    missing = [split for split in SPLITS if split not in layout.files]
+    alike = []
+    for name in layout.unused if missing else ():
+        try:
+            alike += [name] if {*columns} <= {*open_table(root / name).columns} else []
+        except ConfigError:  # what cannot be read is no split
+            continue
+    if alike:
+        raise ConfigError(
+            f"{WHERE}, the tables of splits named so. Received: {given} without a table "
+            f"{' or '.join(missing)}, but with {listed_names(alike)}, which have the same columns. Give "
+            f"the tables of splits their usual names: {USUAL_NAMES}. If these tables are no splits, "
+            "move them out of DIR."
+        )
+
+
+def _targets(
+    tables: Mapping[str, TableFile],
+    label: str,
+    done: Mapping[str, LabelledRows],
+    several: bool,
+    given: str,
+    skip: bool,
+    alone: bool = False,
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the labels of each split by index, and the classes of the first, train.
+
+    A split that is `alone` may have any number of classes.
+    """
+    bad = [each for rows in done.values() for each in rows.bad]
+    for part, rows in done.items():
+        if not rows.numbers:
+            raise none_left(part, len(rows.bad), bad)
+    try:
+        classes = _classes(next(iter(done.values())))
+        if not alone:
+            require_classes("dataset.path", given, classes)
+        targets = {}
+        for part, rows in done.items():
+            where = f"dataset.path: column {label} of {tables[part].path.name}"
+            counted = (f"{tables[part].unit}s", rows.numbers)
+            encode = multi_hot if several else indices
+            names: list[Any] = rows.names if several else [row[0] for row in rows.names]
+            targets[part] = encode(where, names, classes, counted)
+    except ConfigError as error:
+        if bad and not skip:  # a row that is mended may mend this too
+            raise ConfigError([*refusal(bad).problems, *error.problems]) from error
+        raise
+    return targets, classes
+
+
+def _classes(train: LabelledRows) -> list[str]:
+    names = {
+        name: value
+        for row in zip(train.names, train.values, strict=True)
+        for name, value in zip(*row, strict=True)
+    }
+    numbers = all(isinstance(value, int | float) for value in names.values())
+    return sorted(names, key=(lambda name: (names[name], name)) if numbers else None)

@@ -1,0 +1,210 @@
+"""Rows of a table to examples and label names; rows that lack one are bad samples."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.datasets.bad_samples import BadSample, text_reason
+from finetune.datasets.images.files import IMAGE_SUFFIXES, is_image
+from finetune.datasets.labels import listed
+from finetune.datasets.names import plain
+from finetune.datasets.sources.table_files import TableFile, TableRows
+
+_LOOKED_AT = 20  # values that are tried as paths, where their suffixes say nothing
+_LONGEST_PATH = 4096
+_ADDRESS = re.compile(r"\s*(https?|ftp|s3|gs)://")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """The good rows of a table, and its bad ones.
+
+    Args:
+        inputs: texts, paths of images, or encoded images.
+        names: label names of each row; one, where rows have one label.
+        values: the labels as they stand, as `names`.
+        numbers: of the rows, lines or rows of the file.
+        bad: rows that lack something.
+        leaving: numbers of rows whose image is outside of the table's directory.
+    """
+
+    inputs: list[Any]
+    names: list[list[str]]
+    values: list[list[Any]]
+    numbers: list[int]
+    bad: list[BadSample]
+    leaving: list[int]
+
+
+def labelled_rows(
+    part: str,
+    table: TableFile,
+    rows: TableRows,
+    entry: str,
+    label: str,
+    *,
+    images: bool,
+    several: bool,
+    separator: str | None,
+) -> LabelledRows:
+    """Sorts the rows of a table into good and bad ones.
+
+    Args:
+        part: train, validation or test.
+        table: that the rows are of.
+        rows: with both columns.
+        entry: column of the examples.
+        label: column of the labels.
+        images: whether examples are images.
+        several: whether a row may have several labels, or none.
+        separator: between the labels of a text; None: none.
+    """
+    done = LabelledRows([], [], [], [], [], [])
+    class_names = table.class_names.get(label)
+    wrong = dict(rows.bad)
+    pairs = zip(rows.columns[entry], rows.columns[label], strict=True)
+    for number, (value, target) in zip(rows.numbers, pairs, strict=True):
+        value = located(value, table.path.parent) if images else value
+        reason = _image_reason(value) if images else text_reason(value)
+        labels = _labels_of(target, several, separator)
+        reasons = (_label_reason(each, class_names) for each in labels)
+        reason = reason or next(filter(None, reasons), None)
+        if reason is not None:
+            wrong[number] = reason
+            continue
+        if images and isinstance(value, str):
+            if _leaves(value):
+                done.leaving.append(number)
+            value = table.path.parent / value
+        done.inputs.append(value)
+        done.names.append([str(label_name(each, class_names)) for each in labels])
+        done.values.append(labels)
+        done.numbers.append(number)
+    done.bad.extend(
+        BadSample(part, f"{table.path.name}:{number}", wrong[number]) for number in sorted(wrong)
+    )
+    return done
+
+
+def _leaves(path: str) -> bool:
+    return not os.path.isabs(path) and os.path.normpath(path).split(os.sep)[0] == os.pardir
+
+
+def _labels_of(value: Any, several: bool, separator: str | None) -> list[Any]:
+    """Returns the labels in a value; a value that is none stays one, for `_label_reason`."""
+    if several and isinstance(value, list):
+        return value
+    if separator is not None and isinstance(value, str):
+        return [name for each in value.split(separator) if (name := each.strip())]
+    return [value]
+
+
+def _label_reason(value: Any, class_names: Sequence[str] | None) -> str | None:
+    if label_name(value, class_names) is not None:
+        return None
+    if value is None or value == -1 or (isinstance(value, str) and not plain(value)):
+        return "without a label"
+    if class_names is not None and isinstance(value, int):
+        return f"with a label that is not in 0..{len(class_names) - 1}, the classes that are named"
+    return "with a label that is no text, number or true/false"
+
+
+def are_zeros_and_ones(values: Sequence[Any]) -> bool:
+    """Returns whether all labels are lists of 0 and 1 of one length, as if one for each class."""
+    lists = [value for value in values if isinstance(value, list)]
+    return (
+        len(lists) == len(values) > 0
+        and len({len(each) for each in lists}) == 1
+        and len(lists[0]) > 1
+        and all(isinstance(each, int | float) and each in (0, 1) for row in lists for each in row)
+    )
+
+
+def label_name(value: Any, class_names: Sequence[str] | None = None) -> str | None:
+    """Returns the label name of a value: text as `plain` has it, all else as JSON writes it.
+
+    None where it has none.
+
+    Args:
+        value: of the column.
+        class_names: what integers stand for; None: for themselves.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and class_names is not None:
+        return plain(class_names[value]) if 0 <= value < len(class_names) else None
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return str(value)
+    if not isinstance(value, str) or text_reason(value) is not None:
+        return None
+    return plain(value) or None
+
+
+def holds_images(column: str, values: Sequence[Any], folder: Path) -> bool:
+    """Whether a column is one of images: by its name, or by what most of its values are.
+
+    Args:
+        column: its name.
+        values: all of them.
+        folder: that relative paths begin in.
+    """
+    if column in ("image", "text"):
+        return column == "image"
+    if 2 * sum(_seems_image(value) for value in values) > len(values):
+        return True
+    paths = [located(value, folder) for value in values[:_LOOKED_AT]]
+    files = [each for each in paths if isinstance(each, str) and len(each) < _LONGEST_PATH]
+    return 2 * sum(is_image(folder / each) for each in files) > len(paths)
+
+
+def _seems_image(value: Any) -> bool:
+    found = located(value)
+    if isinstance(found, str):
+        return found.lower().endswith(IMAGE_SUFFIXES) and "\n" not in found
+    return found is not None
+
+
+def _image_reason(found: Any) -> str | None:
+    """Returns why what was located is neither a path nor an encoded image; None where it is one."""
+    if isinstance(found, str):
+        if _ADDRESS.match(found):
+            return "an address on the web; download the image and give its path"
+        return None if found.strip() and text_reason(found) is None else "without an image"
+    return "without an image" if found is None else None
+
+
+def located(value: Any, folder: Path | None = None) -> bytes | str | None:
+    """Returns the encoded image in a value of a table, or its path; None where there is neither.
+
+    Args:
+        value: bytes or a path; or both as Hugging Face has them, ``{"bytes": …, "path": …}``, of
+            which one may be missing.
+        folder: that relative paths begin in. Unless a file has that name, white space around a path
+            does not count and backslashes are those of Windows; None: paths stay as they are.
+    """
+    held = value
+    if isinstance(value, dict):
+        held = value.get("bytes") or value.get("path")
+    if isinstance(held, bytes):
+        return held or None
+    if not isinstance(held, str):
+        return None
+    if folder is None or os.path.lexists(folder / held):
+        return held
+    return held.strip().replace("\\", "/")
+
+
+def leaving_problem(table: TableFile, column: str, rows: LabelledRows) -> str:
+    """Returns the refusal of images outside of a table's directory."""
+    which = f"{table.unit}s {listed(rows.leaving)}"
+    if len(rows.leaving) == len(rows.numbers) > 1:
+        which = f"all of its {len(rows.numbers):,} rows"
+    return (
+        f"dataset.path: column {column} of {table.path.name} must have paths below its own "
+        f"directory, {table.path.parent}. Received: paths that leave it in {which}. Move the table "
+        "up to where they begin, or name files outside of its directory by their absolute path."
+    )

@@ -1,0 +1,1 @@
+"""How good a model is: metrics, the test split, and pictures of mistakes."""

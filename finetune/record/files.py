@@ -1,0 +1,251 @@
+"""The record on disk: run.json, sealed with a digest of all that it says, and metrics.csv."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from finetune.errors import ConfigError
+from finetune.launcher import command
+from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
+from finetune.storage.durable import storing, write_atomically
+from finetune.storage.typed_json import build
+
+CARD_FILE = "README.md"  # in model/
+SPLITS_FILE, SPLITS_COLUMNS = "splits.csv", ("split", "source", "digest")
+EPOCH_SECONDS = 0.5
+
+
+def to_values(record: Any) -> dict[str, Any]:
+    """Returns a dataclass as strict JSON values; numbers that are not finite become null."""
+    return _strict(asdict(record))
+
+
+def to_json(record: RunRecord) -> str:
+    """Returns run.json, with a digest of all that it says; `history` is left to metrics.csv."""
+    values = to_values(record)
+    del values["history"]
+    sealed = {**values, "sha256": digest_of(values)}
+    return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def read_json(path: Path) -> RunRecord:
+    """Reads a run.json, and checks that it is what was written; `history` is left empty.
+
+    Raises:
+        ConfigError: for one that is damaged.
+        FileNotFoundError: for none.
+    """
+    try:
+        _require_regular(path)
+        values = json.loads(path.read_text(encoding="utf-8"))
+        seal = values.pop("sha256")
+        if seal != digest_of(values):
+            raise ValueError("values that do not match its sha256")
+        return build(RunRecord, values)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} must be as a run wrote it. Received: {error}. Write it anew from the run's "
+            f"checkpoint: {command('resume', path.parent)}."
+        ) from error
+
+
+def read_csv(path: Path) -> list[MetricRow]:
+    """Reads a metrics.csv, every value of its type; what is lacking is not guessed.
+
+    Raises:
+        ConfigError: naming the first line that a run would not have written.
+        FileNotFoundError: for no file.
+    """
+    names = list(MetricRow.__dataclass_fields__)
+    kinds = get_type_hints(MetricRow)
+    number = 1
+    try:
+        _require_regular(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            if next(lines, None) != names:
+                raise ValueError(f"columns other than {','.join(names)}")
+            rows = []
+            for values in lines:
+                number = lines.line_num
+                pairs = zip(names, values, strict=True)
+                rows.append(MetricRow(**{name: kinds[name](value) for name, value in pairs}))
+        return rows
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(
+            f"{path} must be as a run wrote it. Received: {error}, in line {number}. Write it anew "
+            f"from the run's checkpoint: {command('resume', path.parent)}."
+        ) from error
+
+
+def read_record(directory: Path) -> RunRecord:
+    """Reads run.json and metrics.csv of a run, however far it has come.
+
+    While a run goes on, metrics.csv may be an epoch ahead.
+
+    Raises:
+        ConfigError: for one that is damaged, or a metrics.csv that is gone.
+        FileNotFoundError: for a directory without run.json.
+    """
+    record = read_json(directory / "run.json")
+    path = directory / "metrics.csv"
+    try:
+        record.history = read_csv(path)
+        as_written = file_digest(path) == record.metrics_sha256
+    except FileNotFoundError:
+        as_written = not record.metrics_sha256
+    if not as_written and (record.status == "completed" or not record.history):
+        raise ConfigError(
+            f"{path} must be as the run wrote it. Received: "
+            f"{'other rows' if record.history else 'no file'}. Write it anew from the run's "
+            f"checkpoint: {command('resume', directory)}."
+        )
+    return record
+
+
+def changed_files(directory: Path, record: RunRecord) -> list[str]:
+    """Returns the files of a completed run that are not what it wrote, or are gone.
+
+    The model card is none of them: it asks its readers to fill in what the run did not know.
+    """
+    sealed = {name: digest for name, digest in record.model_sha256.items() if name != CARD_FILE}
+    expected = {f"model/{name}": digest for name, digest in sealed.items()}
+    expected["metrics.csv"] = record.metrics_sha256
+    found = {}
+    for name in expected:
+        try:
+            # A record may have been edited, too: what it names elsewhere is not looked at.
+            found[name] = "elsewhere" if ".." in Path(name).parts else file_digest(directory / name)
+        except (OSError, ValueError):
+            found[name] = "gone"
+    return [name for name, digest in expected.items() if found[name] != digest]
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 of a regular file.
+
+    Raises:
+        OSError: for anything else, and what cannot be read.
+    """
+    _require_regular(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_regular(path: Path) -> None:
+    """Refuses what has no end, such as a device, or a pipe that nobody writes to."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("no regular file")
+
+
+def digest_of(values: Any) -> str:
+    """Returns the sha256 of JSON values, whatever the order of their keys and their spaces."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class RecordListener:
+    """Keeps run.json and metrics.csv of a run directory true.
+
+    Both are written at the start and end of each phase and of the run, and after an epoch that
+    ends `EPOCH_SECONDS` or more after the last writing: an epoch on stored features is shorter
+    than writing it down.
+
+    Args:
+        directory: the run directory; made if it is not there.
+        others: texts by the names of their files, written once the run has begun.
+        removed: is called once the directory has been made again after somebody removed it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        others: Mapping[str, str] | None = None,
+        removed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._removed = removed
+        self._directory = directory
+        self._others = dict(others or {})
+        self._written = -math.inf
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def run_started(self, record: RunRecord) -> None:
+        """Writes the record, and what lies beside it, before anything is spent."""
+        self._write(record)
+        self._write_others()
+
+    def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Writes the record with the phase's counts."""
+        self._write(record)
+
+    def extracting(self, what: str, done: int, total: int) -> None:
+        """Writes nothing."""
+
+    def step(
+        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
+    ) -> None:
+        """Writes nothing."""
+
+    def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
+        """Writes if the last time was some time ago."""
+        if time.monotonic() - self._written >= EPOCH_SECONDS:
+            self._write(record)
+
+    def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
+        """Writes the record with the phase's proof."""
+        self._write(record)
+
+    def run_ended(self, record: RunRecord) -> None:
+        """Writes the record with its last status."""
+        self._write(record)
+
+    def _write(self, record: RunRecord) -> None:
+        lost = self._written > -math.inf and not os.path.isfile(self._directory / "run.json")
+        if lost:
+            with storing(self._directory):
+                self._directory.mkdir(parents=True, exist_ok=True)
+        self._written = time.monotonic()
+        if record.history:
+            text = to_csv(record.history)
+            write_atomically(self._directory / "metrics.csv", text)
+            record.metrics_sha256 = hashlib.sha256(text.encode()).hexdigest()
+        write_atomically(self._directory / "run.json", to_json(record))
+        if lost:
+            self._write_others()
+            self._removed()
+
+    def _write_others(self) -> None:
+        for name, text in self._others.items():
+            write_atomically(self._directory / name, text)
+
+
+def to_csv(rows: Iterable[MetricRow]) -> str:
+    """Returns metrics.csv with its header; floats keep every digit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(MetricRow.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()

@@ -1,0 +1,89 @@
+"""Whether a model of the user's own can be trained and saved, and what it is made for."""
+
+import inspect
+from collections.abc import Sequence
+
+import keras
+
+from finetune.backbones.own import last_activation
+from finetune.datasets.names import plain
+from finetune.errors import ConfigError
+from finetune.keras_internals import flatten
+from finetune.tasks.objective import ONE, SEVERAL, Objective
+
+
+def objective_of(model: keras.Model) -> Objective:
+    """Returns what the outputs of a model are made for; logits suit one label and several."""
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        raise ConfigError(
+            "model must have one output of shape (batch, classes), with at least 2 classes. "
+            f"Received: {model.name} with {shape}. End it with keras.layers.Dense(classes)."
+        )
+    kinds = {"softmax": ONE, "sigmoid": SEVERAL}
+    name, where = last_activation(model)
+    if name not in ("linear", *kinds):
+        raise ConfigError(
+            "model must end with logits (a layer without activation), softmax or sigmoid. Received: "
+            f"{name} in {where}. End it with keras.layers.Activation('linear') for logits, or with "
+            "'softmax' or 'sigmoid'."
+        )
+    return Objective(kinds.get(name, ONE), shape[1], name not in kinds)
+
+
+def require_writable(model: keras.Model) -> None:
+    """Refuses before training what could not be saved after it, and read without running code."""
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            f"model must be a keras.Model. Received: {type(model).__name__}. Pass the model itself."
+        )
+    code = [each.name for each in flatten(model) if isinstance(each, keras.layers.Lambda)]
+    if code:
+        raise ConfigError(
+            "model must hold no Lambda: Keras reads one from a file only by running it. Received: "
+            f"{', '.join(code)}. Write a layer of your own with call and get_config."
+        )
+    try:
+        keras.saving.serialize_keras_object(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"model must be one that Keras can save. Received: {model.name} "
+            f"({(str(error).strip().splitlines() or [type(error).__name__])[0]}). Give its custom "
+            "layers a get_config."
+        ) from error
+
+
+def require_called_as_keras(model: keras.Model) -> None:
+    """Refuses methods of the model's own that do not take what is given to them here."""
+    given: dict[str, tuple[str, ...]] = {
+        "compile": ("optimizer", "loss", "metrics", "steps_per_execution", "auto_scale_loss"),
+        "fit": ("x", "validation_data", "initial_epoch", "epochs", "steps_per_epoch", "shuffle",
+                "callbacks", "verbose"),
+        "evaluate": ("x", "verbose", "return_dict", "callbacks"),
+        "predict": ("x", "verbose", "callbacks"),
+    }  # fmt: skip
+    problems = []
+    for name, arguments in given.items():
+        signature = inspect.signature(getattr(model, name))
+        try:
+            signature.bind(**dict.fromkeys(arguments))
+        except TypeError as error:
+            problems.append(
+                f"model.{name} must take the arguments of keras.Model.{name}. Received: "
+                f"{type(model).__name__}.{name}{signature} ({error}). Give what differs to the "
+                "constructor of the model instead."
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def class_names(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
+    """Returns the label names of a model's outputs, their numbers where there are none."""
+    names = tuple(map(str, range(number))) if classes is None else tuple(classes)
+    named = all(isinstance(each, str) for each in names)
+    if not named or len(names) != number or len({plain(each) for each in names}) != number:
+        raise ConfigError(
+            f"classes must be {number} different names, one for each output of the model. "
+            f"Received: {len(names)} ({', '.join(map(repr, names[:10]))}). Name each output once."
+        )
+    return names
