@@ -14,13 +14,13 @@ from finetune.config.schema import Config
 from finetune.errors import ConfigError, unknown_name
 from finetune.inference.completed import read_completed
 from finetune.inference.results import Evaluation, as_csv, as_json, show
-from finetune.inference.writing import FORMATS
 from finetune.launcher import PROGRAM
 from finetune.printable import LogFormatter
 from finetune.record.schema import RunRecord
 from finetune.reporting.terminal.console import make_console, show_notices
 from finetune.storage.run_directory import expanded
 
+FORMATS = ("table", "json", "csv")
 _SPLITS = ("train", "validation", "test")
 _KEYS = (
     *(f"dataset.{key}" for key in ("name", "path", "version", "config", "data_dir", "batch_size")),
