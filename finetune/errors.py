@@ -1,4 +1,4 @@
-"""The one error family: every failure that a user can mend says what, where and how.
+"""The one error family: every failure that a user can fix says what, where and how.
 
 Message form: ``<path> must be <expected>. Received: <value>. <How to fix>.``
 """

@@ -1,4 +1,4 @@
-"""`report`: writes the page and the pictures of a run anew, from what the run has left."""
+"""`report`: rewrites the page and the pictures of a run from its record."""
 
 import os
 import sys

@@ -45,7 +45,7 @@ def illustrated(
 
 
 def text_of(split: Split, row: int) -> str | None:
-    """Returns the begin of an example that is a text, up to 300 characters."""
+    """Returns the start of a text, up to 300 characters."""
     examples = split.examples
     if not isinstance(examples, np.ndarray) or not isinstance(examples[row], str):
         return None

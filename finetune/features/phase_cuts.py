@@ -61,7 +61,7 @@ class PhaseCuts:
             ]
             self.items = Items(graph, inventory.variables, sources, settings, context, label)
         self.ready = [ready_at(cut, index, plans) for index, cut in enumerate(self.of_phase)]
-        """From the begin of which phase on the features of each can be taken."""
+        """For each phase, the phase from whose start its features can be extracted."""
         self._prefixes: dict[tuple[Cut, ...], extraction.Prefix] = {}
         self._weights: dict[tuple[int, Cut], str] = {}
 

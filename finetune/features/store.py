@@ -98,7 +98,7 @@ class Store:
         try:
             entry = read_entry(path)
         except DAMAGED as error:
-            log.warning("features %s are damaged (%s) and will be made anew", key[:12], error)
+            log.warning("features %s are damaged (%s) and will be extracted again", key[:12], error)
             self._remove(key)
             return None
         _mark_used(path)

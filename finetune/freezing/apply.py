@@ -24,7 +24,7 @@ _asked: ContextVar[Any] = ContextVar("asked", default=_UNHELD)
 
 
 def apply(plan: FreezePlan, inventory: Inventory) -> None:
-    """Makes the model obey `plan`; the caller compiles it anew afterwards.
+    """Makes the model obey `plan`; the caller recompiles it afterwards.
 
     Sets ``trainable`` on every layer and weight and replaces ``call`` of the held layers, in
     place; `release` undoes the latter.

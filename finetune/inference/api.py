@@ -78,7 +78,7 @@ class LoadedRun:
             more = ", …" if len(failed) > _SHOWN else ""
             raise ConfigError(
                 f"examples must be {self.trained.kind}s that can be read. Received: {len(failed)} "
-                f"that cannot: {', '.join(failed[:_SHOWN])}{more}. Mend them, or leave them out."
+                f"that cannot: {', '.join(failed[:_SHOWN])}{more}. Fix them, or leave them out."
             )
         rows = [each.probabilities for each in found if not isinstance(each, Failure)]
         return np.stack(rows) if rows else np.zeros((0, len(self.classes)))

@@ -47,7 +47,7 @@ def read_completed(run_directory: Path) -> RunRecord:
     if changed or not record.model_sha256:
         raise ConfigError(
             f"RUN_DIR must hold the model as the run wrote it. Received: {run_directory}, where "
-            f"{', '.join(changed) or 'run.json'} is damaged, changed or gone. Write the model anew "
+            f"{', '.join(changed) or 'run.json'} is damaged, changed or gone. Rewrite the model "
             f"from the last checkpoint: {resumed}."
         )
     return record

@@ -55,7 +55,7 @@ def read_json(path: Path) -> RunRecord:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{path} must be as a run wrote it. Received: {error}. Write it anew from the run's "
+            f"{path} must be as a run wrote it. Received: {error}. Rewrite it from the run's "
             f"checkpoint: {command('resume', path.parent)}."
         ) from error
 
@@ -86,7 +86,7 @@ def read_csv(path: Path) -> list[MetricRow]:
         raise
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(
-            f"{path} must be as a run wrote it. Received: {error}, in line {number}. Write it anew "
+            f"{path} must be as a run wrote it. Received: {error}, in line {number}. Rewrite it "
             f"from the run's checkpoint: {command('resume', path.parent)}."
         ) from error
 
@@ -110,7 +110,7 @@ def read_record(directory: Path) -> RunRecord:
     if not as_written and (record.status == "completed" or not record.history):
         raise ConfigError(
             f"{path} must be as the run wrote it. Received: "
-            f"{'other rows' if record.history else 'no file'}. Write it anew from the run's "
+            f"{'other rows' if record.history else 'no file'}. Rewrite it from the run's "
             f"checkpoint: {command('resume', directory)}."
         )
     return record

@@ -199,7 +199,7 @@ class Mistake:
         label: name of its class.
         predicted: name of the class that the model chose.
         probability: that the model gave to `predicted`, in [0, 1].
-        text: the begin of a text.
+        text: the start of a text.
         image: file of a thumbnail below the run directory, a PNG.
     """
 

@@ -36,7 +36,7 @@ def notices(record: RunRecord) -> list[str]:
     if record.status == "running":
         found.append(
             f"This run was not at its end when this page was written: {ended} phases had ended. "
-            "The page is written anew as phases end, and at the end of the run."
+            "The page is rewritten as phases end, and at the end of the run."
         )
     elif record.status != "completed":
         word = {"failed": "failed", "interrupted": "was interrupted"}[record.status]

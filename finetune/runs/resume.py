@@ -80,7 +80,7 @@ def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | 
         damaged = changed_files(directory, record)
         if not damaged:
             return None
-        log.warning("%s are not what the run wrote: they are written anew", ", ".join(damaged))
+        log.warning("%s are not what the run wrote: they are rewritten", ", ".join(damaged))
     checkpoints = Checkpoints(directory / "checkpoints")
     start = checkpoints.latest(start_of)
     if start is not None:

@@ -131,7 +131,7 @@ class Checkpoints:
         if found is None and damaged:
             raise ConfigError(
                 f"{self.directory} must hold a whole checkpoint. Received: {len(damaged)}, none of "
-                f"them: {'; '.join(f'{p.name} ({e})' for p, e in damaged.items())}. Train anew in "
+                f"them: {'; '.join(f'{p.name} ({e})' for p, e in damaged.items())}. Train again in "
                 "another directory."
             )
         for path in damaged:

@@ -58,7 +58,7 @@ class LiveState:
         assign(self._seeds, arrays.get("seeds", {}))
         lacking = self._optimizers.load(arrays.get("optimizer", {}))
         if lacking:
-            log.warning("%d optimizer slots start anew: %s", len(lacking), ", ".join(lacking))
+            log.warning("%d optimizer slots start over: %s", len(lacking), ", ".join(lacking))
 
 
 def assign(variables: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> None:

@@ -128,7 +128,7 @@ class OptimizerGroups:
     def load(self, state: Mapping[str, np.ndarray]) -> list[str]:
         """Puts back what `state` returned, also of another schedule's groups.
 
-        A group takes the fewest updates that its weights have had, and starts anew with a weight
+        A group takes the fewest updates that its weights have had, and starts over with a weight
         that has had none.
 
         Returns:

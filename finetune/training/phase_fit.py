@@ -103,7 +103,7 @@ class PhaseFit:
         if position.step == 0:
             return None
         if num_steps != self._current.feed.num_steps:
-            log.warning("epoch %d begins anew: its batches are others now", position.epoch)
+            log.warning("epoch %d starts over: its batches have changed", position.epoch)
             return None
         return Unfinished(position.step, position.logs, start.array_part("training", "metric"))
 

@@ -126,7 +126,7 @@ class Progress:
             self._programs.load_heads(start.array_part("training", "head"))
             at = {name: getattr(self.position, name) for name in ("phase", "epoch", "step")}
             self.record.resumed.append(at)
-            log.info("goes on in phase %d after %d epochs and %d steps", *_counted(at))
+            log.info("resumes in phase %d after %d epochs and %d steps", *_counted(at))
             self._doubtful = start.path if self.position.step else None
         self._started -= self.record.seconds.get("total", 0.0)  # of the processes before
         self.record.features = self._feeds.decisions()  # of the weights as they are now

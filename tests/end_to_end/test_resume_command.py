@@ -76,7 +76,7 @@ def test_a_run_goes_on_and_is_then_completed(run, capsys):
     assert record["resumed"] == [{"phase": 0, "epoch": 1, "step": 1}]
     assert [phase["epochs_run"] for phase in record["phases"]] == [2, 1]
     assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
-    assert "goes on in phase 1, after 1 epoch and 1 step" in capsys.readouterr().out
+    assert "resumes in phase 1, after 1 epoch and 1 step" in capsys.readouterr().out
     assert resumed(run) == 0
     assert "is completed" in capsys.readouterr().out
     # A flipped digit in the record of a completed run: it is found, and written anew.
@@ -193,7 +193,7 @@ def test_the_phases_that_have_run_stay(run, capsys):
 
 def test_a_batch_size_that_is_allowed_to_change_begins_the_epoch_anew(run):
     assert resumed(run, "--allow-changed", "dataset.batch_size=8") == 0
-    assert "epoch 1 begins anew" in (run / "finetune.log").read_text()
+    assert "epoch 1 starts over" in (run / "finetune.log").read_text()
     assert record_of(run)["status"] == "completed"
 
 

@@ -162,7 +162,7 @@ def test_a_damaged_entry_is_made_anew_and_the_log_says_so(stored, tmp_path, capl
     feed = make_service(built, progressive(0), directory).open(0, lambda *_: None)
     assert feed.record["samples_extracted"] == sum(SIZES.values())
     assert contents(directory) == before
-    said = [r.getMessage() for r in caplog.records if "will be made anew" in r.getMessage()]
+    said = [r.getMessage() for r in caplog.records if "will be extracted again" in r.getMessage()]
     assert sorted(text.split()[1] for text in said) == sorted(key[:12] for key in keys)
     assert hidden(directory) == []
 

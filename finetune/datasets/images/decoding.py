@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from finetune.datasets.images.headers import ALPHA, DAMAGED, BadImage, way_to_decode
 
-# Examples that are made at once. Fixed: TensorFlow's own search for a number starts anew with every
+# Examples that are made at once. Fixed: TensorFlow's own search for a number starts again with every
 # iterator, at times ends at one, and lets the end of an iterator wait for its next round.
 PARALLEL = len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else 4
 

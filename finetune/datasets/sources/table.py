@@ -238,7 +238,7 @@ def _targets(
             names: list[Any] = rows.names if several else [row[0] for row in rows.names]
             targets[part] = encode(where, names, classes, counted)
     except ConfigError as error:
-        if bad and not skip:  # a row that is mended may mend this too
+        if bad and not skip:  # fixing a row may fix this too
             raise ConfigError([*refusal(bad).problems, *error.problems]) from error
         raise
     return targets, classes

@@ -96,7 +96,7 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _refused(path, f"which is unreadable ({error.strerror})", "Mend it.") from error
+        raise _refused(path, f"which is unreadable ({error.strerror})", "Fix it.") from error
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)

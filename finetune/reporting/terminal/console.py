@@ -233,7 +233,7 @@ def _head(record: RunRecord) -> Iterator[str]:
 
 def _went_on(at: dict[str, int]) -> str:
     steps = f" and {plural(at['step'], 'step')}" if at["step"] else ""
-    return f"goes on in phase {at['phase'] + 1}, after {plural(at['epoch'], 'epoch')}{steps}"
+    return f"resumes in phase {at['phase'] + 1}, after {plural(at['epoch'], 'epoch')}{steps}"
 
 
 def _results(record: RunRecord) -> Iterator[str]:

@@ -42,8 +42,8 @@ class Known:
 class TrackersListener:
     """Tells trackers of a run at the start and end of each phase, and every `EVERY_SECONDS`.
 
-    How far each has been told is kept in the run directory: a run that goes on goes on in the same
-    tracked runs, is told what its killed process could not tell any more, and nothing twice.
+    The run directory records what each tracker has been sent: a resumed run continues the same
+    tracked runs, sends what its killed process could not send, and sends nothing twice.
 
     Args:
         trackers: by the names that people know them by, not opened.
@@ -158,7 +158,7 @@ def read_state(path: Path) -> dict[str, Known]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        log.warning("%s is not as a run wrote it: trackers begin anew: %s", path, error)
+        log.warning("%s is not as a run wrote it: trackers start over: %s", path, error)
         return {}
 
 
