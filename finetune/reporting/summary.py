@@ -104,10 +104,10 @@ def _against(record: RunRecord) -> Fact | None:
             f"linear probe ({probe.name}): validation {percent(first)}, at the end {percent(last)}"
         )
     if share is not None:
-        details.insert(0, f"by {baseline_words(record)}")
-        return Fact("Against", percent(share), tuple(details))
+        details.insert(0, baseline_words(record))
+        return Fact("Baseline", percent(share), tuple(details))
     if details and probe is not None:
-        return Fact("Against", percent(probe.metrics["validation"]["accuracy"]), tuple(details))
+        return Fact("Baseline", percent(probe.metrics["validation"]["accuracy"]), tuple(details))
     return None
 
 

@@ -34,8 +34,8 @@ def test_a_completed_run_at_a_glance():
     found = {each.name: each for each in summary.facts(make_run())}
     assert found["Test accuracy"].value == "90.00%"
     assert found["Test accuracy"].details[0] == "of 50 examples, loss 0.3000"
-    assert found["Against"].value == "50.00%"  # 30 of 30 + 20 + 10
-    assert "linear probe (head): validation 85.00%, at the end 90.00%" in found["Against"].details
+    assert found["Baseline"].value == "50.00%"  # 30 of 30 + 20 + 10
+    assert "linear probe (head): validation 85.00%, at the end 90.00%" in found["Baseline"].details
     assert found["Took"].value == "20.0 s"
     assert found["Proof of what was held"].value == "holds"
     assert "3 to 4 weights held still in 2 phases" in found["Proof of what was held"].details[0]
@@ -95,7 +95,7 @@ def test_a_run_without_a_test_split_says_what_that_means():
     assert "There is no test split" in words(page(record))
     assert most_frequent_share(record) is None
     names = [each.name for each in summary.facts(record)]
-    assert names[:2] == ["Validation accuracy", "Against"]
+    assert names[:2] == ["Validation accuracy", "Baseline"]
 
 
 def test_a_broken_proof_comes_first():

@@ -61,8 +61,8 @@ PICTURES = {
     ),
     "weight_movement": Picture(
         "Weight movement",
-        "How far the weights of each stage moved in each phase, relative to where they were. 0 is "
-        "exactly 0: the proof, visible.",
+        "How far the weights of each stage moved in each phase, relative to their size before it. 0 "
+        "means that not one bit changed.",
         movement.movement, movement.words, movement.draw,
     ),
     "time": Picture(
@@ -72,14 +72,14 @@ PICTURES = {
     ),
     "confusion": Picture(
         "Confusion matrix",
-        "Classes of the test split in rows, predictions in columns; the stronger, the larger the "
-        "share of the class. Blue is right, red is wrong.",
+        "Classes of the test split in rows, predictions in columns. Darker means a larger share of "
+        "the class; blue is right, red is wrong.",
         confusion.confusion, confusion.words, confusion.draw,
     ),
     "reliability": Picture(
         "Reliability",
-        "How often the model is right where it is so sure, on the test split; below, how many "
-        "predictions that is.",
+        "Accuracy on the test split by the confidence of the prediction; below, the number of "
+        "predictions.",
         reliability.reliability, reliability.words, reliability.draw,
     ),
 }  # fmt: skip

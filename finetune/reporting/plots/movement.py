@@ -50,10 +50,8 @@ def words(shown: Movement) -> str:
 def draw(shown: Movement) -> Figure:
     """Draws stages from the input, at the bottom, to the head; phases from left to right."""
     handles = [
-        Patch(
-            facecolor=light("trainable"), alpha=STRONGEST, label="moved, the stronger the farther"
-        ),
-        Patch(facecolor=light("frozen"), label="0: not one bit"),
+        Patch(facecolor=light("trainable"), alpha=STRONGEST, label="moved; darker is farther"),
+        Patch(facecolor=light("frozen"), label="0: not one bit changed"),
     ]
     _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
     texts = [_text(change) for row in shown.changes for change in row]

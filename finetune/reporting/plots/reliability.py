@@ -36,7 +36,7 @@ def words(shown: Reliability) -> str:
 
 def draw(shown: Reliability) -> Figure:
     """Draws accuracy over confidence, and below how many predictions there are."""
-    handles = [Line2D([], [], linestyle="--", color=light("muted"), label="as sure as right")]
+    handles = [Line2D([], [], linestyle="--", color=light("muted"), label="perfectly calibrated")]
     if shown.error is not None:
         error = f"calibration error {100 * shown.error:.2g}%"
         handles.append(Line2D([], [], color=light("second"), label=error))
