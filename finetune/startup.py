@@ -147,7 +147,9 @@ def interrupts_kept() -> Iterator[None]:
 
 def _interrupt_soon() -> None:
     time.sleep(_SOON)
-    _thread.interrupt_main()
+    # In a job of the background SIGINT is ignored, and only SIGTERM can have been asked for.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    _thread.interrupt_main(signal.SIGTERM if ignored else signal.SIGINT)
 
 
 @contextmanager

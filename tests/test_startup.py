@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,18 @@ class _Raises:
         raise self.error
 
 
+@pytest.fixture(params=["SIGINT", "SIGTERM"])
+def handled(request):
+    """Lets one of the two signals raise; SIGINT is ignored otherwise, as in a background job."""
+    kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(getattr(signal, request.param), signal.default_int_handler)
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handled")
 def test_an_interrupt_in_a_finalizer_arrives_a_little_later(monkeypatch):
     shown = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: shown.append(unraisable.exc_type))
@@ -132,6 +145,7 @@ def test_an_interrupt_in_a_finalizer_arrives_a_little_later(monkeypatch):
     assert shown == [ValueError, OSError]
 
 
+@pytest.mark.usefixtures("handled")
 def test_an_interrupt_arrives_that_comes_while_another_error_is_printed(monkeypatch):
     def interrupted(unraisable):
         raise KeyboardInterrupt
