@@ -60,6 +60,22 @@ def tiny():
     return take_inventory(*make_tiny(dropout=0.1))
 
 
+@pytest.fixture(scope="session")
+def preset(tmp_path_factory):
+    """Directory of a random-weight ResNet preset with an image converter."""
+    import keras
+    import keras_hub
+
+    from tests.helpers.backbones import make_resnet
+
+    directory = tmp_path_factory.mktemp("presets") / "tiny"
+    keras.utils.set_random_seed(3)
+    make_resnet().save_to_preset(str(directory))
+    converter = keras_hub.layers.ResNetImageConverter(image_size=(16, 16), scale=1 / 128)
+    converter.save_to_preset(str(directory))
+    return directory
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_stores(tmp_path_factory):
     """Keeps the features of tests, and the runs they track, out of the user's stores."""

@@ -1,38 +1,9 @@
-"""A two-stage ResNet preset of 16×16 images, saved once per session."""
+"""Presets to be spoiled, and a place where nothing runs."""
 
 import shutil
 import sys
 
 import pytest
-
-
-def make_resnet(pre_activation=False, **arguments):
-    import keras_hub
-
-    return keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 64],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-        use_pre_activation=pre_activation,
-        **{"image_shape": (16, 16, 3), **arguments},
-    )
-
-
-@pytest.fixture(scope="session")
-def preset(tmp_path_factory):
-    """Directory of a random-weight ResNet preset with an image converter."""
-    import keras
-    import keras_hub
-
-    directory = tmp_path_factory.mktemp("presets") / "tiny"
-    keras.utils.set_random_seed(3)
-    make_resnet().save_to_preset(str(directory))
-    converter = keras_hub.layers.ResNetImageConverter(image_size=(16, 16), scale=1 / 128)
-    converter.save_to_preset(str(directory))
-    return directory
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from finetune.backbones.own_preprocessing import preprocessed, preprocessor_of
 from finetune.errors import ConfigError
 from finetune.inference.examples import Example
 from finetune.inference.predicting import Predictor
-from tests.backbones.conftest import make_resnet
+from tests.helpers.backbones import make_resnet
 from tests.runs.test_same_numbers import losses, tune
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "very"]

@@ -4,7 +4,7 @@ import pytest
 
 from finetune.backbones.stages import stages
 from finetune.errors import FinetuneError
-from tests.backbones.conftest import make_resnet
+from tests.helpers.backbones import make_resnet
 
 
 def counts(backbone):

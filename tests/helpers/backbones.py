@@ -258,3 +258,19 @@ def make_inputs(family, number=2, generator=None):
         "padding_mask": padding_mask,
     }
     return {name: tokens[name] for name in specs}
+
+
+def make_resnet(pre_activation=False, **arguments):
+    """Returns a two-stage ResNet of 16×16 images with random weights."""
+    import keras_hub
+
+    return keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 64],
+        stackwise_num_blocks=[1, 1],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        use_pre_activation=pre_activation,
+        **{"image_shape": (16, 16, 3), **arguments},
+    )

@@ -84,5 +84,6 @@ def test_a_model_of_the_users_own(tmp_path, last):
     assert named == found
     with pytest.raises(ConfigError, match=r"examples must be numbers of shape \('n', 6\)"):
         run.predict(x[:, :3])
+    assert run.evaluate(x, np.eye(3)[np.arange(24) % 3]) == found  # one-hot
     with pytest.raises(ConfigError, match="labels must be one class an example"):
-        run.evaluate(x, np.eye(3)[np.arange(24) % 3])
+        run.evaluate(x, np.ones((24, 3)))

@@ -90,8 +90,9 @@ def test_one_epoch_count_and_proof_over_all_phases():
     assert [row.epoch for row in spy.rows if row.split == "train"] == [0, 1, 0, 1, 2]
     assert spy.steps == 15
     assert [p.epochs_run for p in record.phases] == [2, 3]
-    # head: 8 frozen weights and 5 held ones (4 statistics, 1 constant); full: nothing is held
-    assert [p.frozen_proof.weights_checked for p in record.phases] == [13, 0]
+    # head: 8 frozen weights and 5 held ones (4 statistics, 1 constant); full: the constant, to which
+    # no call writes
+    assert [p.frozen_proof.weights_checked for p in record.phases] == [13, 1]
     assert not any("call" in vars(layer) for layer in inventory.layers)
     assert record.test.keys() == {"loss", "accuracy", "macro_f1", "expected_calibration_error"}
     assert [each["name"] for each in record.test_per_class] == ["a", "b", "c"]

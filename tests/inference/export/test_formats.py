@@ -25,8 +25,8 @@ def test_an_unknown_format_lists_those_there_are():
 def test_without_its_packages_a_format_names_the_extra(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     words = (
-        rf"Received: {name}, without {module}. Install them with pip install 'finetune\[{name}\]', "
-        f"or with scripts/environment.py {name}"
+        rf"Received: {name}, without {module}\. Install them: .*pip install -c constraints\.txt -e "
+        rf"'\.\[{name}\]', or scripts/environment\.py {name}"
     )
     with pytest.raises(ConfigError, match=words):
         format_of(name)
