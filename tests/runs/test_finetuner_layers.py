@@ -1,10 +1,13 @@
 """Layers that a user's model brings along: LoRA, quantised kernels, augmentation, own statistics."""
 
+import operator
+
 import keras
 import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 import finetune
 from finetune.backbones.own import last_activation
@@ -241,7 +244,10 @@ def test_augmentation_inside_a_frozen_layer_is_awake_and_dropout_is_not(tmp_path
     "trackers.project=p", "features.max_gib=1", "optimizer=sgd", "seed=1", "dataset.batch_size=4",
     "dataset.class_weights=balanced", "head.standardise=never"])  # fmt: skip
 def test_every_key_that_the_page_promises_is_taken(key):
-    finetune.FineTuner(lora_model(), overrides=[key], verbose=False)
+    tuner = finetune.FineTuner(lora_model(), overrides=[key], verbose=False)
+    path, _, value = key.replace("optimizer=", "optimizer.name=").partition("=")
+    taken = operator.attrgetter(path)(tuner._config)
+    assert taken == yaml.safe_load(value)
 
 
 def test_check_does_not_advise_to_resume(tmp_path):
