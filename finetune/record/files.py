@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 from finetune.errors import ConfigError
 from finetune.launcher import command
+from finetune.record.listener import Listener
 from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 from finetune.storage.durable import storing, write_atomically
 from finetune.storage.typed_json import build
@@ -167,7 +168,7 @@ def _strict(value: Any) -> Any:
     return value
 
 
-class RecordListener:
+class RecordListener(Listener):
     """Keeps run.json and metrics.csv of a run directory true.
 
     Both are written at the start and end of each phase and of the run, and after an epoch that
@@ -200,14 +201,6 @@ class RecordListener:
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Writes the record with the phase's counts."""
         self._write(record)
-
-    def extracting(self, what: str, done: int, total: int) -> None:
-        """Writes nothing."""
-
-    def step(
-        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
-    ) -> None:
-        """Writes nothing."""
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
         """Writes if the last time was some time ago."""

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
+from finetune.record.listener import Listener
+from finetune.record.schema import PhaseRecord, RunRecord
 from finetune.storage.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _write_pictures(record: RunRecord, directory: Path, gallery: "Gallery") -> l
     return written
 
 
-class ReportListener:
+class ReportListener(Listener):
     """Writes the page when a phase ends, and with the pictures when the run ends.
 
     A page at a phase's end is left out if the last one was written less than ten times its cost
@@ -104,20 +105,6 @@ class ReportListener:
     def run_started(self, record: RunRecord) -> None:
         """Writes nothing."""
         self._ended = time.monotonic()
-
-    def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Writes nothing."""
-
-    def extracting(self, what: str, done: int, total: int) -> None:
-        """Writes nothing."""
-
-    def step(
-        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
-    ) -> None:
-        """Writes nothing."""
-
-    def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
-        """Writes nothing."""
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Writes the page, if that costs little."""

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from rich.console import Console
 
 from finetune.printable import printable
+from finetune.record.listener import Listener
 from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.numbers import number as written
 from finetune.reporting.numbers import plural, worded
@@ -69,7 +70,7 @@ _TABLES: WeakKeyDictionary[Console, list[dict[str, Any]]] = WeakKeyDictionary()
 Costs = Callable[[RunRecord], tuple[list[PhaseCost], float, float]]
 
 
-class ConsoleListener:
+class ConsoleListener(Listener):
     """Prints a run as it goes.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 from finetune.config.schema import TrackersConfig
 from finetune.errors import StorageError
 from finetune.printable import printable
+from finetune.record.listener import Listener
 from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 from finetune.reporting.trackers.channel import Channel
 from finetune.reporting.trackers.protocol import TrackedRun, Tracker
@@ -39,7 +40,7 @@ class Known:
     where: str | None = None
 
 
-class TrackersListener:
+class TrackersListener(Listener):
     """Tells trackers of a run at the start and end of each phase, and every `EVERY_SECONDS`.
 
     The run directory records what each tracker has been sent: a resumed run continues the same
@@ -75,14 +76,6 @@ class TrackersListener:
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
         """Tells the phase's counts and rates."""
         self._tell(record)
-
-    def extracting(self, what: str, done: int, total: int) -> None:
-        """Tells nothing."""
-
-    def step(
-        self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
-    ) -> None:
-        """Tells nothing: a tracker may take longer than a step."""
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
         """Tells the metrics of all epochs since the last time, if that was some time ago."""
