@@ -17,10 +17,10 @@ import ml_dtypes  # NumPy's bfloat16
 import numpy as np
 
 from finetune.storage import durable
+from finetune.storage.sealed import SPACED, file_digest, read_sealed, sealed
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class EntryWriter:
             ],
             "ingredients": self._ingredients,
         }
-        text = json.dumps({**manifest, "sha256": _sha256(manifest)}, indent=2)
+        text = json.dumps(sealed(manifest, SPACED), indent=2)
         (self._directory / MANIFEST).write_text(text, encoding="utf-8")
         durable.between(self._directory)
 
@@ -142,11 +142,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Reads what is known of an entry.
 
     Raises:
-        `DAMAGED`: where it is not what was written.
+        Exception: One of `DAMAGES`, if the entry is not what was written.
     """
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    if manifest.pop("sha256") != _sha256(manifest):
-        raise ValueError(f"{MANIFEST} is not what was written")
+    manifest = read_sealed(path / MANIFEST, SPACED)
     if manifest["format"] != FORMAT:
         raise ValueError(f"format {manifest['format']}")
     return manifest
@@ -156,7 +154,7 @@ def read_entry(path: Path) -> Entry:
     """Maps an entry, after checking every byte of it.
 
     Raises:
-        `DAMAGED`: for one that is not what was written.
+        Exception: One of `DAMAGES`, if the entry is not what was written.
     """
     manifest = read_manifest(path)
     arrays = []
@@ -167,15 +165,10 @@ def read_entry(path: Path) -> Entry:
             raise ValueError(f"{MANIFEST} has {dtype} of shape {shape}")
         if file.stat().st_size != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{file.name} has not the size of {dtype} of shape {shape}")
-        with file.open("rb") as opened:  # read, not mapped: it costs no memory
-            if hashlib.file_digest(opened, "sha256").hexdigest() != each["sha256"]:
-                raise ValueError(f"{file.name} is not what its manifest says")
+        if file_digest(file) != each["sha256"]:  # read and not mapped, which costs no memory
+            raise ValueError(f"{file.name} does not match its sha256")
         arrays.append(np.memmap(file, dtype, "r", shape=shape))
     return Entry(path.name, tuple(arrays))
-
-
-def _sha256(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _file(index: int) -> str:

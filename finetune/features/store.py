@@ -21,7 +21,6 @@ import psutil
 
 from finetune.errors import StorageError
 from finetune.features.arrays import (
-    DAMAGED,
     FORMAT,
     MANIFEST,
     ArraySpec,
@@ -32,6 +31,7 @@ from finetune.features.arrays import (
 )
 from finetune.launcher import command
 from finetune.storage import durable
+from finetune.storage.sealed import DAMAGES
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Store:
             return None
         try:
             entry = read_entry(path)
-        except DAMAGED as error:
+        except DAMAGES as error:
             log.warning("features %s are damaged (%s) and will be extracted again", key[:12], error)
             self._remove(key)
             return None
@@ -291,5 +291,5 @@ def _info(path: Path) -> EntryInfo:
         used = (path / MANIFEST).stat().st_mtime
         num_samples, ingredients = int(manifest["num_samples"]), dict(manifest["ingredients"])
         return EntryInfo(path.name, num_bytes, num_samples, used, ingredients)
-    except DAMAGED:
+    except DAMAGES:
         return EntryInfo(path.name, num_bytes, 0, path.lstat().st_mtime, {"label": "damaged"})

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from finetune.launcher import command
 from finetune.record.listener import Listener
 from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 from finetune.storage.durable import storing, write_atomically
+from finetune.storage.sealed import DAMAGES, file_digest, read_sealed, require_regular, sealed
 from finetune.storage.typed_json import build
 
 CARD_FILE = "README.md"  # in model/
@@ -34,8 +34,7 @@ def to_json(record: RunRecord) -> str:
     """Returns run.json, with a digest of all that it says; `history` is left to metrics.csv."""
     values = to_values(record)
     del values["history"]
-    sealed = {**values, "sha256": digest_of(values)}
-    return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(sealed(values), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> RunRecord:
@@ -46,15 +45,10 @@ def read_json(path: Path) -> RunRecord:
         FileNotFoundError: for none.
     """
     try:
-        _require_regular(path)
-        values = json.loads(path.read_text(encoding="utf-8"))
-        seal = values.pop("sha256")
-        if seal != digest_of(values):
-            raise ValueError("values that do not match its sha256")
-        return build(RunRecord, values)
+        return build(RunRecord, read_sealed(path))
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except DAMAGES as error:
         raise ConfigError(
             f"{path} must be as a run wrote it. Received: {error}. Rewrite it from the run's "
             f"checkpoint: {command('resume', path.parent)}."
@@ -72,7 +66,7 @@ def read_csv(path: Path) -> list[MetricRow]:
     kinds = get_type_hints(MetricRow)
     number = 1
     try:
-        _require_regular(path)
+        require_regular(path)
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file, strict=True)
             if next(lines, None) != names:
@@ -133,29 +127,6 @@ def changed_files(directory: Path, record: RunRecord) -> list[str]:
         except (OSError, ValueError):
             found[name] = "gone"
     return [name for name, digest in expected.items() if found[name] != digest]
-
-
-def file_digest(path: Path) -> str:
-    """Returns the sha256 of a regular file.
-
-    Raises:
-        OSError: for anything else, and what cannot be read.
-    """
-    _require_regular(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _require_regular(path: Path) -> None:
-    """Refuses what has no end, such as a device, or a pipe that nobody writes to."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("no regular file")
-
-
-def digest_of(values: Any) -> str:
-    """Returns the sha256 of JSON values, whatever the order of their keys and their spaces."""
-    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _strict(value: Any) -> Any:

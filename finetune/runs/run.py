@@ -17,7 +17,7 @@ from finetune.datasets.readers import damage_named
 from finetune.errors import StorageError
 from finetune.evaluation.assess import assess
 from finetune.evaluation.samples import take_samples
-from finetune.record.files import SPLITS_FILE, RecordListener, file_digest
+from finetune.record.files import SPLITS_FILE, RecordListener
 from finetune.record.listener import Listeners
 from finetune.record.schema import OWN, RunRecord
 from finetune.reporting.remarks import judgement
@@ -34,6 +34,7 @@ from finetune.runs.describe import card_facts, describe, identity, phase_costs, 
 from finetune.runs.rescue import rescued, restore
 from finetune.runs.resume import Earlier, differences, require_allowed
 from finetune.schedule.phase import as_config
+from finetune.storage.sealed import file_digest
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import Keeping
 from finetune.training.optimizers import OptimizerSettings

@@ -1,1 +1,1 @@
-"""What lasts on disk: durable writes, typed JSON, and the run directory with its lock."""
+"""What is kept on disk: durable writes, sealed and typed JSON, and the run directory with its lock."""

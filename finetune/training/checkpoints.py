@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from finetune.errors import ConfigError
-from finetune.record.files import digest_of, file_digest
 from finetune.storage import durable
 from finetune.storage.durable import fresh_directory, remove_left_over
+from finetune.storage.sealed import DAMAGES, file_digest, read_sealed, sealed
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,6 @@ FORMAT = 1
 MANIFEST = "checkpoint.json"
 KEPT = 2
 _NAME = re.compile(r"[0-9]{6}")
-_DAMAGES = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    SafetensorError,
-)
 T = TypeVar("T")
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 """File (without suffix) -> name -> array; a file without arrays is not written."""
@@ -125,7 +116,7 @@ class Checkpoints:
                 if found is None:
                     found = read(_read(path, manifest))
                 self._scores |= scores
-            except _DAMAGES as error:
+            except (*DAMAGES, SafetensorError) as error:
                 log.warning("checkpoint %s is damaged: %s", path, error)
                 damaged[path] = str(error)
         if found is None and damaged:
@@ -166,7 +157,7 @@ def _write(checkpoint: Checkpoint, directory: Path) -> None:
         "score": checkpoint.score,
         "state": dict(checkpoint.state),
     }
-    text = json.dumps({**manifest, "sha256": digest_of(manifest)}, indent=1)
+    text = json.dumps(sealed(manifest), indent=1)
     (directory / MANIFEST).write_text(text, encoding="utf-8")
 
 
@@ -179,9 +170,7 @@ def _as_os_error(error: SafetensorError) -> OSError:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    if digest_of({k: v for k, v in manifest.items() if k != "sha256"}) != manifest["sha256"]:
-        raise ValueError(f"{MANIFEST} is not what was written")
+    manifest = read_sealed(path / MANIFEST)
     if manifest["format"] != FORMAT:
         raise ValueError(f"format {manifest['format']}; this version reads {FORMAT}")
     return manifest

@@ -15,9 +15,10 @@ from finetune.backbones.families import family_of
 from finetune.backbones.loading import LoadedBackbone
 from finetune.errors import ConfigError
 from finetune.inference.trained import load_trained
-from finetune.record.files import file_digest, to_json
+from finetune.record.files import to_json
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.runs.finetuner import FineTuner
+from finetune.storage.sealed import file_digest
 from finetune.tasks import heads
 from tests.helpers.backbones import BACKBONES_ONLY, IMAGE_FAMILIES, make_backbone, make_inputs
 

@@ -10,11 +10,11 @@ from finetune.errors import ConfigError
 from finetune.record.files import (
     RecordListener,
     changed_files,
-    file_digest,
     read_csv,
     read_record,
     to_csv,
 )
+from finetune.storage.sealed import file_digest
 from tests.helpers.run_directories import make_run
 
 

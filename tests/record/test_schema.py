@@ -3,7 +3,7 @@
 import json
 import math
 
-from finetune.record.files import RecordListener, changed_files, file_digest, to_json
+from finetune.record.files import RecordListener, changed_files, to_json
 from finetune.record.schema import (
     BackboneRecord,
     DatasetRecord,
@@ -12,6 +12,7 @@ from finetune.record.schema import (
     PhaseRecord,
     RunRecord,
 )
+from finetune.storage.sealed import file_digest
 
 COUNTS = {
     state: {"weights": 1, "parameters": 2}

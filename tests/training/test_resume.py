@@ -19,10 +19,11 @@ from finetune.features.feeding import Feed
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
-from finetune.record.files import digest_of, to_values
+from finetune.record.files import to_values
 from finetune.record.listener import Listeners
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.schedule.phase import Phase
+from finetune.storage.sealed import digest_of
 from finetune.tasks.objective import ONE, Objective
 from finetune.training import keeping
 from finetune.training.checkpoints import Checkpoint, Checkpoints

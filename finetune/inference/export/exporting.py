@@ -27,8 +27,8 @@ from finetune.inference.export.serving import serving_model
 from finetune.inference.export.writing import write
 from finetune.inference.trained import load_trained
 from finetune.keras_internals import flatten
-from finetune.record.files import digest_of, file_digest
 from finetune.storage.durable import fresh_directory
+from finetune.storage.sealed import DAMAGES, digest_of, file_digest
 
 SCHEMA = 1
 MANIFEST, LABELS = "export.json", "labels.json"
@@ -90,7 +90,7 @@ def _ours(directory: Path) -> bool:
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         return found <= {MANIFEST, *manifest["files"]} and "parity" in manifest
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGES:
         return False
 
 

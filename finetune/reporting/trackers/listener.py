@@ -17,6 +17,7 @@ from finetune.reporting.trackers.channel import Channel
 from finetune.reporting.trackers.protocol import TrackedRun, Tracker
 from finetune.reporting.trackers.story import story
 from finetune.storage.durable import write_atomically
+from finetune.storage.sealed import DAMAGES
 
 log = logging.getLogger(__name__)
 STATE = "trackers.json"
@@ -150,7 +151,7 @@ def read_state(path: Path) -> dict[str, Known]:
         return {name: _entry(each) for name, each in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except DAMAGES as error:
         log.warning("%s is not as a run wrote it: trackers start over: %s", path, error)
         return {}
 
