@@ -35,14 +35,14 @@ class _Request:
 
     Args:
         directory: of the run.
-        form: of the output.
+        output_format: Format of the output, one of `FORMATS`.
         split: as in `load_measured`.
         elsewhere: whether other files are named than those of the run.
         overrides: of the run's config.
     """
 
     directory: Path
-    form: str
+    output_format: str
     split: str | None
     elsewhere: bool
     overrides: tuple[str, ...]
@@ -62,9 +62,9 @@ def evaluate(arguments: list[str], console: Console) -> int:
     _warn_on_stderr()
     with console.status("evaluating"):
         evaluation = _measure(request, record, config, console)
-    if request.form == "table":
+    if request.output_format == "table":
         show(evaluation, make_console())
-    elif request.form == "json":
+    elif request.output_format == "json":
         write_out(as_json(evaluation))
     else:
         write_out(as_csv(evaluation, sys.stdout.isatty()))
@@ -85,7 +85,7 @@ def _request(arguments: list[str], console: Console) -> _Request:
             "evaluate must be given one run directory, then overrides, if any. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} evaluate RUN_DIR."
         )
-    form = one_of(options, "--format", "a format", FORMATS)
+    output_format = one_of(options, "--format", "a format", FORMATS)
     splits = [each.partition("=")[2] for each in others[1:] if each.startswith("split=")]
     overrides = [each for each in others[1:] if not each.startswith("split=")]
     if any(each not in _SPLITS for each in splits) or len(splits) > 1:
@@ -103,7 +103,7 @@ def _request(arguments: list[str], console: Console) -> _Request:
     if elsewhere and split is None and "dataset.max_samples" not in named:
         overrides.insert(0, "dataset.max_samples=null")  # it was for the data of the run
     directory = run_argument(others[0], console)
-    return _Request(directory, form, split, elsewhere, tuple(overrides))
+    return _Request(directory, output_format, split, elsewhere, tuple(overrides))
 
 
 def _allowed(override: str) -> bool:

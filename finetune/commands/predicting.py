@@ -40,7 +40,7 @@ class _Request:
     Args:
         directory: of the run.
         files: files, folders, and ``-``.
-        form: of the output.
+        output_format: Format of the output, one of `FORMATS`.
         top_k: as typed; None: as many as suit the model.
         batch_size: examples that are computed at once.
         device: as in the config.
@@ -48,7 +48,7 @@ class _Request:
 
     directory: Path
     files: tuple[str, ...]
-    form: str
+    output_format: str
     top_k: str | None
     batch_size: int
     device: str
@@ -72,7 +72,7 @@ def predict(arguments: list[str], console: Console) -> int:
                 "FILE must hold at least one example. Received: "
                 f"{' '.join(request.files)}, without any. Give what the model is to be asked about."
             )
-        if request.form == "json":
+        if request.output_format == "json":
             write_out("[]\n")  # a program that reads it gets an array, also of none
         return 1
     failed = len(early) + _answer(request, record, top_k, rest, console)
@@ -90,7 +90,7 @@ def _request(arguments: list[str], console: Console) -> _Request:
     return _Request(
         directory=run_argument(others[0], console),
         files=tuple(map(_in_full, others[1:])),
-        form=one_of(options, "--format", "a format", FORMATS),
+        output_format=one_of(options, "--format", "a format", FORMATS),
         top_k=options.get("--top-k"),
         batch_size=whole_number("--batch-size", batch, 1, _LARGEST, "examples computed at once"),
         device=one_of(options, "--device", "a device", DEVICES),
@@ -144,7 +144,7 @@ def _answer(
     if top_k is None:  # of several labels any may be right
         top_k = len(trained.classes) if trained.multi_label else min(TOP, len(trained.classes))
     writer = make_writer(
-        request.form, trained.classes, trained.multi_label, top_k, sys.stdout.isatty()
+        request.output_format, trained.classes, trained.multi_label, top_k, sys.stdout.isatty()
     )
     failed = 0
     with _progress(request, console) as advance:

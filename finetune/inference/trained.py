@@ -96,18 +96,18 @@ def of_record(run_directory: Path, record: RunRecord) -> TrainedModel:
     directory = Path(os.path.abspath(run_directory))
     folder = directory / MODEL
     require_inside(folder, (each for each in folder.rglob("*")), _WHERE)
-    classes, several = _labels(folder)
+    classes, multi_label = _labels(folder)
     with state_kept():
         if record.backbone.own:
-            return _own(directory, record, classes, several)
+            return _own(directory, record, classes, multi_label)
         keras.config.set_floatx("float32")  # as `finetune.training.device.prepare` does
         use_channels_last()
         keras.config.set_dtype_policy(record.device["precision"])
-        return _of_backbone(directory, record, classes, several)
+        return _of_backbone(directory, record, classes, multi_label)
 
 
 def _of_backbone(
-    directory: Path, record: RunRecord, classes: tuple[str, ...], several: bool
+    directory: Path, record: RunRecord, classes: tuple[str, ...], multi_label: bool
 ) -> TrainedModel:
     folder = directory / MODEL
     # A head of ours is saved with the backbone, in one file.
@@ -127,7 +127,7 @@ def _of_backbone(
         model=task,
         classes=classes,
         kind=loaded.kind,
-        objective=Objective(SEVERAL if several else ONE, len(classes)),
+        objective=Objective(SEVERAL if multi_label else ONE, len(classes)),
         preprocessor=loaded.preprocessor,
         image_size=loaded.image_size,
     )
@@ -148,7 +148,7 @@ def _read_head(task: Any, file: Path) -> None:
 
 
 def _own(
-    directory: Path, record: RunRecord, classes: tuple[str, ...], several: bool
+    directory: Path, record: RunRecord, classes: tuple[str, ...], multi_label: bool
 ) -> TrainedModel:
     folder, preprocessor = directory / MODEL, None
     if (folder / MODEL_FILE).exists():
@@ -163,7 +163,7 @@ def _own(
         model=model,
         classes=classes,
         kind="array",
-        objective=Objective(SEVERAL if several else ONE, len(classes), activation == "linear"),
+        objective=Objective(SEVERAL if multi_label else ONE, len(classes), activation == "linear"),
         preprocessor=preprocessor,
     )
 
@@ -171,16 +171,16 @@ def _own(
 def _labels(folder: Path) -> tuple[tuple[str, ...], bool]:
     """Returns the label names in the order of the outputs, and whether several may be right."""
     labels = read_json(folder / LABELS_FILE, _WHERE)
-    classes, several = labels.get("classes"), labels.get("multi_label")
+    classes, multi_label = labels.get("classes"), labels.get("multi_label")
     if (
         not isinstance(classes, list)
         or not all(isinstance(each, str) for each in classes)
         or len(set(classes)) < len(classes)
         or len(classes) < 2
-        or not isinstance(several, bool)
+        or not isinstance(multi_label, bool)
     ):
         raise ConfigError(
             f"{_WHERE} must hold the label names in {LABELS_FILE}. Received: {folder / LABELS_FILE} "
             "without classes and multi_label. Copy it again from where it was made."
         )
-    return tuple(classes), several
+    return tuple(classes), multi_label

@@ -34,29 +34,30 @@ class Writer(Protocol):
 
 
 def make_writer(
-    form: str, classes: Sequence[str], several: bool, top_k: int, to_terminal: bool
+    output_format: str, classes: Sequence[str], multi_label: bool, top_k: int, to_terminal: bool
 ) -> Writer:
     """Returns what writes in one of `FORMATS`.
 
     Args:
-        form: ``table``: the labels of an example in a line, most probable first; ``json``: one array
-            of objects; ``jsonl``: an object a line; ``csv``: a row each.
-        classes: label names in the order of the probabilities.
-        several: whether an example may have several labels, or none.
-        top_k: labels that are shown of an example, 1..classes.
-        to_terminal: whether a terminal reads it, which must not obey what is in a name.
+        output_format: ``table`` writes one line per example, its labels in descending order of
+            probability; ``json`` writes one array of objects, ``jsonl`` one object per line, and
+            ``csv`` one row per example.
+        classes: Label names in the order of the probabilities.
+        multi_label: Whether an example may have any number of labels.
+        top_k: Number of labels to show for each example, 1..classes.
+        to_terminal: Whether the output goes to a terminal. Control characters are then escaped.
     """
-    chosen = _Labels(classes, several, top_k)
-    if form in ("json", "jsonl"):
-        return _Json(chosen, array=form == "json")
-    return _Csv(chosen, to_terminal) if form == "csv" else _Table(chosen)
+    chosen = _Labels(classes, multi_label, top_k)
+    if output_format in ("json", "jsonl"):
+        return _Json(chosen, array=output_format == "json")
+    return _Csv(chosen, to_terminal) if output_format == "csv" else _Table(chosen)
 
 
 class _Labels:
     """Which labels are shown of an example."""
 
-    def __init__(self, classes: Sequence[str], several: bool, top_k: int) -> None:
-        self.several, self.top_k = several, top_k
+    def __init__(self, classes: Sequence[str], multi_label: bool, top_k: int) -> None:
+        self.multi_label, self.top_k = multi_label, top_k
         self._classes = list(classes)
 
     def top(self, prediction: Prediction) -> list[tuple[str, float]]:
@@ -101,7 +102,7 @@ class _Table:
             text = printable(prediction.text)
             cells.append(text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…")
         for label, value in self._labels.top(prediction):
-            mark = ("* " if value > OVER else "  ") if self._labels.several else ""
+            mark = ("* " if value > OVER else "  ") if self._labels.multi_label else ""
             cells.append(f"{mark}{printable(label)} {value:.2%}")
         return cells
 
@@ -133,7 +134,7 @@ class _Json:
         values: dict[str, Any] = {"source": prediction.source}
         if prediction.text is not None:
             values["text"] = prediction.text
-        if self._labels.several:
+        if self._labels.multi_label:
             values["labels"] = self._labels.over(prediction)
         else:
             values["label"], values["probability"] = top[0]
@@ -149,7 +150,7 @@ class _Csv:
         self._shown = printable if to_terminal else _whole
 
     def header(self) -> str:
-        columns = ["source", *(["labels"] if self._labels.several else [])]
+        columns = ["source", *(["labels"] if self._labels.multi_label else [])]
         for place in range(1, self._labels.top_k + 1):
             end = "" if place == 1 else f"_{place}"
             columns += [f"label{end}", f"probability{end}"]
@@ -163,7 +164,7 @@ class _Csv:
 
     def _cells(self, prediction: Prediction) -> list[Any]:
         cells: list[Any] = [self._shown(prediction.source)]
-        if self._labels.several:
+        if self._labels.multi_label:
             cells.append("|".join(map(self._shown, self._labels.over(prediction))))
         for label, value in self._labels.top(prediction):
             cells += [self._shown(label), value]

@@ -36,8 +36,8 @@ def targets(labels):
 
 def test_classes_are_counted_also_those_without_an_example():
     assert class_counts(split_of(images(4), [2, 0, 0, 2]), 3) == [2, 0, 2]
-    several = np.array([[1, 1, 0], [0, 1, 0]], np.uint8)
-    assert class_counts(split_of(images(2), several), 3) == [1, 2, 0]
+    multi_hot = np.array([[1, 1, 0], [0, 1, 0]], np.uint8)
+    assert class_counts(split_of(images(2), multi_hot), 3) == [1, 2, 0]
 
 
 def test_every_class_has_its_turn():
@@ -140,5 +140,5 @@ def test_arrays_are_shown_where_they_are_images(tmp_path):
     assert [each.image for each in found] == ["plots/samples/00.png", "plots/samples/01.png"]
     table = Examples(split_of(np.zeros((2, 5)), [0, 1]), reader, targets([0, 1]))
     assert take_samples(table, CLASSES, tmp_path) == []
-    several = Examples(split_of({"a": np.zeros((2, 5))}, [0, 1]), reader, targets([0, 1]))
-    assert take_samples(several, CLASSES, tmp_path) == []
+    multi_input = Examples(split_of({"a": np.zeros((2, 5))}, [0, 1]), reader, targets([0, 1]))
+    assert take_samples(multi_input, CLASSES, tmp_path) == []

@@ -272,8 +272,8 @@ def test_of_several_labels_every_class_is_shown(here, runs, capsys):
 def test_several_labels_mark_those_that_are_over_a_half():
     classes = ["x", "y", "z\u202e"]
 
-    def lines(form, top_k=3, terminal=False):
-        return make_writer(form, classes, True, top_k, terminal).lines([SEVERAL])
+    def lines(output_format, top_k=3, terminal=False):
+        return make_writer(output_format, classes, True, top_k, terminal).lines([SEVERAL])
 
     assert lines("table") == "a\\x1b[31m.png  * x 90.00%  * z\\u202e 60.00%    y 20.00%\n"
     assert json.loads(lines("json", 1)) == {
@@ -290,7 +290,9 @@ def test_names_that_are_no_text_are_written_as_escapes():
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     row = [Prediction(name, np.asarray([0.75, 0.25]), "é")]
     assert json.loads(make_writer("json", ["é", "b"], False, 1, False).lines(row))["source"] == name
-    for form in ("csv", "table"):
+    for output_format in ("csv", "table"):
         assert (
-            make_writer(form, ["é", "b"], False, 1, False).lines(row).startswith("caf\\udce9.png")
+            make_writer(output_format, ["é", "b"], False, 1, False)
+            .lines(row)
+            .startswith("caf\\udce9.png")
         )

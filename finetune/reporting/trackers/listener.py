@@ -13,8 +13,8 @@ from finetune.errors import StorageError
 from finetune.printable import printable
 from finetune.record.listener import Listener
 from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
-from finetune.reporting.trackers.channel import Channel
 from finetune.reporting.trackers.protocol import TrackedRun, Tracker
+from finetune.reporting.trackers.safe_tracker import SafeTracker
 from finetune.reporting.trackers.story import story
 from finetune.storage.durable import write_atomically
 from finetune.storage.sealed import DAMAGES
@@ -61,7 +61,7 @@ class TrackersListener(Listener):
         directory: Path,
         failed: Callable[[str], None],
     ) -> None:
-        self._channels = [Channel(name, each, failed) for name, each in trackers.items()]
+        self._safe_trackers = [SafeTracker(name, each, failed) for name, each in trackers.items()]
         self._settings = settings
         self._directory = directory
         self._last = time.monotonic()
@@ -69,9 +69,9 @@ class TrackersListener(Listener):
     def run_started(self, record: RunRecord) -> None:
         """Opens the trackers, and tells them what they have missed of a run that goes on."""
         kept = read_state(self._directory / STATE)
-        for channel in self._channels:
-            known = kept.get(channel.name, Known())
-            channel.open(tracked(record, self._settings, self._directory, known), known.told)
+        for safe_tracker in self._safe_trackers:
+            known = kept.get(safe_tracker.name, Known())
+            safe_tracker.open(tracked(record, self._settings, self._directory, known), known.told)
         self._tell(record)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
@@ -94,22 +94,22 @@ class TrackersListener(Listener):
         done = record.status == "completed"
         pictures = sorted((self._directory / PICTURES).glob("*.png")) if done else []
         files = [self._directory / name for name in FILES]
-        for channel in self._channels:
+        for safe_tracker in self._safe_trackers:
             for path in pictures:
-                channel.picture(path, step)
+                safe_tracker.picture(path, step)
             for path in filter(Path.is_file, files):
-                channel.file(path)
-            channel.close(record.status)
+                safe_tracker.file(path)
+            safe_tracker.close(record.status)
 
     def _tell(self, record: RunRecord) -> None:
         events = list(story(record))
-        for channel in self._channels:
-            channel.tell(events)
+        for safe_tracker in self._safe_trackers:
+            safe_tracker.tell(events)
         self._last = time.monotonic()
         self._keep()
 
     def _keep(self) -> None:
-        opened = [each for each in self._channels if each.known is not None]
+        opened = [each for each in self._safe_trackers if each.known is not None]
         state = {each.name: asdict(Known(each.known, each.told, each.where)) for each in opened}
         try:
             write_atomically(self._directory / STATE, json.dumps(state, indent=2))

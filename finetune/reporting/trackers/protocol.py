@@ -36,7 +36,7 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """Keeps one run; whatever any of these raises is caught by `Channel`, and it is left alone.
+    """Records one run. `SafeTracker` catches every exception and disables a tracker that fails.
 
     A tracker that may keep a run in one of several places says in which one it did, in `where`.
     """

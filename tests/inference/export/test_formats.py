@@ -101,8 +101,8 @@ def test_probabilities_that_differ_are_refused():
         compare(expected, np.where(expected == 0.9, np.nan, expected), False, 1.0, "here")
     with pytest.raises(FinetuneError, match="a difference of nan"):
         compare(np.where(expected == 0.9, np.nan, expected), expected, False, 1.0, "here")
-    several = np.array([[0.9, 0.4], [0.6, 0.2]], np.float32)
-    assert compare(several, several, True, 1e-4, "here").agreement == 2
+    multi_label = np.array([[0.9, 0.4], [0.6, 0.2]], np.float32)
+    assert compare(multi_label, multi_label, True, 1e-4, "here").agreement == 2
     other = np.array([[0.9, 0.6], [0.6, 0.2]], np.float32)
     with pytest.raises(FinetuneError, match="a difference of 0.2, the same classes on 1 of 2"):
-        compare(several, other, True, 0.05, "here")
+        compare(multi_label, other, True, 0.05, "here")

@@ -26,15 +26,17 @@ pytestmark = [
 ]
 PAGE = (Path(__file__).resolve().parents[3] / "docs/using_the_model.md").read_text(encoding="utf-8")
 SCRIPTS = {
-    (form, kind): code
-    for form, kind, code in re.findall(
+    (output_format, kind): code
+    for output_format, kind, code in re.findall(
         r"^`(\w+)`, (images|texts)[^\n]*:\n\n```python\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL
     )
 }
 
 
 def test_there_is_a_script_for_each_runtime_and_kind():
-    assert set(SCRIPTS) == {(form, kind) for form in FORMATS for kind in ("images", "texts")}
+    assert set(SCRIPTS) == {
+        (output_format, kind) for output_format in FORMATS for kind in ("images", "texts")
+    }
     for code in SCRIPTS.values():
         assert len([line for line in code.splitlines() if line.strip()]) <= 12
 
@@ -47,19 +49,19 @@ def here(monkeypatch):
     monkeypatch.setattr(exporting, "measure", measure)
 
 
-def exported(run, form):
-    directory = output_directory(run, FORMATS[form], None)
-    export_run(run, FORMATS[form], directory)
+def exported(run, output_format):
+    directory = output_directory(run, FORMATS[output_format], None)
+    export_run(run, FORMATS[output_format], directory)
     return directory
 
 
-def said(form, kind, directory, argument, monkeypatch):
+def said(output_format, kind, directory, argument, monkeypatch):
     """Returns label and probability that a script prints."""
     monkeypatch.chdir(directory)
     monkeypatch.setattr(sys, "argv", ["script.py", str(argument)])
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile(SCRIPTS[form, kind], f"{form}, {kind}", "exec"), {})
+        exec(compile(SCRIPTS[output_format, kind], f"{output_format}, {kind}", "exec"), {})
     label, probability = out.getvalue().split()
     return label, float(probability)
 
@@ -71,8 +73,8 @@ def predicted(run, argument, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_script_for_images(form, tmp_path, here, monkeypatch, capsys):
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_a_script_for_images(output_format, tmp_path, here, monkeypatch, capsys):
     """A wide image that is transparent in part and lies on its side by its EXIF orientation."""
     image_run(tmp_path / "run", "resnet")
     values = np.random.default_rng(0).integers(0, 256, (24, 31, 4), dtype="uint8")
@@ -81,19 +83,19 @@ def test_a_script_for_images(form, tmp_path, here, monkeypatch, capsys):
     exif[0x0112] = 6
     image.save(tmp_path / "a.png", exif=exif)
     label, probability = predicted(tmp_path / "run", tmp_path / "a.png", capsys)
-    directory = exported(tmp_path / "run", form)
-    found = said(form, "images", directory, tmp_path / "a.png", monkeypatch)
-    inside = form in ("keras", "saved_model")
+    directory = exported(tmp_path / "run", output_format)
+    found = said(output_format, "images", directory, tmp_path / "a.png", monkeypatch)
+    inside = output_format in ("keras", "saved_model")
     assert found == (label, pytest.approx(probability, abs=1e-4 if inside else 1e-2))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_script_for_texts(form, tmp_path, here, monkeypatch, capsys):
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_a_script_for_texts(output_format, tmp_path, here, monkeypatch, capsys):
     text_run(tmp_path / "run")
     expected = predicted(tmp_path / "run", "the cat sat", capsys)
-    directory = exported(tmp_path / "run", form)
-    label, probability = said(form, "texts", directory, "the cat sat", monkeypatch)
+    directory = exported(tmp_path / "run", output_format)
+    label, probability = said(output_format, "texts", directory, "the cat sat", monkeypatch)
     assert (label, probability) == (expected[0], pytest.approx(expected[1], abs=1e-4))
 
 

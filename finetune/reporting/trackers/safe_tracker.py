@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 LONGEST = 300  # characters of what a library says of its failure
 
 
-class Channel:
+class SafeTracker:
     """Tells one tracker what it has not been told yet, until it fails for the first time.
 
     Args:
