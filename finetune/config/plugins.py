@@ -1,0 +1,292 @@
+"""Entries that a config may name: those of this program, of installed packages and of this process.
+
+A package offers entries as entry points in the groups ``finetune.policies``, ``finetune.datasets``,
+``finetune.backbones``, ``finetune.metrics``, ``finetune.trackers`` and ``finetune.configs``. Names
+are known from the metadata of the packages alone; a package is imported when one of its entries is
+used. Importing this module loads neither Keras nor TensorFlow.
+"""
+
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import lru_cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import ConfigError, first_line, unknown_name
+
+HOUSE = "finetune"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def _is_policy(entry: Any) -> bool:
+    methods = [getattr(entry, name, None) for name in ("problems", "select")]
+    return inspect.isclass(entry) and is_dataclass(entry) and all(map(callable, methods))
+
+
+def _is_metric(entry: Any) -> bool:
+    return callable(getattr(entry, "compute", None)) and getattr(entry, "direction", "") in (
+        "max",
+        "min",
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One group of entries.
+
+    Args:
+        kind: What an entry is, with its article, for messages.
+        form: The object that an entry point must name, for messages.
+        fits: Whether an object has this form.
+        built_in: Entries of this program: ``package:attribute``, where each public module of the
+            package defines one under this attribute; or ``module:attribute`` by name.
+    """
+
+    kind: str
+    form: str
+    fits: Callable[[Any], bool]
+    built_in: str | Mapping[str, str]
+
+
+_GROUPS = {
+    "policies": _Group(
+        "a freeze policy",
+        "a frozen dataclass with problems() and select()",
+        _is_policy,
+        "finetune.freezing.policies:POLICY",
+    ),
+    "datasets": _Group("a dataset", "a function", callable, {}),
+    "backbones": _Group("a backbone", "a function", callable, {}),
+    "metrics": _Group("a metric", "a finetune.Metric", _is_metric, {}),
+    "trackers": _Group("a tracker", "a class or function that makes a tracker", callable, {}),
+    "configs": _Group("a folder of configs", "a folder of a package", lambda _: True, {}),
+}
+GROUPS = tuple(_GROUPS)
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """An entry that is on offer; nothing of it has been imported.
+
+    Args:
+        name: What a config calls it.
+        origin: ``finetune``, or the package and version, or the module that registered it.
+        load: Imports and returns the object.
+        package: The distribution to uninstall where it is broken; None: not of a distribution.
+        value: The ``module:attribute`` of an entry point.
+    """
+
+    name: str
+    origin: str
+    load: Callable[[], Any]
+    package: str | None = None
+    value: str = ""
+
+
+_registered: dict[str, dict[str, Any]] = {group: {} for group in _GROUPS}
+
+
+def names(group: str) -> list[str]:
+    """Returns the names of all entries of a group: this program's own first, then the others.
+
+    Args:
+        group: ``policies``, ``datasets``, ``backbones``, ``metrics``, ``trackers`` or ``configs``.
+    """
+    own = [offer.name for offer in _built_in(group)]
+    others = {offer.name for offer in _installed(group)} | _registered[group].keys()
+    return [*own, *sorted(others.difference(own))]
+
+
+def origin(group: str, name: str) -> str:
+    """Returns where an entry comes from: ``finetune``, or a package with its version.
+
+    An entry of this process is named by the module that registered it. Where several packages
+    offer the name, all of them are returned, joined by ``and``; an unknown name gives ``""``.
+    """
+    return " and ".join(offer.origin for offer in _offers(group, name))
+
+
+def load(group: str, name: str, where: str) -> Any:
+    """Imports and returns an entry.
+
+    Args:
+        group: As for `names`.
+        name: What the config calls the entry.
+        where: The config path that holds the name, for messages.
+
+    Raises:
+        ConfigError: For a name that nothing offers or that two packages offer, and for an entry
+            that cannot be imported or is not what the group asks for; it names the package.
+    """
+    wanted = _GROUPS[group]
+    offers = _offers(group, name)
+    if not offers:
+        raise ConfigError(unknown_name(where, wanted.kind, name, names(group)))
+    if len(offers) > 1:
+        origins = [offer.origin for offer in offers]
+        package = next(offer.package for offer in reversed(offers) if offer.package is not None)
+        raise ConfigError(
+            f"{where} must be a name that one package offers. Received: {name}, which "
+            f"{' and '.join(origins)} both offer. Uninstall one of them: pip uninstall {package}."
+        )
+    (offer,) = offers
+    try:
+        entry = offer.load()
+    except (Exception, SystemExit) as error:  # whatever a package does when it is imported
+        raise ConfigError(
+            f"{where} must be {wanted.kind} that can be imported. Received: {name} of "
+            f"{offer.origin}, which raised {type(error).__name__}: {first_line(error)}. "
+            f"{_remedy(offer)}"
+        ) from error
+    if not wanted.fits(entry):
+        raise ConfigError(
+            f"{where} must be {wanted.kind}: {wanted.form}. Received: {name} of {offer.origin}, "
+            f"which is {_described(entry)}. {_remedy(offer)}"
+        )
+    return entry
+
+
+def register(group: str, name: str, entry: Any) -> None:
+    """Offers an entry to this process, as the decorators of `finetune` do.
+
+    Defining it again under the same name, as when a cell of a notebook is run twice, replaces it.
+
+    Args:
+        group: As for `names`.
+        name: Letters, digits, ``_``, ``.`` and ``-``, starting with a letter or ``_``.
+        entry: What an entry point of the group would name.
+
+    Raises:
+        ConfigError: For a name that something else already has, or an entry of another form.
+    """
+    wanted = _GROUPS[group]
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"the name of {wanted.kind} must be letters, digits, _, . and -, starting with a "
+            f"letter or _. Received: {name!r}. Choose another name."
+        )
+    if not wanted.fits(entry):
+        raise ConfigError(
+            f"{name} must be {wanted.kind}: {wanted.form}. Received: {_described(entry)}. "
+            "Correct what is registered."
+        )
+    value = _definition(entry)
+    offers = _offers(group, name)
+    taken = [o for o in offers if o.value != value and not (o.package and _alike(o.value, value))]
+    if taken:
+        raise ConfigError(
+            f"the name of {wanted.kind} must be new. Received: {name} of {_module(entry)}, which "
+            f"{taken[0].origin} already offers. Choose another name."
+        )
+    _registered[group][name] = entry
+
+
+def problems() -> list[str]:
+    """Returns what is wrong with the entry points of installed packages: one line each."""
+    found = list(_metadata(tuple(sys.path))[1])
+    for group in sorted({point.group for _, _, point in _metadata(tuple(sys.path))[0]}):
+        if group.removeprefix("finetune.") not in _GROUPS:
+            origins = {f"{package} {version}" for package, version, p in _points(group)}
+            valid = ", ".join(f"finetune.{name}" for name in _GROUPS)
+            found.append(f"{', '.join(sorted(origins))}: {group} is none of {valid}")
+    return found
+
+
+def _offers(group: str, name: str) -> list[_Offer]:
+    """Returns everything that is offered under a name; more than one is a clash."""
+    found = [offer for offer in (*_built_in(group), *_installed(group)) if offer.name == name]
+    entry = _registered[group].get(name)
+    if entry is not None:
+        value = _definition(entry)
+        if not any(_alike(offer.value, value) for offer in found):  # else its package offers both
+            found.append(_Offer(name, _module(entry), lambda: entry, None, value))
+    return found
+
+
+def _alike(value: str, other: str) -> bool:
+    """Tells whether two values name objects of the same top-level package."""
+    return re.split("[.:]", value, maxsplit=1)[0] == re.split("[.:]", other, maxsplit=1)[0]
+
+
+def _built_in(group: str) -> Iterator[_Offer]:
+    held = _GROUPS[group].built_in
+    if isinstance(held, str):
+        package, _, attribute = held.partition(":")
+        folder = Path(__file__).parents[2].joinpath(*package.split("."))
+        modules = (module.name for module in pkgutil.iter_modules([str(folder)]))
+        held = {m: f"{package}.{m}:{attribute}" for m in modules if not m.startswith("_")}
+    for name, value in held.items():
+        yield _Offer(name, HOUSE, partial(_import, value), None, value)
+
+
+def _import(value: str) -> Any:
+    module, _, attribute = value.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _installed(group: str) -> Iterator[_Offer]:
+    for package, version, point in _points(f"finetune.{group}"):
+        value = point.value.partition("[")[0].replace(" ", "")
+        yield _Offer(point.name, f"{package} {version}", point.load, package, value)
+
+
+def _points(group: str) -> list[tuple[str, str, Any]]:
+    return [found for found in _metadata(tuple(sys.path))[0] if found[2].group == group]
+
+
+@lru_cache(maxsize=4)
+def _metadata(_path: tuple[str, ...]) -> tuple[list[tuple[str, str, Any]], list[str]]:
+    """Reads the entry points of all packages on the path.
+
+    Returns:
+        Package, version and entry point of each one for this program; and a line for each package
+        whose entry points cannot be read.
+    """
+    from importlib.metadata import distributions  # 40 ms, which `--help` need not wait for
+
+    points: list[tuple[str, str, Any]] = []
+    unreadable: list[str] = []
+    seen: set[str] = set()
+    for distribution in distributions():
+        text = distribution.read_text("entry_points.txt")
+        if text is None or "[finetune." not in text:
+            continue
+        package = distribution.name
+        if package in seen:  # further down the path, where Python does not look either
+            continue
+        seen.add(package)
+        try:
+            found = [p for p in distribution.entry_points if p.group.startswith("finetune.")]
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            unreadable.append(f"{package} {distribution.version}: unreadable entry points, {said}")
+            continue
+        points += [(package, distribution.version, point) for point in found]
+    return points, unreadable
+
+
+def _definition(entry: Any) -> str:
+    """Returns ``module:qualified name`` of the class or function that an entry is made of."""
+    defined = entry.compute if _is_metric(entry) else entry
+    name = getattr(defined, "__qualname__", type(defined).__qualname__)
+    return f"{_module(entry)}:{name}"
+
+
+def _module(entry: Any) -> str:
+    return str((entry.compute if _is_metric(entry) else entry).__module__)
+
+
+def _described(entry: Any) -> str:
+    kind = "class" if inspect.isclass(entry) else type(entry).__name__
+    return f"{kind} {getattr(entry, '__qualname__', '')}".strip()
+
+
+def _remedy(offer: _Offer) -> str:
+    if offer.package is None:
+        return "Correct what is registered."
+    return f"Repair the package, or remove it: pip uninstall {offer.package}."
