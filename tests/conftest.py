@@ -7,49 +7,10 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["FINETUNE_LAUNCHER"] = "python -m finetune"  # in suggestions, however pytest was started
 
-from types import SimpleNamespace
 
 import pytest
 
-
-def make_tiny(dropout: float = 0.0, seed: int = 0):
-    """Returns (model, stages): conv-BN-dropout stage1, conv-BN-constant stage2, dense head.
-
-    Inputs are (8, 8, 1) images; outputs are 3 logits.
-    """
-    import keras
-
-    class Constant(keras.layers.Layer):
-        """Adds a weight that its layer made non-trainable."""
-
-        def build(self, input_shape):
-            self.shift = self.add_weight(shape=(4,), trainable=False, name="shift")
-            self.built = True
-
-        def call(self, inputs):
-            return inputs + self.shift
-
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(4, 3, name="s1_conv")(inputs)
-    x = keras.layers.BatchNormalization(name="s1_bn")(x)
-    x = keras.layers.Dropout(dropout, seed=1, name="s1_drop")(x)
-    x = keras.layers.Conv2D(4, 3, name="s2_conv")(x)
-    x = keras.layers.BatchNormalization(name="s2_bn")(x)
-    x = Constant(name="s2_constant")(x)
-    backbone = keras.Model(inputs, x, name="backbone")
-    outer = keras.Input((8, 8, 1))
-    y = keras.layers.GlobalAveragePooling2D(name="pooler")(backbone(outer))
-    model = keras.Model(outer, keras.layers.Dense(3, name="logits")(y), name="task")
-    stages = tuple(
-        SimpleNamespace(
-            name=f"stage{n}",
-            layers=tuple(each for each in backbone.layers if each.name.startswith(f"s{n}")),
-        )
-        for n in (1, 2)
-    )
-    return model, stages
+from tests.helpers.tiny_model import make_tiny
 
 
 @pytest.fixture
@@ -74,6 +35,15 @@ def preset(tmp_path_factory):
     converter = keras_hub.layers.ResNetImageConverter(image_size=(16, 16), scale=1 / 128)
     converter.save_to_preset(str(directory))
     return directory
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A running Chromium; the module needs the marks `tests.helpers.browser.NEEDS_BROWSER`."""
+    from tests.helpers.browser import running_browser
+
+    with running_browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="session", autouse=True)

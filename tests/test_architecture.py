@@ -1,17 +1,27 @@
 """Imports run one way, and what must answer fast imports no TensorFlow."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "finetune"
+TESTS = Path(__file__).resolve().parent
+PACKAGE = TESTS.parent / "finetune"
+
+
+def rooms_of(page):
+    """Returns the rooms in the order of the page's table."""
+    table = page.partition("\n## Rooms\n")[2].partition("\nImports run one way")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    return [re.sub(r"(\.py|/)$", "", name) for name in re.findall(r"`([^`]+)`", " ".join(cells))]
+
+
 # A room may import itself and the rooms before it.
 ORDER = [
-    "printable", "errors", "launcher", "startup", "keras_internals", "storage", "config", "record", "backbones",
-    "datasets", "tasks", "freezing", "schedule", "features", "evaluation", "training", "reporting", "inference",
-    "runs", "commands", "cli", "__main__",
-]  # fmt: skip
+    *rooms_of((TESTS.parent / "docs" / "architecture.md").read_text(encoding="utf-8")),
+    "__main__",
+]
 # Reports are made of records alone: they see no model and no data.
 ONLY = {
     "reporting": {
@@ -58,6 +68,19 @@ def test_imports_run_one_way():
         *ORDER, "__init__",
     }  # fmt: skip
     assert violations(PACKAGE) == []
+
+
+def test_no_test_module_imports_another():
+    """What tests share is in tests/helpers."""
+    modules = sorted(TESTS.rglob("*.py"))
+    assert len(modules) > 100
+    found = [
+        f"{path.relative_to(TESTS)} imports {name}"
+        for path in modules
+        for name in imports(path.read_text(encoding="utf-8"))
+        if name.partition(".")[0] == "tests" and not f"{name}.".startswith("tests.helpers.")
+    ]
+    assert found == []
 
 
 def modules_at_import(package):

@@ -96,7 +96,7 @@ def test_a_terminal_shows_what_its_encoding_has_and_the_rest_plainly(encoding, s
 
 def test_what_a_run_prints_fits_an_ascii_terminal():
     script = (
-        "from tests.record.test_schema import make_record\n"
+        "from tests.helpers.records import make_record\n"
         "from finetune.reporting.terminal.console import make_console, show_plan\n"
         "console = make_console()\nshow_plan(console, make_record())\nconsole.print('–│━ é')\n"
     )

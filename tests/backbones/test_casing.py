@@ -5,8 +5,8 @@ import sentencepiece
 
 from finetune.backbones.casing import casing, with_casing
 from finetune.backbones.loading import load
-from tests.backbones.test_tokenizers import SENTENCES
 from tests.helpers import checkpoints
+from tests.helpers.sentences import SENTENCES
 
 
 def preprocess(text, lower, strip):

@@ -12,7 +12,7 @@ from finetune.errors import ConfigError
 from finetune.inference.examples import Example
 from finetune.inference.predicting import Predictor
 from tests.helpers.backbones import make_resnet
-from tests.runs.test_same_numbers import losses, tune
+from tests.helpers.own_models import losses, tune
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "very"]
 

@@ -10,39 +10,12 @@ from finetune.backbones.catalog import PACKAGED_BACKBONES
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
 from tests.helpers import checkpoints
+from tests.helpers.sentences import SENTENCES
 
 ENTRY = PACKAGED_BACKBONES["minilm_l6"]
 needs_minilm = pytest.mark.skipif(
     ENTRY.path is None, reason=f"the package {ENTRY.package} is not installed"
 )
-SENTENCES = [
-    "",
-    " ",
-    "Hello, world!",
-    "Café au lait, s'il vous plaît",
-    "naïve façade — coöperate",
-    "Ångström, Ærø and smörgåsbord",
-    "ÉCOLE DES BEAUX-ARTS",
-    "e\u0301 with a combining accent",
-    "Việt Nam, Đà Nẵng",
-    "中文字符 mixed with English",
-    "日本語のテキスト",
-    "Türkçe: çok güzel, İstanbul",
-    "ภาษาไทย",
-    "Привет, мир! Как дела?",
-    "مرحبا بالعالم",
-    "हिन्दी में लिखें",
-    "I ❤️ pizza 🍕!!!",
-    "$100 + 20% = #win @home ^_^ ~tilde~ `code`",
-    "e-mail: someone@example.org; see [1], {2} & <3>",
-    "don't can't won't o'clock",
-    "tabs\tand\nnew lines\r\nhere",
-    "antidisestablishmentarianism supercalifragilisticexpialidocious",
-    "x" * 101,
-    "3.14159 and 1,000,000",
-    "“Curly quotes” – and dashes — too",
-    "word " * 400,
-]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from finetune.commands.comparing import read_runs, write_comparison
 from finetune.errors import ConfigError
 from finetune.record.files import RecordListener
 from finetune.record.schema import MetricRow
-from tests.record.test_schema import make_record
+from tests.helpers.records import make_record
 
 
 def write_run(directory, accuracy=0.5, seed=0):

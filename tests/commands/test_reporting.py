@@ -11,7 +11,7 @@ from rich.console import Console
 from finetune.commands.reporting import report
 from finetune.errors import ConfigError
 from finetune.record.files import RecordListener
-from tests.helpers.run_directories import make_run
+from tests.helpers.records import make_run
 
 
 def leave(directory, record):

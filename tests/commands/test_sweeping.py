@@ -12,7 +12,7 @@ from rich.console import Console
 from finetune.commands import sweeping
 from finetune.commands.sweeping import Job, Sweep, jobs_table, num_jobs
 from finetune.record.files import RecordListener
-from tests.record.test_schema import make_record
+from tests.helpers.records import make_record
 
 
 def hydra(number, directory, *overrides):

@@ -10,8 +10,8 @@ import finetune
 from finetune.cli import main
 from finetune.reporting.trackers import choice
 from finetune.training.phase_fit import PhaseFit
+from tests.helpers.own_models import RULE, TWO_PHASES, functional, vectors
 from tests.helpers.standing_in import Notes
-from tests.runs.test_finetuner import RULE, TWO_PHASES, data, functional
 
 
 def tuner(directory, *overrides):
@@ -37,7 +37,7 @@ def alone(monkeypatch, tmp_path):
 def plain(tmp_path_factory):
     """The weights and history of a run without trackers."""
     model, mine = tuner(tmp_path_factory.mktemp("plain") / "run")
-    record = mine.fit(data(), data(16, 1))
+    record = mine.fit(vectors(), vectors(16, 1))
     return model.get_weights(), [(row.split, row.loss) for row in record.history]
 
 
@@ -55,7 +55,7 @@ def test_with_a_broken_tracker_the_run_is_the_same(tmp_path, monkeypatch, plain,
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "a.png").write_bytes(b"")
     model, mine = tuner(tmp_path)
-    assert_same(plain, model, mine.fit(data(), data(16, 1)))
+    assert_same(plain, model, mine.fit(vectors(), vectors(16, 1)))
     assert bad.calls[-1][0] == fails
 
 
@@ -75,12 +75,12 @@ def test_a_killed_run_goes_on_in_the_same_tracked_runs(tmp_path, monkeypatch, pl
     try:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(PhaseFit, "_stepped", stop)
-            tuner(tmp_path, *asked)[1].fit(data(), data(16, 1))
+            tuner(tmp_path, *asked)[1].fit(vectors(), vectors(16, 1))
     finally:
         signal.signal(signal.SIGTERM, before)
     state = json.loads((tmp_path / "trackers.json").read_text())
     model, mine = tuner(tmp_path, *asked)
-    assert_same(plain, model, mine.fit(data(), data(16, 1), resume=True))
+    assert_same(plain, model, mine.fit(vectors(), vectors(16, 1), resume=True))
     client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
     (run,) = client.search_runs([client.get_experiment_by_name("kept").experiment_id])
     assert run.info.run_id == state["MLflow"]["known"] and run.info.status == "FINISHED"
@@ -97,9 +97,9 @@ def test_a_killed_run_goes_on_in_the_same_tracked_runs(tmp_path, monkeypatch, pl
 def test_who_is_told_may_change_when_a_run_goes_on(tmp_path, monkeypatch, plain):
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(PhaseFit, "_stepped", lambda self, *given: 1 / 0)
-        tuner(tmp_path)[1].fit(data(), data(16, 1))
+        tuner(tmp_path)[1].fit(vectors(), vectors(16, 1))
     model, mine = tuner(tmp_path, "trackers.project=other", "trackers.name=mine")
-    assert_same(plain, model, mine.fit(data(), data(16, 1), resume=True))
+    assert_same(plain, model, mine.fit(vectors(), vectors(16, 1), resume=True))
 
 
 @pytest.mark.parametrize("verb", [[], ["check"], ["inspect"]])

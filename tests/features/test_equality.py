@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from finetune.backbones.stages import stages as find_stages
-from tests.features.conftest import progressive, train
 from tests.helpers.backbones import make_resnet
+from tests.helpers.feature_runs import progressive, train
 
 
 def resnet():

@@ -16,7 +16,7 @@ from finetune.features.feeding import Source
 from finetune.features.store import Store
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
-from tests.features.conftest import progressive
+from tests.helpers.feature_runs import progressive
 
 KEY = "0" * 64
 

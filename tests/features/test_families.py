@@ -12,7 +12,6 @@ from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
-from tests.features.conftest import progressive, train
 from tests.helpers.backbones import (
     FAMILIES,
     IMAGE_FAMILIES,
@@ -23,6 +22,7 @@ from tests.helpers.backbones import (
     make_task,
     small_backbone,
 )
+from tests.helpers.feature_runs import progressive, train
 
 # Keras takes the mask of shifted windows, an argument of KerasHub's own, for one that it knows.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer 'attn' .of type WindowAttention.:UserWarning")

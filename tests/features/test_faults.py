@@ -20,8 +20,8 @@ from finetune.features.arrays import MANIFEST, read_entry, read_manifest
 from finetune.features.rules import require_writable
 from finetune.features.store import LOCKS, Store
 from finetune.storage import durable
-from tests.features.conftest import SIZES, build, make_service, progressive
 from tests.helpers.feature_entries import KEY, OTHER, is_whole, put
+from tests.helpers.feature_runs import SIZES, build, make_service, progressive
 
 FILES = ("0.bin", "1.bin", MANIFEST)
 

@@ -11,7 +11,7 @@ from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
-from tests.conftest import make_tiny
+from tests.helpers.tiny_model import make_tiny
 
 
 class Stage:

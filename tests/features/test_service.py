@@ -16,8 +16,8 @@ from finetune.features import extraction
 from finetune.features.arrays import EntryWriter
 from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
-from tests.conftest import make_tiny
-from tests.features.conftest import CONTEXT, build, make_service, progressive, train
+from tests.helpers.feature_runs import CONTEXT, build, make_service, progressive, train
+from tests.helpers.tiny_model import make_tiny
 
 
 def extracted(run):

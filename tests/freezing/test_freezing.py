@@ -19,7 +19,7 @@ from finetune.freezing.inventory import HEAD, WeightInfo, to_numpy
 from finetune.freezing.plan import State, make_plan
 from finetune.freezing.policies import FreezeRule, resolve
 from finetune.schedule.phase import Phase
-from tests.conftest import make_tiny
+from tests.helpers.tiny_model import make_tiny
 
 IMAGES = np.random.default_rng(0).normal(2.0, 3.0, (24, 8, 8, 1)).astype("float32")
 LABELS = np.arange(24) % 3

@@ -1,9 +1,17 @@
 """Writes tiny Hugging Face and timm directories by hand, in the names and layouts of those tools."""
 
-import json
-
 import numpy as np
-from safetensors.numpy import save_file
+
+from tests.helpers.torch_tensors import (
+    array,
+    batch_norm,
+    convolution,
+    encoder_block,
+    linear,
+    norm,
+    shake,
+    write,
+)
 
 WORDS = [
     "[PAD]",
@@ -19,65 +27,6 @@ WORDS = [
     "中",
     ".",
 ]
-
-
-def array(variable):
-    import keras
-
-    return np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
-
-
-def shake(backbone, seed=0):
-    """Draws every weight anew, also those that start as zeros or ones."""
-    random = np.random.default_rng(seed)
-    for weight in backbone.weights:
-        weight.assign(random.uniform(0.1, 1.0, weight.shape).astype("float32"))
-    return backbone
-
-
-def norm(layer, name):
-    return {f"{name}.weight": array(layer.gamma), f"{name}.bias": array(layer.beta)}
-
-
-def linear(layer, name, inputs):
-    """PyTorch keeps (outputs, inputs); Keras may split either into heads."""
-    kernel = array(layer.kernel).reshape(inputs, -1)
-    return {f"{name}.weight": kernel.T, f"{name}.bias": array(layer.bias).reshape(-1)}
-
-
-def convolution(layer, name, bias=False):
-    found = {f"{name}.weight": array(layer.kernel).transpose(3, 2, 0, 1)}
-    return {**found, f"{name}.bias": array(layer.bias)} if bias else found
-
-
-def batch_norm(layer, name):
-    statistics = {"running_mean": layer.moving_mean, "running_var": layer.moving_variance}
-    return norm(layer, name) | {f"{name}.{k}": array(v) for k, v in statistics.items()}
-
-
-def write(directory, config, tensors, **files):
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in {"config.json": config, **files}.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (directory / name).write_text(text, encoding="utf-8")
-    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    save_file(tensors, str(directory / "model.safetensors"), metadata={"format": "pt"})
-    return directory
-
-
-def encoder_block(block, name, hidden, inner):
-    """One block of BERT, as RoBERTa and XLM-RoBERTa have it too."""
-    attention = block._self_attention_layer
-    return {
-        **linear(attention.query_dense, f"{name}.attention.self.query", hidden),
-        **linear(attention.key_dense, f"{name}.attention.self.key", hidden),
-        **linear(attention.value_dense, f"{name}.attention.self.value", hidden),
-        **linear(attention.output_dense, f"{name}.attention.output.dense", hidden),
-        **norm(block._self_attention_layer_norm, f"{name}.attention.output.LayerNorm"),
-        **linear(block._feedforward_intermediate_dense, f"{name}.intermediate.dense", hidden),
-        **linear(block._feedforward_output_dense, f"{name}.output.dense", inner),
-        **norm(block._feedforward_layer_norm, f"{name}.output.LayerNorm"),
-    }
 
 
 def bert(directory, prefix="bert.", **settings):
@@ -156,26 +105,24 @@ def distilbert(directory, prefix="distilbert."):
     return write(directory, config, tensors, **{"tokenizer.json": tokenizer}), backbone
 
 
-def roberta(directory, prefix="roberta."):
-    """The token type of the file is 0.5 everywhere; RoBERTa adds it to each token."""
-    import keras_hub
-
-    backbone = shake(keras_hub.models.RobertaBackbone(10, 1, 2, 8, 16, max_sequence_length=16))
-    positions = array(backbone.embeddings.position_embedding.position_embeddings)
+def _roberta_tensors(prefix, words, positions, embeddings_norm, block):
+    """Returns the tensors of RoBERTa or XLM-RoBERTa; each token type is 0.5, which is added to positions."""
+    positions = array(positions.position_embeddings) - 0.5
+    unused = np.zeros((2, 8))
     tensors = {
-        "embeddings.word_embeddings.weight": array(backbone.token_embedding.embeddings),
-        # Two rows that are never used come first.
-        "embeddings.position_embeddings.weight": np.concatenate(
-            [np.zeros((2, 8)), positions - 0.5]
-        ),
+        "embeddings.word_embeddings.weight": array(words.embeddings),
+        "embeddings.position_embeddings.weight": np.concatenate([unused, positions]),
         "embeddings.token_type_embeddings.weight": np.full((1, 8), 0.5),
-        **norm(backbone.embeddings_layer_norm, "embeddings.LayerNorm"),
-        **encoder_block(backbone.transformer_layers[0], "encoder.layer.0", 8, 16),
+        **norm(embeddings_norm, "embeddings.LayerNorm"),
+        **encoder_block(block, "encoder.layer.0", 8, 16),
     }
-    tensors = {prefix + name: value.astype("float32") for name, value in tensors.items()}
-    config = {
-        "model_type": "roberta",
-        "vocab_size": 10,
+    return {prefix + name: value.astype("float32") for name, value in tensors.items()}
+
+
+def _roberta_config(model_type, vocab_size):
+    return {
+        "model_type": model_type,
+        "vocab_size": vocab_size,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "hidden_size": 8,
@@ -183,10 +130,24 @@ def roberta(directory, prefix="roberta."):
         "max_position_embeddings": 18,
         "hidden_dropout_prob": 0.1,
     }
+
+
+def roberta(directory, prefix="roberta."):
+    """Returns (directory, backbone) of one block of 8, with a byte-pair vocabulary."""
+    import keras_hub
+
+    backbone = shake(keras_hub.models.RobertaBackbone(10, 1, 2, 8, 16, max_sequence_length=16))
+    tensors = _roberta_tensors(
+        prefix,
+        backbone.token_embedding,
+        backbone.embeddings.position_embedding,
+        backbone.embeddings_layer_norm,
+        backbone.transformer_layers[0],
+    )
     tokens = ["<s>", "<pad>", "</s>", "<unk>", "a", "b", "ab", "Ġ", "Ġab", "<mask>"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     files = {"vocab.json": vocabulary, "merges.txt": "#version: 0.2\na b\nĠ ab\n"}
-    return write(directory, config, tensors, **files), backbone
+    return write(directory, _roberta_config("roberta", 10), tensors, **files), backbone
 
 
 PROCESSOR = {
@@ -309,32 +270,19 @@ def sentencepiece():
 
 
 def xlm_roberta(directory, prefix="roberta."):
-    """As RoBERTa; KerasHub itself adds the token type here."""
+    """Returns (directory, backbone) of one block of 8, with a SentencePiece model."""
     import keras_hub
 
     backbone = shake(keras_hub.models.XLMRobertaBackbone(40, 1, 2, 8, 16, max_sequence_length=16))
-    positions = array(backbone.embeddings.position_embedding.position_embeddings)
-    tensors = {
-        "embeddings.word_embeddings.weight": array(backbone.token_embedding.embeddings),
-        "embeddings.position_embeddings.weight": np.concatenate(
-            [np.zeros((2, 8)), positions - 0.5]
-        ),
-        "embeddings.token_type_embeddings.weight": np.full((1, 8), 0.5),
-        **norm(backbone.get_layer("embeddings_layer_norm"), "embeddings.LayerNorm"),
-        **encoder_block(backbone.get_layer("transformer_layer_0"), "encoder.layer.0", 8, 16),
-    }
-    tensors = {prefix + name: value.astype("float32") for name, value in tensors.items()}
-    config = {
-        "model_type": "xlm-roberta",
-        "vocab_size": 40,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "max_position_embeddings": 18,
-        "hidden_dropout_prob": 0.1,
-    }
-    write(directory, config, tensors)
+    layer = backbone.get_layer
+    tensors = _roberta_tensors(
+        prefix,
+        backbone.token_embedding,
+        backbone.embeddings.position_embedding,
+        layer("embeddings_layer_norm"),
+        layer("transformer_layer_0"),
+    )
+    write(directory, _roberta_config("xlm-roberta", 40), tensors)
     (directory / "sentencepiece.bpe.model").write_bytes(sentencepiece())
     return directory, backbone
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from finetune.record.schema import STATES, FeatureDecision
-from tests.helpers.run_directories import make_run, rows
+from tests.helpers.records import make_run, rows
 
 LONG = ("embeddings", "hierarchical_encoder_", "transformer_layer_block_", "stage")
 

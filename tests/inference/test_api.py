@@ -6,8 +6,7 @@ from PIL import Image
 
 import finetune
 from finetune.errors import ConfigError
-from tests.inference.test_predicting import softmax
-from tests.inference.test_trained import image_run, own_run, text_run
+from tests.helpers.trained_runs import image_run, own_run, softmax, text_run
 
 
 def test_images_as_paths_and_as_arrays(tmp_path):

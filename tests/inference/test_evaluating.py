@@ -14,7 +14,7 @@ from finetune.datasets.dataset import Split
 from finetune.datasets.measured import matched
 from finetune.errors import ConfigError
 from finetune.record.files import read_json
-from tests.inference.test_trained import own_run
+from tests.helpers.trained_runs import own_run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

@@ -15,7 +15,7 @@ from PIL import Image
 from finetune.cli import main
 from finetune.inference.examples import Failure, Prediction, examples_of
 from finetune.inference.writing import make_writer
-from tests.inference.test_trained import image_run, own_run, seal, text_run
+from tests.helpers.trained_runs import image_run, own_run, seal, text_run
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import io
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,8 +15,8 @@ from finetune.inference.examples import Example, Failure, Prediction, examples_o
 from finetune.inference.predicting import Predictor, forward, probabilities
 from finetune.inference.trained import load_trained
 from finetune.tasks.objective import ONE, SEVERAL, Objective
-from tests.datasets.images.test_odd_images import ODD
-from tests.inference.test_trained import image_run, own_run, text_run
+from tests.helpers.odd_images import ODD
+from tests.helpers.trained_runs import image_run, own_run, softmax, text_run
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +25,6 @@ def images(tmp_path_factory):
     directory = tmp_path_factory.mktemp("images")
     task, converter = image_run(directory)
     return load_trained(directory), task, converter
-
-
-def softmax(logits):
-    return keras.ops.convert_to_numpy(keras.ops.softmax(np.asarray(logits, np.float64)))
 
 
 def flat(batches):

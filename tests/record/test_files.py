@@ -15,7 +15,7 @@ from finetune.record.files import (
     to_csv,
 )
 from finetune.storage.sealed import file_digest
-from tests.helpers.run_directories import make_run
+from tests.helpers.records import make_run
 
 
 @pytest.fixture

@@ -1,39 +1,14 @@
 """The record is strict JSON with the design's names, and files change whole or not at all."""
 
 import json
-import math
 
 from finetune.record.files import RecordListener, changed_files, to_json
 from finetune.record.schema import (
     BackboneRecord,
-    DatasetRecord,
-    FrozenProof,
     MetricRow,
-    PhaseRecord,
-    RunRecord,
 )
 from finetune.storage.sealed import file_digest
-
-COUNTS = {
-    state: {"weights": 1, "parameters": 2}
-    for state in ("trainable", "frozen", "untrainable", "non_trainable", "total")
-}
-
-
-def make_record():
-    phase = PhaseRecord(
-        0, "head", "depth(0)", "inference", 2, {"head": 0.1}, COUNTS,
-        [{"name": "stem", **{s: COUNTS[s] for s in ("trainable", "frozen", "untrainable")}}],
-        frozen_proof=FrozenProof(1, 0, "a", "a"),
-        metrics={"train": {"loss": math.nan, "accuracy": 0.5}},
-    )  # fmt: skip
-    return RunRecord(
-        config={}, overrides=["[red]x[/]"], seed=0, versions={},
-        device={"names": ["cpu"], "precision": "float32"},
-        backbone=BackboneRecord("b", "bundled", "0", [{"name": "stem"}]),
-        dataset=DatasetRecord("[bold]d[/]", "0", 2, ["a", "b"], {"train": 3}),
-        phases=[phase], test={"loss": 1.0, "accuracy": 0.25}, seconds={"total": 1.0},
-    )  # fmt: skip
+from tests.helpers.records import make_record
 
 
 def test_the_record_has_the_names_of_schema_1():

@@ -16,36 +16,10 @@ from finetune.datasets.names import plain
 from finetune.printable import printable
 from finetune.reporting.terminal.console import ConsoleListener, show_check, show_plan
 from finetune.reporting.trackers.tensorboard import TensorBoardTracker
+from tests.helpers.hostile_names import NAMES
+from tests.helpers.listeners import play
+from tests.helpers.records import make_record
 from tests.helpers.standing_in import listening
-from tests.record.test_schema import make_record
-from tests.reporting.test_reporting import play
-
-NAMES = {
-    "\x1b[31mred\x1b[0m": r"\x1b[31mred\x1b[0m",
-    "\x1b]0;title\x07": r"\x1b]0;title\x07",
-    "\x1b]8;;file:x\x1b\\link": r"\x1b]8;;file:x\x1b\link",
-    "\x9b2J": r"\x9b2J",  # CSI in one character
-    "a\x08\x08b": r"a\x08\x08b",
-    "a\rb\nc\td\x0be\x00": r"a\rb\nc\td\x0be\x00",
-    "a\u2028b\u2029c\x85": r"a\u2028b\u2029c\x85",
-    "gnp\u202eexe": r"gnp\u202eexe",
-    "\u2066x\u2069\u200e": r"\u2066x\u2069\u200e",
-    "zero\u200bwidth\ufeff": r"zero\u200bwidth\ufeff",
-    "\udcff\udcfe": r"\udcff\udcfe",
-    "[red]markup[/red]": "[red]markup[/red]",
-    "[/]": "[/]",
-    "[link=file:x]y[/link]": "[link=file:x]y[/link]",
-    "[@click=app.bell]y": "[@click=app.bell]y",
-    ":bomb:": ":bomb:",
-    "<script>alert(1)</script>": "<script>alert(1)</script>",
-    "../../etc/passwd": "../../etc/passwd",
-    "=cmd()": "=cmd()",
-    "%s{}": "%s{}",
-    "back\\slash": "back\\slash",
-    "katze 猫 кот قطة בית": "katze 猫 кот قطة בית",
-    "नमस्‍ते 👩‍🔬": "नमस्‍ते 👩‍🔬",  # joined
-    "wide\u3000space": "wide\u3000space",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
@@ -72,13 +46,12 @@ def hostile_record(name):
 
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_a_run_shows_names_as_text(tmp_path, monkeypatch, terminal, name):
+def test_a_run_shows_names_as_text(tmp_path, terminal, name):
     record = hostile_record(name)
-    monkeypatch.setattr("tests.reporting.test_reporting.make_record", lambda: record)
     out = io.StringIO()
     console = Console(file=out, width=400, force_terminal=terminal, no_color=True)
     listener = ConsoleListener(console, tmp_path / name.replace("/", "_").replace("\0", ""), 1, [3])
-    play(listener)
+    play(listener, record)
     listener.extracting(name, 1, 2)
     show_plan(console, record)
     show_check(console, record)
@@ -92,10 +65,9 @@ def test_a_run_shows_names_as_text(tmp_path, monkeypatch, terminal, name):
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_tensorboard_takes_any_name(tmp_path, monkeypatch, name):
+def test_tensorboard_takes_any_name(tmp_path, name):
     record = hostile_record(name)
-    monkeypatch.setattr("tests.reporting.test_reporting.make_record", lambda: record)
-    play(listening({"TensorBoard": TensorBoardTracker(tmp_path / "tensorboard")}, tmp_path))
+    play(listening({"TensorBoard": TensorBoardTracker(tmp_path / "tensorboard")}, tmp_path), record)
     (path,) = (tmp_path / "tensorboard").glob("events.*")  # beside train and validation
     tags = {
         value.tag

@@ -4,7 +4,7 @@ import pytest
 
 from finetune.record.schema import Interval
 from finetune.reporting.remarks import baseline_accuracy, judgement
-from tests.helpers.run_directories import make_run, rows
+from tests.helpers.records import make_run, rows
 
 
 def run(losses=(0.9, 0.3), later=(0.2, 0.1), accuracy=0.9, interval=None):

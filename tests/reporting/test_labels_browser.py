@@ -8,10 +8,11 @@ from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.page import report_page
 from finetune.reporting.plots import PICTURES, Gallery
+from tests.helpers.browser import NEEDS_BROWSER, opened
 from tests.helpers.crowded import crowded_run
-from tests.helpers.run_directories import make_run
-from tests.reporting.test_page_browser import browser, opened, pytestmark  # noqa: F401
+from tests.helpers.records import make_run
 
+pytestmark = NEEDS_BROWSER
 RUNS = {
     "usual": make_run,
     "crowded": crowded_run,

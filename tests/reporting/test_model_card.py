@@ -17,8 +17,7 @@ from finetune.record.schema import FrozenProof, Interval
 from finetune.reporting.loading_code import loading_code
 from finetune.reporting.markdown import escape, fenced
 from finetune.reporting.model_card import HUB_LICENCES, CardFacts, model_card
-from tests.helpers.run_directories import make_run
-from tests.record.test_schema import COUNTS, make_record
+from tests.helpers.records import COUNTS, make_record, make_run
 
 PARSER = MarkdownIt("commonmark", {"html": True}).enable("table")
 FACTS = CardFacts("image", "ImageClassifier", False, True, "Apache-2.0", "CC BY 4.0", "own/er")

@@ -13,8 +13,8 @@ from finetune.reporting.class_table import class_table
 from finetune.reporting.page import MOST_THUMBNAIL_BYTES, open_phases, report_page, thumbnail
 from finetune.reporting.plots import PICTURES, Gallery
 from finetune.reporting.remarks import most_frequent_share
-from tests.helpers.run_directories import make_run
-from tests.reporting.test_hostile_names import NAMES
+from tests.helpers.hostile_names import NAMES
+from tests.helpers.records import make_run
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
 SMALL_PNG = PNG[:8] + bytes((0, 0, 0, 13)) + b"IHDR" + bytes((0, 0, 0, 32, 0, 0, 0, 32)) + b"rest"

@@ -1,7 +1,5 @@
 """The page in a real browser: Debian's Chromium, without a network."""
 
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,27 +7,14 @@ import pytest
 from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.report import write_report
-from tests.helpers.run_directories import make_run
+from tests.helpers.browser import NEEDS_BROWSER, opened
+from tests.helpers.records import make_run
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
-]
+pytestmark = NEEDS_BROWSER
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c02"
     "0000000b4944415478da6364f80f00010501012718e3660000000049454e44ae426082"
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -41,28 +26,6 @@ def address(tmp_path_factory):
     names = ("cat", "<script>document.title='run'</script>", "a very long name of a class " * 5)
     page, *_ = write_report(make_run(classes=names), directory)
     return page.as_uri()
-
-
-@contextmanager
-def opened(browser, address, width=1200, expected=(), **given):
-    """Opens the page; fails for what the console says unexpectedly, and requests that leave it."""
-    context = browser.new_context(viewport={"width": width, "height": 800}, **given)
-    page = context.new_page()
-    troubles = []
-    page.on("console", lambda each: troubles.append(each.text))
-    page.on("pageerror", lambda each: troubles.append(str(each)))
-    page.on("request", lambda each: None if _stays(each.url) else troubles.append(each.url))
-    page.goto(address)
-    try:
-        yield page
-        unexpected = [each for each in troubles if not any(part in each for part in expected)]
-        assert unexpected == []
-    finally:
-        context.close()
-
-
-def _stays(url):
-    return url.startswith(("file:", "data:"))
 
 
 def test_names_and_numbers_are_text_also_in_pictures(browser, address):

@@ -24,9 +24,8 @@ from finetune.reporting.plots import (
 )
 from finetune.reporting.plots import reliability as reliable
 from finetune.reporting.plots.canvas import inline, label
-from tests.helpers.run_directories import make_run, phase, rows
-from tests.record.test_schema import make_record
-from tests.reporting.test_hostile_names import NAMES
+from tests.helpers.hostile_names import NAMES
+from tests.helpers.records import make_record, make_run, phase, rows
 
 SVG = "{http://www.w3.org/2000/svg}"
 

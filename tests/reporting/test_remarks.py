@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from finetune.reporting.remarks import remarks
-from tests.record.test_schema import make_record
+from tests.helpers.records import make_record
 
 
 def test_each_thing_is_a_sentence():

@@ -4,7 +4,7 @@ import pytest
 
 from finetune.reporting import report
 from finetune.reporting.report import ReportListener, write_report
-from tests.helpers.run_directories import make_run
+from tests.helpers.records import make_run
 
 
 @pytest.fixture

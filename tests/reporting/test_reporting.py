@@ -5,27 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from finetune.record.schema import MetricRow
 from finetune.reporting.terminal.console import ConsoleListener, show_check, show_plan
-from tests.record.test_schema import make_record
-
-ROWS = [
-    MetricRow(0, "head", 0, 4, "train", 0.1, 0.75, 0.5, 1.0),
-    MetricRow(0, "head", 0, 4, "validation", 0.1, 0.5, 0.625, 0.5),
-]
-
-
-def play(listener):
-    record = make_record()
-    phase = record.phases[0]
-    listener.run_started(record)
-    listener.phase_started(record, phase)
-    listener.step(phase, 4, 0, 3, {"loss": 0.9})
-    record.history += ROWS
-    listener.epoch_ended(record, phase, ROWS)
-    listener.phase_ended(record, phase)
-    record.status = "completed"
-    listener.run_ended(record)
+from tests.helpers.listeners import play
+from tests.helpers.records import make_record
 
 
 @pytest.mark.parametrize("terminal", [False, True])

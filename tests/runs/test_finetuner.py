@@ -18,47 +18,7 @@ import finetune
 from finetune.backbones.own import own_stages
 from finetune.errors import ConfigError
 from finetune.training.phase_fit import PhaseFit
-
-TWO_PHASES = {
-    "phases": {
-        "head": {"epochs": 2, "learning_rate": 1e-2, "freeze": {"policy": "depth", "unfreeze_depth": 0}},
-        "top": {"epochs": 1, "learning_rate": 1e-3, "freeze": {"policy": "stages", "stages": ["b"]}},
-    }
-}  # fmt: skip
-
-
-@keras.saving.register_keras_serializable("tests")
-class Shifted(keras.layers.Layer):
-    """Has a constant of its own that training must not touch, and a scale that may train."""
-
-    def build(self, shape):
-        self.shift = self.add_weight(
-            shape=(shape[-1],), initializer="ones", trainable=False, name="shift"
-        )
-        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
-
-    def call(self, inputs):
-        return inputs * self.scale + self.shift
-
-
-def functional(last="linear", classes=3):
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((6,))
-    x = keras.layers.Dense(8, activation="relu", name="a_dense")(inputs)
-    x = Shifted(name="a_shift")(x)
-    x = keras.layers.Dense(8, activation="relu", name="b_dense")(x)
-    x = keras.layers.BatchNormalization(name="b_norm")(x)
-    x = keras.layers.Dropout(0.2, name="b_drop")(x)
-    return keras.Model(inputs, keras.layers.Dense(classes, last, name="out")(x), name="mine")
-
-
-def data(number=40, seed=0, classes=3):
-    random = np.random.default_rng(seed)
-    inputs = random.normal(size=(number, 6)).astype("float32")
-    return inputs, np.argmax(inputs[:, :classes], 1)
-
-
-RULE = {"a": "a_.*", "b": ["b_dense", "b_norm"]}
+from tests.helpers.own_models import RULE, TWO_PHASES, functional, vectors
 
 
 def test_a_functional_model_with_a_custom_layer(tmp_path):
@@ -69,7 +29,7 @@ def test_a_functional_model_with_a_custom_layer(tmp_path):
         verbose=False,
     )  # fmt: skip
     before = {weight.path: np.array(weight) for weight in model.weights}
-    record = tuner.fit(data(), data(16, 1), test=data(24, 2))
+    record = tuner.fit(vectors(), vectors(16, 1), test=vectors(24, 2))
     assert record.status == "completed" and record.backbone.source == "own"
     # a: dense 6×8+8, scale 8 | shift 8. b: dense 8×8+8, norm 8+8 | statistics 8+8. head: 8×3+3.
     first, second = (phase.weight_counts for phase in record.phases)
@@ -88,7 +48,7 @@ def test_a_functional_model_with_a_custom_layer(tmp_path):
     assert written["dataset"]["splits"] == {"train": 40, "validation": 16, "test": 24}
     assert written["config"]["backbone"]["name"] == "mine"
     again = keras.saving.load_model(tmp_path / "run/model/model.keras")
-    given, labels = data(24, 2)
+    given, labels = vectors(24, 2)
     np.testing.assert_allclose(
         again.predict(given, verbose=0), model.predict(given, verbose=0), rtol=1e-5
     )
@@ -110,10 +70,10 @@ def test_a_sequential_model_finds_its_stages(tmp_path, capsys):
         model, "progressive", directory=tmp_path / "run",
         overrides=["schedule.phases.head.epochs=1", "schedule.epochs_per_phase=1"],
     )  # fmt: skip
-    tuner.inspect(data(), data(8))
+    tuner.inspect(vectors(), vectors(8))
     assert not (tmp_path / "run").exists()
-    batches = tf.data.Dataset.from_tensor_slices(data()).batch(16)
-    record = tuner.fit(batches, data(8, 1))
+    batches = tf.data.Dataset.from_tensor_slices(vectors()).batch(16)
+    record = tuner.fit(batches, vectors(8, 1))
     assert [phase.name for phase in record.phases] == ["head", "stage2", "stage1"]
     # Dense layers of 6×4+4, 4×4+4 and 4×3+3 parameters.
     trained = [phase.weight_counts["trainable"]["parameters"] for phase in record.phases]
@@ -123,7 +83,7 @@ def test_a_sequential_model_finds_its_stages(tmp_path, capsys):
 
 
 def test_several_labels_and_a_sigmoid(tmp_path):
-    inputs, _ = data(48)
+    inputs, _ = vectors(48)
     labels = (inputs[:, :3] > 0).astype("int64")
     record = finetune.FineTuner(
         functional("sigmoid"), {"phases": {"all": {"epochs": 1, "learning_rate": 1e-2, "freeze": {"policy": "none"}}}},
@@ -137,7 +97,7 @@ def test_inputs_may_be_a_dictionary(tmp_path):
     left, right = keras.Input((6,), name="left"), keras.Input((2,), name="right")
     x = keras.layers.Dense(4, name="below")(keras.layers.Concatenate()([left, right]))
     model = keras.Model({"left": left, "right": right}, keras.layers.Dense(3)(x))
-    inputs, labels = data()
+    inputs, labels = vectors()
     given = {"left": inputs, "right": inputs[:, :2]}
     record = finetune.FineTuner(
         model, overrides=["schedule.phases.head.epochs=1", "features.cache=always",
@@ -244,11 +204,11 @@ ZEROS = np.zeros((4, 6), "float32")
 )
 def test_data_that_do_not_fit_the_model_are_refused(train, message):
     with pytest.raises(ConfigError, match=message):
-        finetune.FineTuner(functional(), stages=RULE).fit(train, data(8))
+        finetune.FineTuner(functional(), stages=RULE).fit(train, vectors(8))
 
 
 def test_labels_of_another_kind_than_the_outputs_are_refused():
-    inputs, _ = data(8)
+    inputs, _ = vectors(8)
     many = (inputs, (inputs[:, :3] > 0).astype(int))
     with pytest.raises(ConfigError, match="probabilities of one label.*labels of several labels"):
         finetune.FineTuner(functional("softmax"), stages=RULE).fit(many, many)
@@ -340,7 +300,7 @@ def ending(*last):
     ],
 )  # fmt: skip
 def test_probabilities_are_known_wherever_they_are_made(tmp_path, last):
-    model, (inputs, labels) = ending(*last), data(24)
+    model, (inputs, labels) = ending(*last), vectors(24)
     record = finetune.FineTuner(
         model, {"phases": {"all": {"epochs": 1, "learning_rate": 0.01, "freeze": {"policy": "none"}}}},
         stages={"a": "below"}, directory=tmp_path, verbose=False,
@@ -371,7 +331,7 @@ def test_flags_layers_and_the_process_are_given_back(tmp_path, verb):
         tuner = finetune.FineTuner(
             model, TWO_PHASES, stages=RULE, directory=directory, verbose=False
         )
-        getattr(tuner, verb)(data(), data(8))
+        getattr(tuner, verb)(vectors(), vectors(8))
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
@@ -403,13 +363,13 @@ def test_a_changed_layer_is_not_given_the_features_of_the_old_one(tmp_path):
             overrides=["schedule.phases.head.epochs=1", "features.cache=always",
                        f"features.dir={tmp_path}/f"],
             directory=tmp_path / run, verbose=False,
-        ).fit(data(), data(8)).phases[0].features["samples_extracted"]  # fmt: skip
+        ).fit(vectors(), vectors(8)).phases[0].features["samples_extracted"]  # fmt: skip
 
     assert [train(False, "a"), train(False, "b"), train(True, "c")] == [48, 0, 48]
 
 
 def test_names_of_classes_are_labels_too(tmp_path):
-    inputs, labels = data(30)
+    inputs, labels = vectors(30)
     names = np.array(["x", "y", "z"])
     shared = {"stages": RULE, "classes": ["x", "y", "z"], "verbose": False}
     schedule = {
@@ -448,7 +408,7 @@ def test_data_of_the_wrong_kind_are_refused_before_training(tmp_path, train, val
 
 
 def test_a_dataset_of_single_pairs_and_a_list_of_inputs_are_read(tmp_path):
-    inputs, labels = data(20)
+    inputs, labels = vectors(20)
     single = tf.data.Dataset.from_tensor_slices((inputs, labels))
     record = finetune.FineTuner(
         functional(),
@@ -497,7 +457,7 @@ def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeyp
         )  # fmt: skip
 
     whole = functional()
-    tuner("whole", whole).fit(data(), data(16, 1))
+    tuner("whole", whole).fit(vectors(), vectors(16, 1))
 
     stepped, steps = PhaseFit._stepped, []
 
@@ -511,45 +471,45 @@ def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeyp
     try:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(PhaseFit, "_stepped", stop)
-            tuner("stopped", functional()).fit(data(), data(16, 1))
+            tuner("stopped", functional()).fit(vectors(), vectors(16, 1))
     finally:
         signal.signal(signal.SIGTERM, before)
     with pytest.raises(ConfigError, match="directory must be a directory without a run"):
-        tuner("stopped", functional()).fit(data(), data(16, 1))
+        tuner("stopped", functional()).fit(vectors(), vectors(16, 1))
     with pytest.raises(ConfigError, match="dataset.fingerprint was"):
-        tuner("stopped", functional()).fit(data(seed=5), data(16, 1), resume=True)
+        tuner("stopped", functional()).fit(vectors(seed=5), vectors(16, 1), resume=True)
     other = shutil.copytree(tmp_path / "stopped", tmp_path / "other")
     changed = tuner("other", functional()).fit(
-        data(seed=5), data(16, 1), resume=True, allow_changed=True
+        vectors(seed=5), vectors(16, 1), resume=True, allow_changed=True
     )
     assert changed.status == "completed" and not (other / ".hydra").exists()
     again = functional()
     again.set_weights([weight * 0 for weight in again.get_weights()])  # the checkpoint has them
-    record = tuner("stopped", again).fit(data(), data(16, 1), resume=True)
+    record = tuner("stopped", again).fit(vectors(), vectors(16, 1), resume=True)
     assert record.resumed == [{"phase": 0, "epoch": 1, "step": 2}]
     for one, other in zip(whole.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ConfigError, match="whose run is completed"):
-        tuner("stopped", again).fit(data(), data(16, 1), resume=True)
+        tuner("stopped", again).fit(vectors(), vectors(16, 1), resume=True)
 
 
 def test_rows_in_two_splits_are_told_and_so_is_what_was_trained_on(tmp_path, caplog):
-    train, validation = data(40), data(20, seed=1)
+    train, validation = vectors(40), vectors(20, seed=1)
     validation[0][:5] = train[0][:5]
     tuner = finetune.FineTuner(functional(), directory=tmp_path / "run", verbose=False)
-    record = tuner.fit(train, validation, test=data(20, seed=2))
+    record = tuner.fit(train, validation, test=vectors(20, seed=2))
     assert record.dataset.repeated == {"train and validation": 5}
     assert "5 samples are both in train and validation" in caplog.text
     caplog.clear()
     loaded = finetune.load(tmp_path / "run")
-    loaded.evaluate(*data(20, seed=2))
+    loaded.evaluate(*vectors(20, seed=2))
     assert caplog.text == ""
     loaded.evaluate(*validation)
     assert "the model was trained on 5 of the 20 examples" in caplog.text
 
 
 def test_names_are_one_in_whatever_form_they_are_stored(tmp_path):
-    inputs, labels = data(30)
+    inputs, labels = vectors(30)
     names = np.asarray(["caf\xe9", "b", "c"])
     tuner = finetune.FineTuner(functional(), classes=names.tolist(), directory=tmp_path / "run")
     given = np.asarray(["cafe\u0301 ", " b", "c"])[labels]

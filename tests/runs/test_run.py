@@ -10,7 +10,7 @@ import tensorflow as tf
 from finetune.errors import StorageError
 from finetune.record.schema import go_on
 from finetune.runs import run as runs
-from tests.record.test_schema import make_record
+from tests.helpers.records import make_record
 
 RUN = SimpleNamespace(
     built=SimpleNamespace(examples={"train": None}, dataset=SimpleNamespace(classes=("a", "b")))

@@ -13,48 +13,13 @@ from finetune.backbones.own import own_stages
 from finetune.errors import ConfigError
 from finetune.features.cut import task_graph
 from finetune.freezing.inventory import take_inventory
-
-HEAD = {"policy": "depth", "unfreeze_depth": 0}
-
-
-def phase(epochs=1, rate=1e-2, **freeze):
-    return {"epochs": epochs, "learning_rate": rate, "freeze": freeze or HEAD}
-
-
-def vectors(number=40, seed=0):
-    inputs = np.random.default_rng(seed).normal(size=(number, 6)).astype("float32")
-    return inputs, np.argmax(inputs[:, :3], 1)
-
-
-def functional(low=None, **head):
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((6,))
-    x = keras.layers.Dense(8, "relu", name="low")(inputs) if low is None else low(inputs)
-    return keras.Model(inputs, keras.layers.Dense(3, name="out", **head)(x))
-
-
-def tune(model, directory, cache, *more, phases=None, train=None, validation=None, test=None):
-    """Trains in `directory`; returns the record."""
-    tuner = finetune.FineTuner(
-        model, {"phases": phases or {"head": phase()}}, directory=directory / f"run-{cache}",
-        overrides=["dataset.batch_size=8", f"features.cache={cache}",
-                   f"features.dir={directory}/features", *more],
-        verbose=False,
-    )  # fmt: skip
-    train = vectors() if train is None else train
-    return tuner.fit(train, vectors(16, 1) if validation is None else validation, test=test)
-
-
-def losses(record):
-    """Returns the losses of all epochs, and of the test."""
-    tested = [record.test["loss"]] if record.test else []
-    return [row.loss for row in record.history] + tested
+from tests.helpers.own_models import losses, phase, tune, two_layers, vectors
 
 
 def test_splits_may_have_other_dtypes_than_the_model(tmp_path):
     inputs, labels = vectors()
     (held, held_labels), plain = vectors(16, 1), {}
-    plain = losses(tune(functional(), tmp_path / "0", "always", test=(held, held_labels)))
+    plain = losses(tune(two_layers(), tmp_path / "0", "always", test=(held, held_labels)))
     for number, (train, validation) in enumerate(
         (
             (inputs.astype("float64"), held),
@@ -65,7 +30,7 @@ def test_splits_may_have_other_dtypes_than_the_model(tmp_path):
     ):
         directory = tmp_path / str(number)
         record = tune(
-            functional(), directory, "always",
+            two_layers(), directory, "always",
             train=(train, labels), validation=(validation, held_labels), test=(held, held_labels),
         )  # fmt: skip
         assert record.phases[0].features["cached"]
@@ -85,7 +50,7 @@ TERMS = {
 def test_a_head_with_a_constraint_or_regularizer_is_not_standardised(tmp_path, name):
     inputs, labels = vectors(64)
     given = (inputs * 0.02, labels)
-    model = functional(**{name: TERMS[name]()})
+    model = two_layers(**{name: TERMS[name]()})
     record = tune(
         model, tmp_path, "always", "optimizer=sgd",
         phases={"head": phase(2, 0.1)}, train=given, validation=given,
@@ -102,7 +67,7 @@ def test_a_head_with_a_constraint_or_regularizer_is_not_standardised(tmp_path, n
 
 def test_lbfgs_refuses_a_constraint_or_regularizer_that_it_would_not_obey(tmp_path):
     name = "kernel_constraint"
-    model, phases = functional(**{name: TERMS[name]()}), {"head": phase() | {"solver": "lbfgs"}}
+    model, phases = two_layers(**{name: TERMS[name]()}), {"head": phase() | {"solver": "lbfgs"}}
     with pytest.raises(ConfigError, match=f"does not obey. Received: lbfgs with {name} "):
         tune(model, tmp_path, "always", phases=phases)
 
@@ -151,11 +116,11 @@ def test_floatx_changes_both_ways_alike(tmp_path, floatx, built):
     found, before = [], (keras.config.floatx(), keras.config.dtype_policy())
     for cache in ("never", "always"):
         try:
-            model = functional() if built == "float32" else None
+            model = two_layers() if built == "float32" else None
             keras.config.set_floatx(floatx)
             keras.config.set_dtype_policy(floatx if built == "floatx" else before[1])
             record = tune(
-                model or functional(), tmp_path / cache, cache, "optimizer=sgd", test=vectors(16, 2)
+                model or two_layers(), tmp_path / cache, cache, "optimizer=sgd", test=vectors(16, 2)
             )
             assert keras.config.floatx() == floatx
         finally:
@@ -205,7 +170,7 @@ DRAWS = {
 @pytest.mark.parametrize("name", DRAWS)
 def test_random_numbers_of_any_kind_are_noticed(name):
     noise = drawing(DRAWS[name])
-    model = functional(lambda x: keras.layers.Dense(8, "relu", name="low")(noise(x)))
+    model = two_layers(lambda x: keras.layers.Dense(8, "relu", name="low")(noise(x)))
     graph = task_graph(take_inventory(model, own_stages(model)))
     ((index, reason),) = graph.unfixed.items()
     assert graph.calls[index].operation is noise
@@ -214,13 +179,13 @@ def test_random_numbers_of_any_kind_are_noticed(name):
 
 def test_code_of_ones_own_that_draws_nothing_is_stored():
     steady = drawing(lambda x: keras.ops.cumsum(x, 1) * np.arange(6, dtype="float32"))
-    model = functional(lambda x: keras.layers.Dense(8, keras.ops.sin, name="low")(steady(x)))
+    model = two_layers(lambda x: keras.layers.Dense(8, keras.ops.sin, name="low")(steady(x)))
     assert not task_graph(take_inventory(model, own_stages(model))).unfixed
 
 
 def test_random_numbers_are_never_stored_as_if_they_were_fixed(tmp_path):
     noise = drawing(DRAWS["keras"])
-    model = functional(lambda x: keras.layers.Dense(8, "relu", name="low")(noise(x)))
+    model = two_layers(lambda x: keras.layers.Dense(8, "relu", name="low")(noise(x)))
     record = tune(model, tmp_path, "always")
     assert not record.phases[0].features["cached"]
     assert "; no cut above noise (draws random numbers)" in record.features[0].reason
@@ -251,7 +216,7 @@ def test_a_frozen_layer_that_adds_a_loss_is_computed_in_each_step(tmp_path):
         found = []
         for cache in ("never", "always"):
             directory = tmp_path / f"{low.__name__}-{cache}"
-            record = tune(functional(low), directory, cache, "head.standardise=never", test=held)
+            record = tune(two_layers(low), directory, cache, "head.standardise=never", test=held)
             found.append(losses(record))
             # The test gives the cross-entropy alone.
             assert record.phases[0].metrics["validation"]["loss"] > record.test["loss"] + 0.1
@@ -289,7 +254,7 @@ def test_steps_of_the_models_own_are_used_in_every_phase(tmp_path):
             "the model has train_step, compute_loss of its own, which takes the model's inputs"
         )
     assert found[0] == found[1]
-    plain = tune(functional(), tmp_path / "plain", "never", "head.standardise=never", phases=phases)
+    plain = tune(two_layers(), tmp_path / "plain", "never", "head.standardise=never", phases=phases)
     assert found[0][0] > 1.5 * losses(plain)[0]  # its loss is twice as large
     message = "for a model with train_step, compute_loss of its own, which the solver does not run"
     with pytest.raises(ConfigError, match=message):
@@ -297,7 +262,7 @@ def test_steps_of_the_models_own_are_used_in_every_phase(tmp_path):
 
 
 def test_a_step_that_is_set_on_the_model_is_its_own_too(tmp_path):
-    model, called = functional(), []
+    model, called = two_layers(), []
     given = model.test_step
     model.test_step = lambda data: called.append("test_step") or given(data)
     record = tune(model, tmp_path, "always")
@@ -368,16 +333,16 @@ def test_features_that_depend_on_the_other_rows_are_not_stored(tmp_path):
         x = keras.layers.Dense(8, "relu", name="low")(x)
         return x - keras.ops.mean(x, axis=0, keepdims=True)
 
-    found = [losses(tune(functional(low), tmp_path, cache)) for cache in ("never", "always")]
+    found = [losses(tune(two_layers(low), tmp_path, cache)) for cache in ("never", "always")]
     assert found[0] == found[1]
-    record = tune(functional(low), tmp_path / "again", "auto")
+    record = tune(two_layers(low), tmp_path / "again", "auto")
     assert record.features[0].reason == "what a row gives depends on the other rows of its batch"
     message = (
         "solver must be gradient where features cannot be stored. Received: lbfgs, but what a row"
     )
     with pytest.raises(ConfigError, match=message):
         tune(
-            functional(low),
+            two_layers(low),
             tmp_path / "exact",
             "auto",
             phases={"head": phase() | {"solver": "lbfgs"}},

@@ -7,7 +7,7 @@ from finetune.freezing.policies import FreezeRule
 from finetune.record.schema import MetricRow
 from finetune.schedule.phase import Phase
 from finetune.training.bookkeeping import log_counts, log_epoch
-from tests.helpers.run_directories import make_run
+from tests.helpers.records import make_run
 
 
 def test_the_counts_of_a_phase_end_with_the_sum_that_keras_calls_non_trainable(caplog):

@@ -9,20 +9,20 @@ MEASURED = """
 import gc, sys
 from pathlib import Path
 import psutil
-from tests.conftest import make_tiny
-from tests.features import conftest
+from tests.helpers.tiny_model import make_tiny
+from tests.helpers import feature_runs
 from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
 memory = []
-class Spy(conftest.Spy):
+class Spy(feature_runs.Spy):
     def phase_ended(self, record, phase):
         memory.append(psutil.Process().memory_info().rss)
-conftest.Spy = Spy
+feature_runs.Spy = Spy
 gc.freeze()  # the collections between phases need not go through what is imported
 depths = [0, 1, 2, 1] * 15  # every depth is reached before the tenth phase
 phases = [Phase(f"p{i}", 1, 1e-3, FreezeRule("depth", unfreeze_depth=depth))
           for i, depth in enumerate(depths)]
-conftest.train(make_tiny, phases, Path(sys.argv[1]), sys.argv[2])
+feature_runs.train(make_tiny, phases, Path(sys.argv[1]), sys.argv[2])
 print("memory", *memory)
 """
 

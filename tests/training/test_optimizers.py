@@ -10,7 +10,7 @@ from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
-from tests.conftest import make_tiny
+from tests.helpers.tiny_model import make_tiny
 
 
 class HandAdam:

@@ -32,7 +32,7 @@ from finetune.training.optimizers import OptimizerSettings
 from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs
 from finetune.training.trainer import SameFeed, Trainer
-from tests.conftest import make_tiny
+from tests.helpers.tiny_model import make_tiny
 
 PROBE = FreezeRule("depth", unfreeze_depth=0)
 TOP = FreezeRule("depth", unfreeze_depth=1)

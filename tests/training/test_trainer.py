@@ -20,7 +20,7 @@ from finetune.tasks.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.programs import Programs
 from finetune.training.trainer import SameFeed, Trainer
-from tests.conftest import make_tiny
+from tests.helpers.tiny_model import make_tiny
 
 PROBE = FreezeRule("depth", unfreeze_depth=0)
 ALL = FreezeRule("none")

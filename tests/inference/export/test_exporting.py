@@ -21,7 +21,7 @@ from finetune.inference.predicting import Predictor
 from finetune.inference.trained import load_trained
 from finetune.runs.finetuner import FineTuner
 from tests.helpers import checkpoints
-from tests.inference.test_trained import image_run, own_run, seal, text_run, write_run
+from tests.helpers.trained_runs import image_run, own_run, seal, text_run, write_run
 
 pytest.importorskip("tf2onnx")
 pytest.importorskip("ai_edge_litert")

@@ -9,7 +9,7 @@ from finetune.cli import main
 from finetune.errors import ConfigError, FinetuneError
 from finetune.inference.export.formats import FORMATS, format_of
 from finetune.record.files import to_json
-from tests.record.test_schema import make_record
+from tests.helpers.records import make_record
 
 
 def test_an_unknown_format_lists_those_there_are():

@@ -15,7 +15,7 @@ from finetune.cli import main
 from finetune.inference.export import exporting, runtime
 from finetune.inference.export.exporting import export_run, output_directory
 from finetune.inference.export.formats import FORMATS
-from tests.inference.test_trained import image_run, own_run, text_run
+from tests.helpers.trained_runs import image_run, own_run, text_run
 
 pytest.importorskip("tf2onnx")
 pytest.importorskip("ai_edge_litert")

@@ -4,18 +4,17 @@ import csv
 import io
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from finetune.config.schema import Config, PhaseConfig
 from finetune.errors import ConfigError
 from finetune.reporting.comparison.columns import Column
 from finetune.reporting.comparison.compare import Run, compare
-from finetune.reporting.comparison.texts import shown, tables, to_csv, to_json
-from tests.record.test_schema import make_record
+from finetune.reporting.comparison.texts import shown, to_csv, to_json
+from tests.helpers.comparisons import printed, with_phases
+from tests.helpers.records import make_record
 
 
 def make_run(name, accuracy=0.5, config=None, **changes):
@@ -27,19 +26,6 @@ def make_run(name, accuracy=0.5, config=None, **changes):
     for key, value in changes.items():
         setattr(record, key, value)
     return Run(Path("/runs") / name, record)
-
-
-def with_phases(**phases):
-    config = asdict(Config())
-    config["schedule"]["phases"] = {k: asdict(PhaseConfig(**v)) for k, v in phases.items()}
-    return config
-
-
-def printed(compared, width=80):
-    out = io.StringIO()
-    for each in tables(compared):
-        Console(file=out, width=width, highlight=False).print(each)
-    return out.getvalue()
 
 
 def test_only_what_differs_in_the_config_is_shown():

@@ -12,8 +12,9 @@ from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.plots import overlay
 from finetune.reporting.plots.canvas import drawing, svg
-from tests.helpers.run_directories import make_run
-from tests.reporting.test_hostile_names import NAMES
+from tests.helpers.comparisons import words
+from tests.helpers.hostile_names import NAMES
+from tests.helpers.records import make_run
 
 
 def run(name, worse=0.0):
@@ -22,12 +23,6 @@ def run(name, worse=0.0):
     record.config["seed"] = worse
     record.history = [replace(row, loss=row.loss + worse) for row in record.history]
     return Run(Path("/runs") / name, record)
-
-
-def words(text):
-    """The text of a page, on one line, without its style and script."""
-    body = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
 def test_the_page_has_results_curves_and_what_differs():

@@ -9,9 +9,8 @@ from finetune.reporting.comparison.compare import Run, compare
 from finetune.reporting.comparison.page import comparison_page
 from finetune.reporting.comparison.swept import shortened, value_text
 from finetune.reporting.comparison.texts import to_json
-from tests.helpers.run_directories import make_run
-from tests.reporting.comparison.test_compare import printed, with_phases
-from tests.reporting.comparison.test_page import words
+from tests.helpers.comparisons import printed, with_phases, words
+from tests.helpers.records import make_run
 
 RATE = "schedule.phases.head.learning_rate"
 

@@ -15,48 +15,8 @@ from finetune.reporting.terminal.closing import next_commands, places
 from finetune.reporting.terminal.console import ConsoleListener, make_console
 from finetune.reporting.terminal.forecast import Forecast, PhaseCost
 from finetune.reporting.terminal.pace import Pace
-from tests.record.test_schema import make_record
-from tests.reporting.terminal.test_listing import big_record
-
-
-class Terminal(io.StringIO):
-    """What is written to a terminal."""
-
-    def isatty(self):
-        return True
-
-
-def on_terminal(monkeypatch, width=80, **environment):
-    """Returns the console of a program whose stdout is a terminal, and what it writes."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "COLUMNS", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"TERM": "xterm-256color", "COLUMNS": str(width), **environment}.items():
-        monkeypatch.setenv(name, value)
-    out = Terminal()
-    monkeypatch.setattr(sys, "stdout", out)
-    return make_console(), out
-
-
-def played(console, directory, record=None):
-    """Plays a run of one phase of 2 epochs with features."""
-    listener = ConsoleListener(console, directory, 3, [2])
-    record = make_record() if record is None else record
-    phase = record.phases[0]
-    listener.run_started(record)
-    listener.phase_started(record, phase)
-    listener.extracting("train", 1, 4)
-    listener.extracting("validation", 4, 4)
-    for epoch in range(2):
-        for step in range(3):
-            listener.step(phase, epoch, step, 3, {"loss": 0.5})
-        rows = [
-            MetricRow(0, "head", epoch, epoch, split, 0.1, 0.5, 0.25, 1.0)
-            for split in ("train", "validation")
-        ]
-        listener.epoch_ended(record, phase, rows)
-    listener.phase_ended(record, phase)
-    record.status = "completed"
-    listener.run_ended(record)
+from tests.helpers.records import big_record, make_record
+from tests.helpers.terminals import on_terminal, played
 
 
 def test_a_terminal_gets_colours_and_a_bar_that_is_taken_away(tmp_path, monkeypatch):

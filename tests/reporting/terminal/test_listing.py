@@ -7,30 +7,13 @@ from rich.console import Console
 
 from finetune.reporting.terminal.listing import Listing, number, plain, text
 from finetune.reporting.terminal.tables import counts_table, plan_table, results_table
-from tests.helpers.run_directories import make_run
-from tests.record.test_schema import make_record
-
-BIG = 304_123_456
+from tests.helpers.records import BIG, big_record, make_run
 
 
 def shown(renderable, width):
     out = io.StringIO()
     Console(file=out, width=width, highlight=False).print(renderable)
     return out.getvalue()
-
-
-def big_record(num_stages=14):
-    """Returns a record of a long progressive schedule on a network of 300 M parameters."""
-    record = make_record()
-    names = [f"hierarchical_encoder_{n}_with_a_long_name" for n in range(num_stages)]
-    count = {"weights": 148, "parameters": BIG}
-    states = ("trainable", "frozen", "untrainable", "non_trainable", "total")
-    (phase,) = record.phases
-    phase.stages = [{"name": name, **dict.fromkeys(states[:3], count)} for name in names]
-    phase.weight_counts = dict.fromkeys(states, count)
-    phase.learning_rates = dict.fromkeys(names, 1.25e-5)
-    record.phases = [phase] * num_stages
-    return record
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100_000])

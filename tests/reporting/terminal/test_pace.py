@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from finetune.reporting.terminal.pace import Pace, RowPace
-from tests.record.test_schema import make_record
+from tests.helpers.records import make_record
 
 
 def phase(index, epochs_run, planned=10):

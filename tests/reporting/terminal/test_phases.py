@@ -7,8 +7,8 @@ import pytest
 from finetune.record.schema import FrozenProof, Interval
 from finetune.reporting.terminal.console import VerboseConsole, show_plan
 from finetune.reporting.terminal.phases import counts_line, ended, header, restored
-from tests.helpers.run_directories import make_run, phase
-from tests.reporting.terminal.test_console import on_terminal, played
+from tests.helpers.records import make_run, phase
+from tests.helpers.terminals import on_terminal, played
 
 
 def test_the_first_phase_has_both_kinds_of_non_trainable_weights():

@@ -11,9 +11,9 @@ from finetune.errors import ConfigError
 from finetune.reporting.trackers import listener as listening_to
 from finetune.reporting.trackers.choice import chosen, require_installed
 from finetune.reporting.trackers.story import story
+from tests.helpers.listeners import play
+from tests.helpers.records import two_phases
 from tests.helpers.standing_in import Notes, listening, written
-from tests.reporting.test_reporting import play
-from tests.reporting.trackers.test_story import two_phases
 
 METHODS = ("open", "metrics", "picture", "file", "close")
 

@@ -3,22 +3,8 @@
 from dataclasses import asdict
 
 from finetune.config.schema import Config, PhaseConfig
-from finetune.record.schema import MetricRow
 from finetune.reporting.trackers.story import flatten, hyperparameters, story
-from tests.record.test_schema import make_record
-
-
-def two_phases():
-    """Three epochs of a first phase, one of a second that has not ended."""
-    record = make_record()
-    first, second = record.phases[0], make_record().phases[0]
-    second.index, second.name, second.frozen_proof = 1, "top", None
-    first.weight_change = {"stem": 0.0, "head": 0.5}
-    record.phases.append(second)
-    for epoch, phase in enumerate((0, 0, 0, 1)):
-        for split in ("train", "validation"):
-            record.history.append(MetricRow(phase, "p", epoch, epoch, split, 0.1, 1.0, 0.5, 2.0))
-    return record
+from tests.helpers.records import two_phases
 
 
 def test_events_come_in_the_order_of_the_run():

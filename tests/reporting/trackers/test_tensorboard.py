@@ -10,9 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from finetune.reporting.trackers.tensorboard import SPLITS, TAGS, TensorBoardTracker
+from tests.helpers.listeners import play
+from tests.helpers.records import two_phases
 from tests.helpers.standing_in import listening, written
-from tests.reporting.test_reporting import play
-from tests.reporting.trackers.test_story import two_phases
 
 
 def read(directory):
@@ -57,7 +57,7 @@ def test_it_gets_counts_rates_metrics_and_pictures(tmp_path, told):
     assert list(events.PluginTagToContent("images")) == ["pictures/curves"]
 
 
-def test_hyperparameters_are_told_with_their_metrics(tmp_path, told, monkeypatch):
+def test_hyperparameters_are_told_with_their_metrics(tmp_path, told):
     record = two_phases()
     record.overrides = ["experiment=x", "seed=3"]
     record.config = {
@@ -66,8 +66,7 @@ def test_hyperparameters_are_told_with_their_metrics(tmp_path, told, monkeypatch
         "dataset": {"flip": True},
         "runtime": {"device": "auto"},
     }
-    monkeypatch.setattr("tests.reporting.test_reporting.make_record", lambda: record)
-    play(told())
+    play(told(), record)
     content = read(tmp_path / "tensorboard")[0].PluginTagToContent("hparams")
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
     assert [each.name.tag for each in experiment.metric_infos][:2] == ["accuracy/test", "loss/test"]

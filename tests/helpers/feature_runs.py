@@ -21,7 +21,7 @@ from finetune.tasks.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.programs import Programs
 from finetune.training.trainer import Trainer
-from tests.conftest import make_tiny
+from tests.helpers.tiny_model import make_tiny
 
 SIZES = {"train": 22, "validation": 10, "test": 6}
 BATCH_SIZE = 8

@@ -1,5 +1,7 @@
 """Records of runs, made by hand."""
 
+import math
+
 from finetune.record.schema import (
     BackboneRecord,
     DatasetRecord,
@@ -18,7 +20,7 @@ SIZES = {"stem": 100, "stage1": 2000, "head": 30}
 
 
 def phase(index, name, trains, epochs=2, rates=None, still=None):
-    """Returns a phase in which the named stages train; a stage of 2000 has 40 untrainable."""
+    """Returns a phase in which the named stages train; 40 of the 2000 of stage1 are untrainable."""
     stages = []
     for stage in STAGES:
         total = SIZES[stage]
@@ -51,6 +53,7 @@ def phase(index, name, trains, epochs=2, rates=None, still=None):
 
 
 def rows(index, name, first, losses):
+    """Returns the rows of a phase, of which `first` is the first epoch of the run."""
     return [
         MetricRow(index, name, k, first + k, split, 0.01, loss + extra, 0.9 - extra, 0.5)
         for k, loss in enumerate(losses)
@@ -108,3 +111,56 @@ def make_run(status="completed", classes=("cat", "dog", "eel")):
         model_sha256={"task.json": "0", "model.weights.h5": "1"},
         history=[*rows(0, "head", 0, (0.9, 0.3)), *rows(1, "top", 2, (0.2, 0.1))],
     )  # fmt: skip
+
+
+COUNTS = {
+    state: {"weights": 1, "parameters": 2}
+    for state in ("trainable", "frozen", "untrainable", "non_trainable", "total")
+}
+
+
+def make_record():
+    """Returns a run of one phase that trains the head, with names that look like markup."""
+    phase = PhaseRecord(
+        0, "head", "depth(0)", "inference", 2, {"head": 0.1}, COUNTS,
+        [{"name": "stem", **{s: COUNTS[s] for s in ("trainable", "frozen", "untrainable")}}],
+        frozen_proof=FrozenProof(1, 0, "a", "a"),
+        metrics={"train": {"loss": math.nan, "accuracy": 0.5}},
+    )  # fmt: skip
+    return RunRecord(
+        config={}, overrides=["[red]x[/]"], seed=0, versions={},
+        device={"names": ["cpu"], "precision": "float32"},
+        backbone=BackboneRecord("b", "bundled", "0", [{"name": "stem"}]),
+        dataset=DatasetRecord("[bold]d[/]", "0", 2, ["a", "b"], {"train": 3}),
+        phases=[phase], test={"loss": 1.0, "accuracy": 0.25}, seconds={"total": 1.0},
+    )  # fmt: skip
+
+
+BIG = 304_123_456
+
+
+def big_record(num_stages=14):
+    """Returns a record of a long progressive schedule on a network of 300 M parameters."""
+    record = make_record()
+    names = [f"hierarchical_encoder_{n}_with_a_long_name" for n in range(num_stages)]
+    count = {"weights": 148, "parameters": BIG}
+    states = ("trainable", "frozen", "untrainable", "non_trainable", "total")
+    (phase,) = record.phases
+    phase.stages = [{"name": name, **dict.fromkeys(states[:3], count)} for name in names]
+    phase.weight_counts = dict.fromkeys(states, count)
+    phase.learning_rates = dict.fromkeys(names, 1.25e-5)
+    record.phases = [phase] * num_stages
+    return record
+
+
+def two_phases():
+    """Returns a run with three epochs of a first phase and one of a second that has not ended."""
+    record = make_record()
+    first, second = record.phases[0], make_record().phases[0]
+    second.index, second.name, second.frozen_proof = 1, "top", None
+    first.weight_change = {"stem": 0.0, "head": 0.5}
+    record.phases.append(second)
+    for epoch, phase in enumerate((0, 0, 0, 1)):
+        for split in ("train", "validation"):
+            record.history.append(MetricRow(phase, "p", epoch, epoch, split, 0.1, 1.0, 0.5, 2.0))
+    return record
