@@ -63,7 +63,7 @@ def load_backbone(
     coverage = coverage_of(backbone, assigned)
     if reason is not None and arguments:
         raise ValueError(reason)  # the caller knows what it asked for
-    unneeded = (*family.optional, *family.fixed)
+    unneeded = (*family.optional, *family.untrainable)
     needed = [p for p in coverage.absent if not any(each in p.split("/") for each in unneeded)]
     if needed or reason is not None:
         said = "" if reason is None else f" ({reason})"

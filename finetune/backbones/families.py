@@ -21,7 +21,7 @@ class Family:
             from the bare model have none.
         left_out: (constructor argument, key of config.json) that KerasHub's converter drops.
         architectures: of the timm directories that KerasHub converts, exactly.
-        fixed: names of weights that cannot be trained: no classifier reaches DINO's mask token, and
+        untrainable: names of weights that cannot be trained: no classifier reaches DINO's mask token, and
             KerasHub 0.32 loses trained positions of DINOv2 when it saves them.
         optional: layers that a checkpoint may lack, for a head can do without them: a masked language
             model has no pooler.
@@ -35,7 +35,7 @@ class Family:
     prefix: str = ""
     left_out: tuple[tuple[str, str], ...] = ()
     architectures: tuple[str, ...] = ()
-    fixed: tuple[str, ...] = ()
+    untrainable: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     tokenizer: str | None = None
 
@@ -84,9 +84,9 @@ FAMILIES: tuple[Family, ...] = (
         "dinov2",
         "DINOV2",
         model_types=("dinov2", "dinov2_with_registers"),
-        fixed=("mask_token", "interpolated_position_embeddings"),
+        untrainable=("mask_token", "interpolated_position_embeddings"),
     ),
-    Family("dinov3", "DINOV3", model_types=("dinov3_vit",), fixed=("mask_token",)),
+    Family("dinov3", "DINOV3", model_types=("dinov3_vit",), untrainable=("mask_token",)),
     Family(
         "efficientnet",
         "EfficientNet",

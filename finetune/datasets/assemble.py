@@ -47,7 +47,7 @@ class Rows:
         )
 
 
-def objects(values: Sequence[Any]) -> np.ndarray:
+def object_array(values: Sequence[Any]) -> np.ndarray:
     """Returns an (n,) object array: NumPy itself would look into the values."""
     held = np.empty(len(values), object)
     held[:] = values
@@ -56,7 +56,7 @@ def objects(values: Sequence[Any]) -> np.ndarray:
 
 def row_names(where: str, number: int) -> np.ndarray:
     """Returns the sources of the rows of a file or array, counted from 1."""
-    return objects([f"{where}:{row}" for row in range(1, number + 1)])
+    return object_array([f"{where}:{row}" for row in range(1, number + 1)])
 
 
 def require_rows(name: str, counts: Mapping[str, int]) -> None:

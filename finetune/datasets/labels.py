@@ -50,8 +50,8 @@ def multi_hot(
     _require_known(where, names, classes, counted)
     index = {name: row for row, name in enumerate(classes)}
     hot = np.zeros((len(names), len(classes)), np.uint8)
-    for row, several in enumerate(names):
-        hot[row, [index[name] for name in several]] = 1
+    for row, labels in enumerate(names):
+        hot[row, [index[name] for name in labels]] = 1
     return hot
 
 
@@ -66,8 +66,8 @@ def _require_known(
     unit, numbers = counted or ("rows", range(1, 1 + len(names)))
     known = set(classes)
     unknown: dict[str, list[int]] = {}
-    for row, several in zip(numbers, names, strict=True):
-        for name in several:
+    for row, labels in zip(numbers, names, strict=True):
+        for name in labels:
             if name not in known:
                 unknown.setdefault(name, []).append(row)
     bad = {number for rows in unknown.values() for number in rows}

@@ -46,7 +46,7 @@ def load_measured(
     given: DatasetConfig,
     seed: int,
     classes: Sequence[str],
-    several: bool,
+    multi_label: bool,
     split: str | None,
     elsewhere: bool,
 ) -> Measured:
@@ -56,7 +56,7 @@ def load_measured(
         given: the dataset's config, checked.
         seed: of the run: it chose what was held out, and the rows that were kept.
         classes: label names in the order of the model's outputs.
-        several: whether the model gives an example several labels.
+        multi_label: whether the model gives an example several labels.
         split: train, validation or test, held out as in training where there is none; None: test,
             and of files from elsewhere that have no splits all.
         elsewhere: whether the files are others than those of the run.
@@ -70,7 +70,7 @@ def load_measured(
             part, max_samples=given.max_samples, seed=seed, skip=given.on_bad_sample == "skip"
         )
         line = split_line(part.found.used, part.found.unused)
-        warnings = [] if several else [f"warning: {note}" for note in part.found.notes]
+        warnings = [] if multi_label else [f"warning: {note}" for note in part.found.notes]
         found = Measured(
             part.name,
             part.split,
@@ -96,7 +96,7 @@ def load_measured(
             (split_line(used, dataset.unused),) if used else (),
         )
         own = dataset.classes
-    labels = matched(found.examples, own, classes, several)
+    labels = matched(found.examples, own, classes, multi_label)
     return replace(found, examples=replace(found.examples, labels=labels))
 
 
@@ -118,7 +118,7 @@ def _part_of(given: DatasetConfig) -> Part:
 
 
 def matched(
-    examples: Split, own: Sequence[str], classes: Sequence[str], several: bool
+    examples: Split, own: Sequence[str], classes: Sequence[str], multi_label: bool
 ) -> np.ndarray:
     """Returns labels as a model's outputs are ordered, whatever the order and number of the data's.
 
@@ -126,16 +126,16 @@ def matched(
         examples: with labels in the order of `own`.
         own: label names of the data.
         classes: label names of the model.
-        several: whether the model gives an example several labels.
+        multi_label: whether the model gives an example several labels.
 
     Returns:
-        (n,) int64 class indices; (n, classes) uint8 of 0 and 1 where `several`.
+        (n,) int64 class indices; (n, classes) uint8 of 0 and 1 where `multi_label`.
 
     Raises:
         ConfigError: naming the labels that are no class of the model.
     """
     labels = examples.labels
-    if labels.ndim == 2 and not several:
+    if labels.ndim == 2 and not multi_label:
         raise ConfigError(
             "dataset must hold one label an example: the model gives one. Received: several. Use "
             "data with one label, or a model that was trained with several."
@@ -150,7 +150,7 @@ def matched(
     if unknown:
         raise ConfigError(_unknown(unknown, classes, examples))
     outputs = np.asarray([index.get(name, -1) for name in own], np.int64)
-    if not several:
+    if not multi_label:
         return outputs[labels]
     done = np.zeros((len(labels), len(classes)), np.uint8)
     for place in np.flatnonzero(outputs >= 0).tolist():

@@ -67,7 +67,7 @@ def training_batches(
     reader = examples.reader
     augmented = reader.augmentation is not None
     read = reader.open(examples.split, batch_size, augmented=augmented)
-    answer = answers(examples.targets, examples.weights)
+    answer = targets_and_weights(examples.targets, examples.weights)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         rows = _shuffled(examples.num_examples, seed, epoch)
@@ -144,7 +144,9 @@ def _shuffled(num_examples: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset
     return tf.data.Dataset.from_tensor_slices(rows)
 
 
-def answers(targets: np.ndarray, weights: np.ndarray | None) -> Callable[[Any], tuple[Any, ...]]:
+def targets_and_weights(
+    targets: np.ndarray, weights: np.ndarray | None
+) -> Callable[[Any], tuple[Any, ...]]:
     """Returns the function from rows to (targets,) or (targets, weights) of a batch."""
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         held = [tf.constant(each) for each in (targets, weights) if each is not None]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from finetune.record.schema import EvaluationDetails, Interval, Mistake
-from finetune.tasks.objective import SEVERAL, Objective
+from finetune.tasks.objective import MULTI_LABEL, Objective
 
 TOP_5_CLASSES = 20  # top-5 accuracy is given from so many classes on: of fewer it says little
 _BINS = 15  # of the calibration error, as in Guo et al. 2017
@@ -55,7 +55,7 @@ def report(
         mean_average_precision (over the classes that occur).
     """
     outputs = np.asarray(outputs, np.float64)
-    if objective.kind == SEVERAL:
+    if objective.kind == MULTI_LABEL:
         return _several_labels(outputs, labels, classes, objective.from_logits)
     return _one_label(outputs, labels, classes, objective.from_logits)
 

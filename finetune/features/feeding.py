@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from finetune.datasets.pipeline import answers, epoch_order, ordered
+from finetune.datasets.pipeline import epoch_order, ordered, targets_and_weights
 from finetune.features.arrays import Entry
 from finetune.features.cut import LinearHead
 
@@ -144,7 +144,7 @@ def _gatherer(
     """Returns the function from (epoch, rows) to (features, targets) or (…, weights)."""
     shapes = [array.shape[1:] for array in views[0].arrays]
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
-        answer = answers(targets, weights)
+        answer = targets_and_weights(targets, weights)
         if _fits_memory(views, dtypes):
             held = [
                 tf.constant(arrays[0] if len(views) == 1 else np.concatenate(arrays))

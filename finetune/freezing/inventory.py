@@ -69,7 +69,7 @@ class Inventory:
 
 
 def take_inventory(
-    model: keras.Model, stages: Sequence[Any], fixed: Collection[str] = ()
+    model: keras.Model, stages: Sequence[Any], untrainable: Collection[str] = ()
 ) -> Inventory:
     """Lists the weights of `model`; sets every weight that can train to ``trainable`` first.
 
@@ -77,7 +77,7 @@ def take_inventory(
         model: the built task model.
         stages: backbone stages from input to output, each with `name`, `layers` and, where it is
             not 1, `uses`. What belongs to no stage is the head.
-        fixed: names of weights that cannot be trained, whatever their layer says.
+        untrainable: names of weights that cannot be trained, whatever their layer says.
 
     Raises:
         FinetuneError: if a weight belongs to two stages.
@@ -113,7 +113,7 @@ def take_inventory(
                 stage=layer_stages[index],
                 layer=index,
                 parameters=math.prod(variable.shape),
-                can_train=bool(variable.trainable) and variable.name not in fixed,
+                can_train=bool(variable.trainable) and variable.name not in untrainable,
                 is_bias=variable.name in BIAS_NAMES,
                 is_norm=index in norms,
                 uses=uses.get(layer_stages[index], 1),

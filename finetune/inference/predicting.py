@@ -10,7 +10,7 @@ from finetune.datasets.python.data import wanted_inputs
 from finetune.inference.examples import Example, Failure, Prediction
 from finetune.inference.inputs import Prepared, inputs_of
 from finetune.inference.trained import TrainedModel
-from finetune.tasks.objective import SEVERAL, Objective
+from finetune.tasks.objective import MULTI_LABEL, Objective
 from finetune.training.tracing import traced
 
 
@@ -103,7 +103,7 @@ def probabilities(outputs: np.ndarray, objective: Objective) -> np.ndarray:
     outputs = np.asarray(outputs, np.float64)
     if not objective.from_logits:
         return outputs
-    if objective.kind == SEVERAL:
+    if objective.kind == MULTI_LABEL:
         return 1 / (1 + np.exp(-np.clip(outputs, -500, 500)))
     powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)

@@ -17,7 +17,7 @@ from finetune.errors import ConfigError
 from finetune.inference.completed import MODEL, read_completed
 from finetune.record.schema import RunRecord
 from finetune.tasks import heads
-from finetune.tasks.objective import ONE, SEVERAL, Objective
+from finetune.tasks.objective import MULTI_LABEL, ONE, Objective
 from finetune.training.device import state_kept, use_channels_last
 
 _WHERE = "RUN_DIR"
@@ -52,7 +52,7 @@ class TrainedModel:
     @property
     def multi_label(self) -> bool:
         """Whether an example may have several labels, or none."""
-        return self.objective.kind == SEVERAL
+        return self.objective.kind == MULTI_LABEL
 
     @property
     def from_logits(self) -> bool:
@@ -127,7 +127,7 @@ def _of_backbone(
         model=task,
         classes=classes,
         kind=loaded.kind,
-        objective=Objective(SEVERAL if multi_label else ONE, len(classes)),
+        objective=Objective(MULTI_LABEL if multi_label else ONE, len(classes)),
         preprocessor=loaded.preprocessor,
         image_size=loaded.image_size,
     )
@@ -163,7 +163,9 @@ def _own(
         model=model,
         classes=classes,
         kind="array",
-        objective=Objective(SEVERAL if multi_label else ONE, len(classes), activation == "linear"),
+        objective=Objective(
+            MULTI_LABEL if multi_label else ONE, len(classes), activation == "linear"
+        ),
         preprocessor=preprocessor,
     )
 

@@ -30,7 +30,7 @@ from finetune.freezing.plan import FreezePlan, make_plan
 from finetune.record.schema import loaded_weights
 from finetune.schedule.phase import Phase, expand
 from finetune.tasks import heads
-from finetune.tasks.objective import MIXED, ONE, SEVERAL, Objective, balanced_weights
+from finetune.tasks.objective import MIXED, MULTI_LABEL, ONE, Objective, balanced_weights
 from finetune.training.device import Device, prepare
 from finetune.training.programs import Programs
 
@@ -181,8 +181,8 @@ def _build(config: Config, reused: bool) -> Built:
         seed=config.seed,
     )
     family = family_of(loaded.backbone)
-    fixed = () if family is None else family.fixed
-    inventory = take_inventory(task, _stages_in(task, loaded.backbone), fixed)
+    untrainable = () if family is None else family.untrainable
+    inventory = take_inventory(task, _stages_in(task, loaded.backbone), untrainable)
     reader = _reader(loaded, dataset, config)
     labels = {"classes": list(dataset.classes), "multi_label": dataset.multi_label}
     log.info("weights of %s: %s", loaded.name, loaded_weights(_weights(loaded.coverage)))
@@ -247,7 +247,7 @@ def make_objective(dataset: Dataset, given: DatasetConfig, num_classes: int) -> 
             "dataset.class_weights must be none where an example may have several labels. "
             f"Received: {given.class_weights}. Set dataset.class_weights=none."
         )
-    return Objective(SEVERAL, num_classes)
+    return Objective(MULTI_LABEL, num_classes)
 
 
 def make_examples(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-ONE, MIXED, SEVERAL = "one label", "mixed labels", "several labels"
+ONE, MIXED, MULTI_LABEL = "one label", "mixed labels", "several labels"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Objective:
         classes = {
             ONE: keras.losses.SparseCategoricalCrossentropy,
             MIXED: keras.losses.CategoricalCrossentropy,
-            SEVERAL: keras.losses.BinaryCrossentropy,
+            MULTI_LABEL: keras.losses.BinaryCrossentropy,
         }
         return classes[self.kind](from_logits=self.from_logits)
 

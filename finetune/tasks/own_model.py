@@ -9,7 +9,7 @@ from finetune.backbones.own import last_activation
 from finetune.datasets.names import plain
 from finetune.errors import ConfigError
 from finetune.keras_internals import flatten
-from finetune.tasks.objective import ONE, SEVERAL, Objective
+from finetune.tasks.objective import MULTI_LABEL, ONE, Objective
 
 
 def objective_of(model: keras.Model) -> Objective:
@@ -20,7 +20,7 @@ def objective_of(model: keras.Model) -> Objective:
             "model must have one output of shape (batch, classes), with at least 2 classes. "
             f"Received: {model.name} with {shape}. End it with keras.layers.Dense(classes)."
         )
-    kinds = {"softmax": ONE, "sigmoid": SEVERAL}
+    kinds = {"softmax": ONE, "sigmoid": MULTI_LABEL}
     name, where = last_activation(model)
     if name not in ("linear", *kinds):
         raise ConfigError(

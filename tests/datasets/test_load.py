@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from finetune.config.schema import ColumnsConfig, DatasetConfig, SplitsConfig
 from finetune.datasets import load as sources
-from finetune.datasets.assemble import objects
+from finetune.datasets.assemble import object_array
 from finetune.datasets.dataset import Split, row_digests
 from finetune.datasets.load import load_dataset
 from finetune.errors import ConfigError
@@ -73,8 +73,8 @@ def test_files_do_without_tfds():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda rows: objects([bytes([row]) * (5 if row % 2 else 40_000) for row in rows]),
-        lambda rows: objects([f"text {row}" for row in rows]),
+        lambda rows: object_array([bytes([row]) * (5 if row % 2 else 40_000) for row in rows]),
+        lambda rows: object_array([f"text {row}" for row in rows]),
         lambda rows: np.asarray(rows, "float32")[:, None, None] * np.ones((1, 90, 90), "float32"),
         lambda rows: {"a": np.zeros((len(rows), 3)), "b": np.asarray(rows)},
         lambda rows: np.asarray([[f"text {row}"] for row in rows], object),
@@ -93,6 +93,6 @@ def test_digests_are_of_content_alone(make):
 
 def test_one_changed_byte_of_a_long_example_changes_its_digest():
     data = bytearray(100_000)
-    whole = row_digests(Split("train", objects([bytes(data)]), np.zeros(1)))
+    whole = row_digests(Split("train", object_array([bytes(data)]), np.zeros(1)))
     data[30_000] = 1  # between the pieces that are digested
-    assert row_digests(Split("train", objects([bytes(data)]), np.zeros(1))) != whole
+    assert row_digests(Split("train", object_array([bytes(data)]), np.zeros(1))) != whole

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from finetune.evaluation.metrics import calibration_error, reliability, report, wilson
-from finetune.tasks.objective import MIXED, ONE, SEVERAL, Objective, balanced_weights
+from finetune.tasks.objective import MIXED, MULTI_LABEL, ONE, Objective, balanced_weights
 
 NAMES = ["a", "b", "c"]
 
@@ -47,7 +47,7 @@ def test_top_5_from_twenty_classes_on():
 def test_several_labels_by_hand():
     labels = np.array([[1, 1, 0], [0, 1, 0]], np.uint8)
     logits = np.array([[2.0, -1.0, -2.0], [1.0, 3.0, -4.0]])
-    whole = report(logits, labels, NAMES, Objective(SEVERAL, 3))
+    whole = report(logits, labels, NAMES, Objective(MULTI_LABEL, 3))
     found = whole.metrics
     assert found["accuracy"] == pytest.approx(4 / 6)  # b of row 0 is missed, a of row 1 is wrong
     right = np.array([2.0, -1.0, 2.0, -1.0, 3.0, 4.0])  # logits of what is true
@@ -56,7 +56,9 @@ def test_several_labels_by_hand():
     assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3) / 2)  # a and b; c does not occur
     assert found["mean_average_precision"] == pytest.approx(1.0)  # both rank their examples first
     probabilities = 1 / (1 + np.exp(-logits))
-    other = report(probabilities, labels, NAMES, Objective(SEVERAL, 3, from_logits=False)).metrics
+    other = report(
+        probabilities, labels, NAMES, Objective(MULTI_LABEL, 3, from_logits=False)
+    ).metrics
     assert other == pytest.approx(found)
     # Both mistakes have a logit of size 1; a row that is all right is none.
     assert [(m.label, m.predicted) for m in whole.details.mistakes] == [
@@ -91,17 +93,17 @@ def test_calibration_error_by_hand():
     assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0.0
 
 
-@pytest.mark.parametrize("kind", [ONE, MIXED, SEVERAL])
+@pytest.mark.parametrize("kind", [ONE, MIXED, MULTI_LABEL])
 @pytest.mark.parametrize("from_logits", [True, False])
 def test_report_agrees_with_the_loss_and_metric_that_are_trained(kind, from_logits):
     random = np.random.default_rng(0)
     outputs = random.normal(size=(40, 3)).astype("float32")
     labels = random.integers(0, 3, 40)
-    if kind == SEVERAL:
+    if kind == MULTI_LABEL:
         labels = random.integers(0, 2, (40, 3)).astype("uint8")
     if not from_logits:
         odds = np.exp(outputs)
-        outputs = odds / (1 + odds) if kind == SEVERAL else odds / odds.sum(1, keepdims=True)
+        outputs = odds / (1 + odds) if kind == MULTI_LABEL else odds / odds.sum(1, keepdims=True)
     objective = Objective(kind, 3, from_logits)
     targets, (metric,) = objective.targets(labels), objective.metrics()
     metric.update_state(targets, outputs)
@@ -134,6 +136,6 @@ def test_the_accuracy_has_a_wilson_interval(right, examples, low, high):
 
 def test_decisions_on_several_labels_have_no_interval():
     labels = np.array([[1, 0], [0, 1]], np.uint8)
-    assert report(np.zeros((2, 2)), labels, "ab", Objective(SEVERAL, 2)).interval is None
+    assert report(np.zeros((2, 2)), labels, "ab", Objective(MULTI_LABEL, 2)).interval is None
     single = report(np.eye(2), np.array([0, 1]), "ab", Objective(ONE, 2))
     assert single.interval == wilson(2, 2)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from finetune.cli import main
-from finetune.datasets.assemble import objects
+from finetune.datasets.assemble import object_array
 from finetune.datasets.dataset import Split
 from finetune.datasets.measured import matched
 from finetune.errors import ConfigError
@@ -211,7 +211,7 @@ def test_a_run_of_finetuner_is_measured_in_python(tmp_path, capsys):
 
 
 def labelled(labels):
-    return Split("test", objects(["x"] * len(labels)), np.asarray(labels))
+    return Split("test", object_array(["x"] * len(labels)), np.asarray(labels))
 
 
 def test_labels_are_matched_by_name_by_hand():

@@ -253,7 +253,7 @@ def test_a_closed_pipe_ends_quietly(runs):
     assert result.stderr == ""
 
 
-SEVERAL = Prediction("a\x1b[31m.png", np.asarray([0.9, 0.2, 0.6]))
+MULTI_LABEL = Prediction("a\x1b[31m.png", np.asarray([0.9, 0.2, 0.6]))
 
 
 def test_of_several_labels_every_class_is_shown(here, runs, capsys):
@@ -273,7 +273,7 @@ def test_several_labels_mark_those_that_are_over_a_half():
     classes = ["x", "y", "z\u202e"]
 
     def lines(output_format, top_k=3, terminal=False):
-        return make_writer(output_format, classes, True, top_k, terminal).lines([SEVERAL])
+        return make_writer(output_format, classes, True, top_k, terminal).lines([MULTI_LABEL])
 
     assert lines("table") == "a\\x1b[31m.png  * x 90.00%  * z\\u202e 60.00%    y 20.00%\n"
     assert json.loads(lines("json", 1)) == {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.datasets.assemble import objects
+from finetune.datasets.assemble import object_array
 from finetune.datasets.dataset import Split
 from finetune.datasets.images.cleaning import clean_images
 from finetune.datasets.pipeline import Examples, single_pass
@@ -14,7 +14,7 @@ from finetune.datasets.readers import ImageReader, TextReader
 from finetune.inference.examples import Example, Failure, Prediction, examples_of
 from finetune.inference.predicting import Predictor, forward, probabilities
 from finetune.inference.trained import load_trained
-from finetune.tasks.objective import ONE, SEVERAL, Objective
+from finetune.tasks.objective import MULTI_LABEL, ONE, Objective
 from tests.helpers.odd_images import ODD
 from tests.helpers.trained_runs import image_run, own_run, softmax, text_run
 
@@ -53,7 +53,9 @@ def test_files_are_seen_as_in_training(images, tmp_path):
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
     names = sorted(contents)
-    split = Split("test", objects([contents[name] for name in names]), np.zeros(len(names), int))
+    split = Split(
+        "test", object_array([contents[name] for name in names]), np.zeros(len(names), int)
+    )
     split, bad = clean_images(split, {}, check=False, budget=2**30, name="odd")
     assert not bad
     examples = Examples(split, ImageReader((16, 16), converter), split.labels)
@@ -69,7 +71,7 @@ def test_files_are_seen_as_in_training(images, tmp_path):
 def test_texts_are_tokenized_as_in_training(tmp_path):
     task, preprocessor = text_run(tmp_path / "run")
     texts = ["the cat sat", "cats", "The CAFE.", "sat sat sat sat sat", "the"]
-    split = Split("test", objects(texts), np.zeros(5, int))
+    split = Split("test", object_array(texts), np.zeros(5, int))
     examples = Examples(split, TextReader(preprocessor, {"test": split}), split.labels)
     expected = softmax(task.predict(single_pass(examples, batch_size=5, view=None), verbose=0))
     (tmp_path / "texts.txt").write_text(
@@ -175,11 +177,11 @@ def test_probabilities_by_hand():
     np.testing.assert_allclose(probabilities(logits, Objective(ONE, 2)), [[0.25, 0.75], [0.9, 0.1]])
     # 1 / (1 + exp(-log 3)) = 3 / 4
     np.testing.assert_allclose(
-        probabilities(logits, Objective(SEVERAL, 2)), [[0.5, 0.75], [0.9, 0.5]]
+        probabilities(logits, Objective(MULTI_LABEL, 2)), [[0.5, 0.75], [0.9, 0.5]]
     )
     given = np.asarray([[0.2, 0.8]])
     np.testing.assert_array_equal(probabilities(given, Objective(ONE, 2, from_logits=False)), given)
-    huge = probabilities(np.asarray([[1e5, -1e5]]), Objective(SEVERAL, 2))
+    huge = probabilities(np.asarray([[1e5, -1e5]]), Objective(MULTI_LABEL, 2))
     np.testing.assert_allclose(huge, [[1, 0]], atol=1e-12)
 
 

@@ -56,7 +56,7 @@ def read_splits(
 
 
 def read_split(
-    name: str, data: Data, model: keras.Model, classes: Sequence[str], several: bool
+    name: str, data: Data, model: keras.Model, classes: Sequence[str], multi_label: bool
 ) -> Split:
     """Reads one split for a model that is trained.
 
@@ -65,13 +65,13 @@ def read_split(
         data: its examples.
         model: what the inputs are for.
         classes: label names in the order of the outputs.
-        several: whether an example may have several labels.
+        multi_label: whether an example may have several labels.
 
     Raises:
         ConfigError: for whatever does not fit the model.
     """
     inputs, labels = gathered(name, data, model)
-    read = read_labels({name: labels}, classes, "sigmoid" if several else "softmax")
+    read = read_labels({name: labels}, classes, "sigmoid" if multi_label else "softmax")
     return _split(name, fitting_inputs(name, inputs, model), read[name])
 
 

@@ -13,7 +13,7 @@ from finetune.datasets.assemble import (
     Part,
     Rows,
     assemble,
-    objects,
+    object_array,
     require_rows,
     row_names,
 )
@@ -212,7 +212,7 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, 
             found.setdefault(split, {"x": [], "y": []})[kind].append(name)
     for part, names in found.items():
         if max(map(len, names.values())) > 1:
-            double = [name for several in names.values() if len(several) > 1 for name in several]
+            double = [name for alike in names.values() if len(alike) > 1 for name in alike]
             problems.append(
                 f"dataset.path must have one x and y for {part}. Received: {given} with "
                 f"{' and '.join(double)}. Keep one of them."
@@ -234,7 +234,7 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, 
 
 def _inputs(name: str, array: np.ndarray, problems: list[str]) -> np.ndarray:
     if array.dtype.kind == "U" and array.ndim == 1:
-        return objects(array.tolist())
+        return object_array(array.tolist())
     if array.dtype.kind not in "uif" or not (
         array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
     ):

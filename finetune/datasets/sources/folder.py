@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.datasets.assemble import Part, Rows, assemble, objects
+from finetune.datasets.assemble import Part, Rows, assemble, object_array
 from finetune.datasets.bad_samples import BadSample, printable, refusal
 from finetune.datasets.dataset import Dataset, Found, require_classes
 from finetune.datasets.sources.layout import NEEDS, WHERE, Layout, find_layout
@@ -147,8 +147,8 @@ def _rows(root: Path, part: str, listed: Listing, classes: Sequence[str]) -> Row
         return printable(str(path.relative_to(root)))
 
     return Rows(
-        objects([path for _, path in named]),
+        object_array([path for _, path in named]),
         np.asarray([label for label, _ in named], np.int64),
-        objects([source(path) for _, path in named]),
+        object_array([source(path) for _, path in named]),
         [BadSample(part, source(path), reason) for path, reason in listed.bad],
     )

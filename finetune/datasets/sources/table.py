@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.datasets.assemble import Part, Rows, assemble, objects, require_rows
+from finetune.datasets.assemble import Part, Rows, assemble, object_array, require_rows
 from finetune.datasets.bad_samples import listed_names, none_left, printable, refusal
 from finetune.datasets.dataset import Dataset, Found, require_classes
 from finetune.datasets.labels import indices, multi_hot
@@ -64,8 +64,8 @@ def load_table(
     entry = input_column or _input(tables["train"])
     _require_columns(tables, entry, label)
     _refuse_unnamed(root, layout, (entry, label), path)
-    done, images, several = _sorted_rows(tables, entry, label, label_separator, path)
-    targets, classes = _targets(tables, label, done, several, path, skip)
+    done, images, multi_label = _sorted_rows(tables, entry, label, label_separator, path)
+    targets, classes = _targets(tables, label, done, multi_label, path, skip)
     return assemble(
         "table",
         root.resolve().name,
@@ -118,8 +118,8 @@ def table_part(
     label = label_column or "label"
     entry = input_column or _input(tables[part])
     _require_columns(tables, entry, label)
-    done, images, several = _sorted_rows(tables, entry, label, label_separator, path)
-    targets, classes = _targets(tables, label, done, several, path, skip, alone=True)
+    done, images, multi_label = _sorted_rows(tables, entry, label, label_separator, path)
+    targets, classes = _targets(tables, label, done, multi_label, path, skip, alone=True)
     rows = _rows(tables[part], done[part], targets[part])
     split = None if root.is_file() else part
     kind = "image" if images else "text"
@@ -127,8 +127,8 @@ def table_part(
 
 
 def _rows(table: TableFile, done: LabelledRows, targets: np.ndarray) -> Rows:
-    sources = objects([f"{table.path.name}:{number}" for number in done.numbers])
-    return Rows(objects(done.inputs), targets, sources, done.bad)
+    sources = object_array([f"{table.path.name}:{number}" for number in done.numbers])
+    return Rows(object_array(done.inputs), targets, sources, done.bad)
 
 
 def _sorted_rows(
@@ -148,11 +148,11 @@ def _sorted_rows(
             "names of the classes that are 1, or their indices."
         )
     images = holds_images(entry, first[entry], next(iter(tables.values())).path.parent)
-    several = separator is not None or any(isinstance(value, list) for value in first[label])
+    multi_label = separator is not None or any(isinstance(value, list) for value in first[label])
     done = {
         part: labelled_rows(
             part, table, rows[part], entry, label,
-            images=images, several=several, separator=separator,
+            images=images, multi_label=multi_label, separator=separator,
         )
         for part, table in tables.items()
     }  # fmt: skip
@@ -161,7 +161,7 @@ def _sorted_rows(
     ]
     if leaving:
         raise ConfigError(leaving)
-    return done, images, several
+    return done, images, multi_label
 
 
 def _input(table: TableFile) -> str:
@@ -213,7 +213,7 @@ def _targets(
     tables: Mapping[str, TableFile],
     label: str,
     done: Mapping[str, LabelledRows],
-    several: bool,
+    multi_label: bool,
     given: str,
     skip: bool,
     alone: bool = False,
@@ -234,8 +234,8 @@ def _targets(
         for part, rows in done.items():
             where = f"dataset.path: column {label} of {tables[part].path.name}"
             counted = (f"{tables[part].unit}s", rows.numbers)
-            encode = multi_hot if several else indices
-            names: list[Any] = rows.names if several else [row[0] for row in rows.names]
+            encode = multi_hot if multi_label else indices
+            names: list[Any] = rows.names if multi_label else [row[0] for row in rows.names]
             targets[part] = encode(where, names, classes, counted)
     except ConfigError as error:
         if bad and not skip:  # fixing a row may fix this too

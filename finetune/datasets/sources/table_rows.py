@@ -48,7 +48,7 @@ def labelled_rows(
     label: str,
     *,
     images: bool,
-    several: bool,
+    multi_label: bool,
     separator: str | None,
 ) -> LabelledRows:
     """Sorts the rows of a table into good and bad ones.
@@ -60,7 +60,7 @@ def labelled_rows(
         entry: column of the examples.
         label: column of the labels.
         images: whether examples are images.
-        several: whether a row may have several labels, or none.
+        multi_label: whether a row may have several labels, or none.
         separator: between the labels of a text; None: none.
     """
     done = LabelledRows([], [], [], [], [], [])
@@ -70,7 +70,7 @@ def labelled_rows(
     for number, (value, target) in zip(rows.numbers, pairs, strict=True):
         value = located(value, table.path.parent) if images else value
         reason = _image_reason(value) if images else text_reason(value)
-        labels = _labels_of(target, several, separator)
+        labels = _labels_of(target, multi_label, separator)
         reasons = (_label_reason(each, class_names) for each in labels)
         reason = reason or next(filter(None, reasons), None)
         if reason is not None:
@@ -94,9 +94,9 @@ def _leaves(path: str) -> bool:
     return not os.path.isabs(path) and os.path.normpath(path).split(os.sep)[0] == os.pardir
 
 
-def _labels_of(value: Any, several: bool, separator: str | None) -> list[Any]:
+def _labels_of(value: Any, multi_label: bool, separator: str | None) -> list[Any]:
     """Returns the labels in a value; a value that is none stays one, for `_label_reason`."""
-    if several and isinstance(value, list):
+    if multi_label and isinstance(value, list):
         return value
     if separator is not None and isinstance(value, str):
         return [name for each in value.split(separator) if (name := each.strip())]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from finetune.datasets.assemble import finish, objects
+from finetune.datasets.assemble import finish, object_array
 from finetune.datasets.bad_samples import BadSample, text_reason
 from finetune.datasets.bundled.digits import Digits
 from finetune.datasets.bundled.docstrings import Docstrings
@@ -192,9 +192,9 @@ def _target(chosen: Chosen) -> Callable[[Any], tf.Tensor]:
         return tf.cast(row[chosen.label], tf.int64)
 
     def hot(row: Any) -> tf.Tensor:
-        several = tf.cast(row[chosen.label], tf.int64)
-        one = tf.reduce_sum(tf.one_hot(several, len(chosen.classes), dtype=tf.int64), axis=0)
-        outside = (several < 0) | (several >= len(chosen.classes))
+        labels = tf.cast(row[chosen.label], tf.int64)
+        one = tf.reduce_sum(tf.one_hot(labels, len(chosen.classes), dtype=tf.int64), axis=0)
+        outside = (labels < 0) | (labels >= len(chosen.classes))
         unknown = tf.cast(tf.reduce_any(outside), tf.int64)
         return tf.minimum(one, 1) - 2 * unknown
 
@@ -235,7 +235,7 @@ def _read(
         )
     if chosen.kind == "text":
         examples = _decoded(examples, part, expression)
-    return Split(part, objects(examples), targets)
+    return Split(part, object_array(examples), targets)
 
 
 def _decoded(texts: list[bytes], part: str, expression: str) -> list[str]:

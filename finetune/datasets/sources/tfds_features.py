@@ -53,8 +53,8 @@ def choose(builder: Any, name: str, entry: str | None, label: str | None) -> Cho
     images = [key for key, kind in inputs.items() if kind == "image"]
     entry = _pick("input", name, entry, pair[0], list(inputs), images or list(inputs))
     label = _pick("label", name, label, pair[1], list(labels), list(labels))
-    several = not isinstance(features[label], tfds.features.ClassLabel)
-    return Chosen(entry, label, inputs[entry], several, tuple(labels[label].names))
+    multi_label = not isinstance(features[label], tfds.features.ClassLabel)
+    return Chosen(entry, label, inputs[entry], multi_label, tuple(labels[label].names))
 
 
 def _kind(feature: Any) -> str | None:

@@ -9,7 +9,7 @@ from finetune.inference.export.formats import Format
 from finetune.inference.inputs import tokenize_of
 from finetune.inference.trained import TrainedModel
 from finetune.keras_internals import flatten
-from finetune.tasks.objective import SEVERAL, Objective
+from finetune.tasks.objective import MULTI_LABEL, Objective
 
 IMAGES, TEXTS = "images", "texts"
 PROBABILITIES, LOGITS = "probabilities", "logits"
@@ -105,7 +105,7 @@ def _own_inputs(model: keras.Model) -> tuple[Any, Any]:
 def _outputs(outputs: Any, objective: Objective) -> dict[str, Any]:
     if not objective.from_logits:
         return {PROBABILITIES: keras.layers.Identity(dtype="float32", name=PROBABILITIES)(outputs)}
-    kind = "sigmoid" if objective.kind == SEVERAL else "softmax"
+    kind = "sigmoid" if objective.kind == MULTI_LABEL else "softmax"
     return {
         PROBABILITIES: keras.layers.Activation(kind, dtype="float32", name=PROBABILITIES)(outputs),
         LOGITS: keras.layers.Identity(dtype="float32", name=LOGITS)(outputs),
