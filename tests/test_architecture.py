@@ -32,7 +32,8 @@ ONLY = {
 TENSORFLOW_FREE = [
     "printable", "errors", "launcher", "startup", "storage", "config", "record", "reporting", "commands", "cli",
     "training/__init__", "training/checkpoints", "datasets/__init__", "datasets/catalog", "backbones/__init__",
-    "backbones/catalog", "features/__init__", "features/arrays", "features/store", "inference/__init__",
+    "backbones/catalog", "evaluation/__init__", "evaluation/built_in", "features/__init__", "features/arrays",
+    "features/store", "inference/__init__",
     "inference/completed", "inference/examples", "inference/results", "inference/writing", "inference/export/__init__",
     "inference/export/formats", "runs/__init__", "runs/resume",
 ]  # fmt: skip

@@ -17,9 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from finetune.config.metric import Metric
 from finetune.errors import ConfigError, first_line, unknown_name
 
 HOUSE = "finetune"
+_METRICS = (
+    *("loss", "accuracy", "macro_f1", "micro_f1", "auroc", "top_5_accuracy"),
+    *("mean_average_precision", "expected_calibration_error"),
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -29,10 +34,7 @@ def _is_policy(entry: Any) -> bool:
 
 
 def _is_metric(entry: Any) -> bool:
-    return callable(getattr(entry, "compute", None)) and getattr(entry, "direction", "") in (
-        "max",
-        "min",
-    )
+    return isinstance(entry, Metric)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,12 @@ _GROUPS = {
     ),
     "datasets": _Group("a dataset", "a function", callable, {}),
     "backbones": _Group("a backbone", "a function", callable, {}),
-    "metrics": _Group("a metric", "a finetune.Metric", _is_metric, {}),
+    "metrics": _Group(
+        "a metric",
+        "a finetune.Metric",
+        _is_metric,
+        {name: f"finetune.evaluation.built_in:{name}" for name in _METRICS},
+    ),
     "trackers": _Group("a tracker", "a class or function that makes a tracker", callable, {}),
     "configs": _Group("a folder of configs", "a folder of a package", lambda _: True, {}),
 }

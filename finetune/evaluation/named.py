@@ -1,0 +1,107 @@
+"""Metrics that a config names: this program's own, and those of plug-ins."""
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+
+from finetune.config import plugins
+from finetune.config.metric import Metric
+from finetune.errors import ConfigError, first_line
+from finetune.tasks.objective import MULTI_LABEL, Objective
+
+
+def metric(name: str, where: str, objective: Objective) -> Metric:
+    """Returns a metric that is defined for the task, and that a small example has been given to.
+
+    Args:
+        name: Name of the metric.
+        where: Config path that holds the name, for messages.
+        objective: Objective that the model is trained for.
+
+    Raises:
+        ConfigError: For an unknown or broken metric, and one that is defined for another task.
+    """
+    found: Metric = plugins.load("metrics", name, where)
+    multi_label = objective.kind == MULTI_LABEL
+    task = "multi_label" if multi_label else "single_label"
+    if found.task not in (None, task):
+        others = ", ".join(_fitting(task))
+        raise ConfigError(
+            f"{where} must be a metric for {task.replace('_', '-')} data. Received: {name}, which "
+            f"is for {found.task.replace('_', '-')} data. Use one of {others}."
+        )
+    number = objective.num_classes
+    labels = np.eye(number, dtype=np.uint8) if multi_label else np.arange(number, dtype=np.int64)
+    even = np.full((number, number), 0.5 if multi_label else 1 / number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about an example that means nothing
+        value(name, where, found, labels, even)
+    return found
+
+
+def value(
+    name: str, where: str, found: Metric, labels: np.ndarray, probabilities: np.ndarray
+) -> float:
+    """Computes a metric.
+
+    Args:
+        name: Name of the metric.
+        where: Config path that holds the name, for messages.
+        found: The metric.
+        labels: As in `Metric`.
+        probabilities: As in `Metric`.
+
+    Raises:
+        ConfigError: For a metric that raises or returns no number; it names the package.
+    """
+    try:
+        return float(found(labels, probabilities))
+    except Exception as error:  # whatever a plug-in raises
+        raise ConfigError(
+            f"{where} must be a metric that returns a number. Received: {name} of "
+            f"{plugins.origin('metrics', name)}, which raised {type(error).__name__}: "
+            f"{first_line(error)}. Correct the metric, or leave it out."
+        ) from error
+
+
+def measured(
+    names: Iterable[str], where: str, outputs: np.ndarray, labels: np.ndarray, objective: Objective
+) -> dict[str, float]:
+    """Computes metrics of a split by name.
+
+    Args:
+        names: Names of the metrics.
+        where: Config path that holds the names, for messages.
+        outputs: (n, classes) logits or probabilities, as `objective` says.
+        labels: (n,) class indices, or (n, classes) multi-hot rows.
+        objective: Objective that the model was trained for.
+
+    Raises:
+        ConfigError: For a metric that is unknown, broken, or defined for another task.
+    """
+    chosen = {name: metric(name, where, objective) for name in names}
+    if not chosen:
+        return {}
+    given = probabilities_of(outputs, objective)
+    return {name: value(name, where, found, labels, given) for name, found in chosen.items()}
+
+
+def probabilities_of(outputs: np.ndarray, objective: Objective) -> np.ndarray:
+    """Returns what a metric is given: (n, classes) float64 probabilities."""
+    from scipy.special import expit, softmax
+
+    outputs = np.asarray(outputs, np.float64)
+    if not objective.from_logits:
+        return outputs
+    return expit(outputs) if objective.kind == MULTI_LABEL else softmax(outputs, axis=1)
+
+
+def _fitting(task: str) -> list[str]:
+    """Returns the built-in metrics that are defined for a task."""
+    own = [
+        name
+        for name in plugins.names("metrics")
+        if plugins.origin("metrics", name) == plugins.HOUSE
+    ]
+    return [name for name in own if plugins.load("metrics", name, "metrics").task in (None, task)]
