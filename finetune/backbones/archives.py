@@ -95,7 +95,7 @@ def read_task(folder: Path, where: str) -> Any:
 def _require_known(source: Path, where: str, config: Any) -> None:
     """Refuses classes that neither Keras has nor this process has registered."""
     objects = list(_objects(config))
-    unknown = {str(each.get("class_name")): None for each in objects if not _known(each)}
+    unknown = {str(entry.get("class_name")): None for entry in objects if not _known(entry)}
     if unknown:
         raise ConfigError(
             f"{where} must be of layers of Keras, or of others that this process has "
@@ -110,18 +110,18 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         if "class_name" in value or "registered_name" in value:
             yield value
-        for key, each in value.items():
+        for key, item in value.items():
             if key != "compile_config":
-                yield from _objects(each)
+                yield from _objects(item)
     elif isinstance(value, list):
-        for each in value:
-            yield from _objects(each)
+        for item in value:
+            yield from _objects(item)
 
 
 def _known(value: dict[str, Any]) -> bool:
     name, module = value.get("class_name"), str(value.get("module"))
     config = value.get("config")
-    if isinstance(config, dict) and any(isinstance(config.get(each), str) for each in ASSETS):
+    if isinstance(config, dict) and any(isinstance(config.get(asset), str) for asset in ASSETS):
         return False  # the name of a file elsewhere
     if name == "function":
         return module in ("builtins", "keras.activations") or _registered(config)

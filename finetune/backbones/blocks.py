@@ -46,11 +46,13 @@ def find_blocks(backbone: keras.Model) -> Blocks | None:
             layers[index : index + 1] = _apart(layer, blocks)
             return Blocks(first, stage, layers, [[block] for block in blocks])
     if isinstance(backbone, keras_hub.models.AlbertBackbone):  # a list of layers for each group
-        groups = [_layer_list(each) for each in backbone.transformer_layers]
+        groups = [_layer_list(owner) for owner in backbone.transformer_layers]
         return Blocks("embeddings", "block", layers, groups)
     transformer = _layer_list(getattr(backbone, "transformer_layers", None))
-    if transformer and all(any(each is layer for layer in layers) for each in transformer):
-        return Blocks("embeddings", "block", layers, [[each] for each in transformer])
+    if transformer and all(
+        any(candidate is layer for layer in layers) for candidate in transformer
+    ):
+        return Blocks("embeddings", "block", layers, [[candidate] for candidate in transformer])
     if isinstance(backbone, keras_hub.models.MobileNetV5Backbone):
         groups = _in_turn(layers, backbone.stackwise_num_blocks)
     else:
@@ -69,8 +71,10 @@ def _held_blocks(
     else:  # HGNetV2
         first, stage, attribute = "stem", "stage", "stages_list"
     blocks = _layer_list(getattr(layer, attribute, None))
-    others = [each for each in direct_layers(layer) if all(each is not block for block in blocks)]
-    weighted = [each for each in others if each.weights and not is_normalization(each)]
+    others = [
+        inner for inner in direct_layers(layer) if all(inner is not block for block in blocks)
+    ]
+    weighted = [inner for inner in others if inner.weights and not is_normalization(inner)]
     own = direct_weights(layer)
     return None if own or weighted or not blocks else (first, stage, blocks)
 
@@ -78,19 +82,23 @@ def _held_blocks(
 def _layer_list(value: Any) -> list[keras.Layer]:
     """Returns a list of layers; an empty one for anything else of that name in a user's model."""
     layers = list(value) if isinstance(value, list) else []
-    return layers if all(isinstance(each, keras.Layer) for each in layers) else []
+    return layers if all(isinstance(layer, keras.Layer) for layer in layers) else []
 
 
 def _apart(layer: keras.Layer, blocks: list[keras.Layer]) -> list[keras.Layer]:
     """Returns the layers inside one that runs `blocks`, in order: dropout, blocks, closing norm."""
-    others = [each for each in direct_layers(layer) if all(each is not block for block in blocks)]
-    first = [each for each in others if not each.weights]
-    return [*first, *blocks, *(each for each in others if each.weights)]
+    others = [
+        inner for inner in direct_layers(layer) if all(inner is not block for block in blocks)
+    ]
+    first = [inner for inner in others if not inner.weights]
+    return [*first, *blocks, *(inner for inner in others if inner.weights)]
 
 
 def _in_turn(layers: list[keras.Layer], numbers: list[int]) -> list[list[keras.Layer]]:
     """Groups MobileNetV5's blocks, whose names depend on what the process built before."""
-    blocks = [each for each in layers if each.weights and each.name not in ("conv_stem", "msfa")]
+    blocks = [
+        layer for layer in layers if layer.weights and layer.name not in ("conv_stem", "msfa")
+    ]
     ends = [sum(numbers[: index + 1]) for index in range(len(numbers))]
     return [blocks[end - number : end] for number, end in zip(numbers, ends, strict=True)]
 

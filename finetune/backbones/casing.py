@@ -65,7 +65,7 @@ def _rules(own: Callable[[str], str], lower_case: bool, strip_accents: bool) -> 
             continue
         if strip_accents:
             parts = unicodedata.normalize("NFKD", target)
-            target = "".join(each for each in parts if not unicodedata.combining(each))
+            target = "".join(part for part in parts if not unicodedata.combining(part))
         if lower_case:
             target = target.lower()
         target = own(target)
@@ -76,5 +76,7 @@ def _rules(own: Callable[[str], str], lower_case: bool, strip_accents: bool) -> 
 
 def _rule(source: str, target: str) -> str:
     """Returns a line of SentencePiece's rules: code points in hexadecimal."""
-    left, right = (" ".join(f"{ord(each):X}" for each in text) for text in (source, target))
+    left, right = (
+        " ".join(f"{ord(character):X}" for character in text) for text in (source, target)
+    )
     return f"{left}\t{right}\n"

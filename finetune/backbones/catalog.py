@@ -58,7 +58,7 @@ def _inside(module: str, folder: str) -> Path | None:
     """Returns a folder of an installed package without importing it: its code is not needed."""
     spec = importlib.util.find_spec(module)
     places = [] if spec is None else spec.submodule_search_locations or []
-    return next((Path(each) / folder for each in places if (Path(each) / folder).is_dir()), None)
+    return next((Path(place) / folder for place in places if (Path(place) / folder).is_dir()), None)
 
 
 BUNDLED_BACKBONES: dict[str, BackboneEntry] = {

@@ -64,7 +64,7 @@ def load_backbone(
     if reason is not None and arguments:
         raise ValueError(reason)  # the caller knows what it asked for
     unneeded = (*family.optional, *family.untrainable)
-    needed = [p for p in coverage.absent if not any(each in p.split("/") for each in unneeded)]
+    needed = [p for p in coverage.absent if not any(name in p.split("/") for name in unneeded)]
     if needed or reason is not None:
         said = "" if reason is None else f" ({reason})"
         raise ConfigError(
@@ -73,7 +73,7 @@ def load_backbone(
             f"{shown(needed or coverage.absent)}{said}. Copy the model again from where it was "
             "published, or set backbone.load_weights=false to draw all weights at random."
         )
-    broken = [each.path for each in backbone.weights if not _is_finite(each)]
+    broken = [weight.path for weight in backbone.weights if not _is_finite(weight)]
     if broken:
         raise ConfigError(
             f"{where} must hold finite weights. Received: {checkpoint.preset} with NaN or infinity in "
@@ -113,7 +113,7 @@ def _fill(backbone: Any, checkpoint: Checkpoint) -> str | None:
 
 def _reason(error: ValueError) -> str:
     """Returns what Keras says of the first layer that it could not load, in one line."""
-    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[1] if len(lines) > 1 and lines[0].startswith("A total of") else lines[0]
 
 

@@ -150,7 +150,7 @@ def _of_hugging_face(checkpoint: Checkpoint, where: str) -> tuple[dict[str, Any]
     rescale = config.get("rescale_factor", _RESCALE) if config.get("do_rescale", True) else 1.0
     mean, std = [0.0] * 3, [1.0] * 3
     if config.get("do_normalize", True):
-        lacks = [each for each in ("image_mean", "image_std") if not config.get(each)]
+        lacks = [key for key in ("image_mean", "image_std") if not config.get(key)]
         if lacks:
             raise _wrong(
                 where, file.name, "image_mean and image_std", f"no {' and no '.join(lacks)}"
@@ -165,7 +165,7 @@ def _of_hugging_face(checkpoint: Checkpoint, where: str) -> tuple[dict[str, Any]
     size, _ = _pixels(config.get("crop_size")) if crop else (resized, whole)
     settings = {
         "image_size": size or resized,
-        "scale": [rescale / each for each in std],
+        "scale": [rescale / deviation for deviation in std],
         "offset": [-m / s for m, s in zip(mean, std, strict=True)],
         "interpolation": _RESAMPLE[resample],
         "crop_to_aspect_ratio": not whole,
@@ -197,7 +197,7 @@ def _of_timm(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], flo
     mean, std = _channels(chosen["mean"]), _channels(chosen["std"])
     settings = {
         "image_size": tuple(chosen["input_size"][1:]),
-        "scale": [_RESCALE / each for each in std],
+        "scale": [_RESCALE / deviation for deviation in std],
         "offset": [-m / s for m, s in zip(mean, std, strict=True)],
         "interpolation": _TIMM_NAMES[chosen["interpolation"]],
         "crop_to_aspect_ratio": given.get("crop_mode", "center") != "squash",
@@ -209,7 +209,7 @@ def _channels(value: float | Sequence[float]) -> list[float]:
     """Returns one number for each of the three channels."""
     if isinstance(value, int | float):
         return [float(value)] * 3
-    return [float(each) for each in value]
+    return [float(number) for number in value]
 
 
 def _wrong(where: str, file: str, expected: str, found: Any) -> ConfigError:

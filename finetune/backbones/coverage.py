@@ -31,7 +31,7 @@ class Coverage:
 def coverage_of(backbone: Any, assigned: Iterable[int]) -> Coverage:
     """Returns what came from the files, given the ids of the variables that were assigned."""
     filled = set(assigned)
-    absent = tuple(each.path for each in backbone.weights if id(each) not in filled)
+    absent = tuple(weight.path for weight in backbone.weights if id(weight) not in filled)
     return Coverage(len(backbone.weights), absent)
 
 
@@ -48,7 +48,7 @@ def assignments() -> Iterator[set[int]]:
 
     Keras does not say which weights a file filled, and a loader that skips one raises nothing.
     """
-    owner = next(each for each in keras.Variable.__mro__ if "assign" in vars(each))
+    owner = next(cls for cls in keras.Variable.__mro__ if "assign" in vars(cls))
     original: Any = vars(owner)["assign"]
     found: set[int] = set()
 

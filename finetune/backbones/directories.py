@@ -130,7 +130,7 @@ def _read_config(directory: Path, where: str, load_weights: bool) -> dict[str, A
         if load_weights and not _any(directory, (*_KERAS_WEIGHTS, *_SAFETENSORS)):
             lacks.append("model.weights.h5 or model.safetensors")
         raise _lacking(where, "KerasHub, Hugging Face or timm", directory, lacks)
-    require_inside(directory, (each for name in FILES for each in directory.glob(name)), where)
+    require_inside(directory, (match for name in FILES for match in directory.glob(name)), where)
     return read_json(directory / "config.json", where)
 
 
@@ -153,7 +153,7 @@ def _format(config: Mapping[str, Any], directory: Path, where: str) -> str:
             "Write one with KerasHub's save_to_preset, or download the model again."
         )
     signs = [f"{key} in config.json" for key in keys.values()]
-    weights = [each[0] for each in (_KERAS_WEIGHTS, _SAFETENSORS) if _any(directory, each)]
+    weights = [names[0] for names in (_KERAS_WEIGHTS, _SAFETENSORS) if _any(directory, names)]
     if len(keys) > 1 or len(weights) > 1:
         raise ConfigError(
             f"{where} must be a directory in one format, KerasHub, Hugging Face or timm. Received: "
@@ -166,15 +166,15 @@ def _format(config: Mapping[str, Any], directory: Path, where: str) -> str:
 def _family(config: Mapping[str, Any], form: str, where: str) -> Family:
     if form == KERASHUB:
         registered = config[_KEYS[form]]
-        known = next((each for each in FAMILIES if is_of(registered, each.backbone)), None)
+        known = next((family for family in FAMILIES if is_of(registered, family.backbone)), None)
         if known is not None:
             return known
     names = {
-        KERASHUB: lambda each: (each.registered_name,),
-        HUGGING_FACE: lambda each: each.model_types,
-        TIMM: lambda each: each.architectures,
+        KERASHUB: lambda family: (family.registered_name,),
+        HUGGING_FACE: lambda family: family.model_types,
+        TIMM: lambda family: family.architectures,
     }[form]
-    valid = {name: each for each in FAMILIES for name in names(each)}
+    valid = {name: family for family in FAMILIES for name in names(family)}
     found = str(config[_KEYS[form]])
     if found not in valid:
         kind = f"a directory whose {_KEYS[form]} is that of a backbone this version fine-tunes"
@@ -203,8 +203,8 @@ def _lacking_weights(directory: Path, single: str, index: str, where: str) -> It
         if not isinstance(shards, dict) or not shards:
             yield f"{index} with a weight_map"
             return
-        listed = (each if isinstance(each, list) else [each] for each in shards.values())
-        names |= {str(each) for group in listed for each in group}
+        listed = (shard if isinstance(shard, list) else [shard] for shard in shards.values())
+        names |= {str(name) for group in listed for name in group}
     for name in sorted(names or {single}):
         # A shard is in the directory: an index must not point elsewhere.
         if Path(name).name != name or "\0" in name or not (directory / name).is_file():
@@ -217,11 +217,11 @@ def _lacking_weights(directory: Path, single: str, index: str, where: str) -> It
 
 def _lacking_tokenizer(directory: Path, form: str, tokenizer: str) -> Iterator[str]:
     def lacking(*names: str) -> list[str]:
-        return [each for each in names if not (directory / each).is_file()]
+        return [name for name in names if not (directory / name).is_file()]
 
     if form == KERASHUB:
         assets = _ASSETS.get(tokenizer, ("vocabulary.spm",))
-        yield from lacking("tokenizer.json", *(f"assets/tokenizer/{each}" for each in assets))
+        yield from lacking("tokenizer.json", *(f"assets/tokenizer/{asset}" for asset in assets))
     elif tokenizer == "wordpiece":
         if len(lacking("vocab.txt", "tokenizer.json")) == 2:
             yield "vocab.txt or tokenizer.json"
@@ -238,7 +238,7 @@ def _lacking(where: str, form: str, directory: Path, lacks: Iterable[str]) -> Co
     fix = "Add them, or use backbone.preset=resnet_mini."
     if (directory / WHOLE_MODEL).is_file():
         fix = f"Its weights are in {WHOLE_MODEL}, with those of a head. {OWN_MODEL}"
-    pickled = [each for each in _PICKLED if (directory / each).is_file()]
+    pickled = [name for name in _PICKLED if (directory / name).is_file()]
     if pickled:
         fix = (
             f"{pickled[0]} can run code when it is read and is not opened: convert it to "
@@ -251,4 +251,4 @@ def _lacking(where: str, form: str, directory: Path, lacks: Iterable[str]) -> Co
 
 
 def _any(directory: Path, names: Iterable[str]) -> bool:
-    return any((directory / each).is_file() for each in names)
+    return any((directory / name).is_file() for name in names)

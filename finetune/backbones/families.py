@@ -91,8 +91,8 @@ FAMILIES: tuple[Family, ...] = (
         "efficientnet",
         "EfficientNet",
         architectures=tuple(
-            f"efficientnet_{each}"
-            for each in "b0 b1 b2 b3 b4 b5 lite0 el em es rw_m rw_s rw_t".split()
+            f"efficientnet_{variant}"
+            for variant in "b0 b1 b2 b3 b4 b5 lite0 el em es rw_m rw_s rw_t".split()
         ),
     ),
     Family("hgnetv2", "HGNetV2", architectures=tuple(f"hgnetv2_b{n}" for n in range(7))),
@@ -161,7 +161,7 @@ FAMILIES: tuple[Family, ...] = (
 def family_of(backbone: Any) -> Family | None:
     """Returns the family of a backbone, or of its class; None for what is not in the list."""
     cls = backbone if inspect.isclass(backbone) else type(backbone)
-    return next((each for each in FAMILIES if each.backbone is cls), None)
+    return next((family for family in FAMILIES if family.backbone is cls), None)
 
 
 def size_argument(backbone: Any, with_default: bool = False) -> str | None:

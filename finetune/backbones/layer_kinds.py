@@ -64,7 +64,7 @@ def is_normalization(layer: keras.Layer) -> bool:
     if isinstance(layer, _NORMALIZATIONS):
         return True
     learned = made_trainable(layer)
-    vectors = all(math.prod(each.shape) == max(each.shape, default=1) for each in learned)
+    vectors = all(math.prod(weight.shape) == max(weight.shape, default=1) for weight in learned)
     if type(layer).__module__.partition(".")[0] == "keras" or direct_layers(layer):
         return False
     return bool(learned) and vectors and _ignores_scale(layer)
@@ -79,7 +79,7 @@ def _ignores_scale(layer: keras.Layer) -> bool:
     random = np.random.default_rng(0)
     first, second = (random.normal(size=[n or 2 for n in shape]) for _ in range(2))
     # Gains may be zeros at first, behind which every layer would look alike.
-    ones: Any = [(each, tf.ones(each.shape, each.dtype)) for each in made_trainable(layer)]
+    ones: Any = [(weight, tf.ones(weight.shape, weight.dtype)) for weight in made_trainable(layer)]
     given = {"training": True} if takes_training(layer) else {}
     try:
         with keras.StatelessScope(state_mapping=ones):
@@ -130,8 +130,8 @@ def augmentation_in(model: keras.Model) -> frozenset[int]:
         inside = list(flatten(layer))
         if any(map(_learns, inside)):
             continue
-        if any(is_augmentation(each) or _changes_data(each, on_data) for each in inside):
-            found.update(id(each) for each in inside)
+        if any(is_augmentation(inner) or _changes_data(inner, on_data) for inner in inside):
+            found.update(id(inner) for inner in inside)
     return frozenset(found)
 
 
@@ -162,11 +162,11 @@ def _walk(model: Functional, learned: list[bool], on_data: set[int]) -> list[boo
     Returns:
         The same for each of its outputs.
     """
-    known = {id(each): value for each, value in zip(model.inputs, learned, strict=True)}
+    known = {id(tensor): value for tensor, value in zip(model.inputs, learned, strict=True)}
     for node in nodes_of(model):
         if node.is_input:
             continue
-        given = [known.get(id(each), True) for each in node.input_tensors]
+        given = [known.get(id(tensor), True) for tensor in node.input_tensors]
         operation = node.operation
         inner = functional_of(operation)
         if inner is not None and len(inner.inputs) == len(given):
@@ -179,5 +179,5 @@ def _walk(model: Functional, learned: list[bool], on_data: set[int]) -> list[boo
             else:
                 on_data.update(map(id, layers))
             made = [depends] * len(node.outputs)
-        known.update((id(each), value) for each, value in zip(node.outputs, made, strict=True))
-    return [known.get(id(each), True) for each in model.outputs]
+        known.update((id(output), value) for output, value in zip(node.outputs, made, strict=True))
+    return [known.get(id(output), True) for output in model.outputs]

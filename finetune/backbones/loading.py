@@ -156,15 +156,15 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
         where = f"{where} ({preset})"  # the directory is one of a cache, which says little
         checkpoint = recognise(fetched.directory, where, load_weights)
         return _Origin(fetched.name, fetched.source, checkpoint, where)
-    family = next((each for each in FAMILIES if preset in each.backbone.presets), None)
+    family = next((family for family in FAMILIES if preset in family.backbone.presets), None)
     if family is None and preset in dict(keras_hub.models.Backbone.presets):  # type: ignore[call-overload]
         raise ConfigError(
             f"{where} must be a backbone of a family that can be fine-tuned here: "
-            f"{', '.join(each.name for each in FAMILIES)}. Received: {preset}. "
+            f"{', '.join(family.name for family in FAMILIES)}. Received: {preset}. "
             "Use resnet_18_imagenet or bert_base_en_uncased, for example."
         )
     if family is None:
-        known = {each for family in FAMILIES for each in family.backbone.presets}
+        known = {preset for family in FAMILIES for preset in family.backbone.presets}
         valid = [*NAMED_BACKBONES, *sorted(known)]
         kind = "a bundled or KerasHub preset, or an hf:// or kaggle:// handle"
         raise ConfigError(unknown_name(where, kind, preset, valid))

@@ -57,8 +57,8 @@ def kaggle_directory(handle: str) -> Path:
 
 def _cached(directory: Path, files: Sequence[str]) -> bool:
     weights = ("model.weights.h5", "model.weights.json")
-    return all((directory / each).is_file() for each in ("config.json", *files)) and any(
-        (directory / each).is_file() for each in weights
+    return all((directory / file).is_file() for file in ("config.json", *files)) and any(
+        (directory / file).is_file() for file in weights
     )
 
 

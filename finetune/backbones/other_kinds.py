@@ -33,7 +33,7 @@ def no_directory(path: Path, where: str) -> ConfigError:
 
 def refuse_others(directory: Path, where: str) -> None:
     """Raises for a directory of another kind, with what to do with that kind."""
-    archives = sorted(each.name for each in directory.iterdir() if each.suffix in _KERAS_FILES)
+    archives = sorted(path.name for path in directory.iterdir() if path.suffix in _KERAS_FILES)
     found, fix = None, OWN_MODEL
     if (directory / "run.json").is_file():
         model = directory / "model"

@@ -60,7 +60,9 @@ def own_stages(model: keras.Model, rule: StageRule | None = None) -> tuple[Stage
 def _checked(rule: Mapping[str, Any]) -> Mapping[str, str | Sequence[str]]:
     problems = []
     for name, given in rule.items():
-        names = isinstance(given, list | tuple) and all(isinstance(each, str) for each in given)
+        names = isinstance(given, list | tuple) and all(
+            isinstance(pattern, str) for pattern in given
+        )
         if not isinstance(given, str) and not names:
             problems.append(
                 f"stages[{name}] must be a regular expression or a list of names of layers. "
@@ -88,7 +90,7 @@ def _require_order(model: keras.Model, found: Sequence[Stage]) -> None:
             f"stage. Received: {', '.join(str(stage.name) for stage in found)}. Rename it."
         )
     position: dict[int, int] = {}
-    for layer in _layers(model, lambda layer: any(layer in each.layers for each in found)):
+    for layer in _layers(model, lambda layer: any(layer in stage.layers for stage in found)):
         position.setdefault(id(layer), len(position))
     firsts = [min(position[id(layer)] for layer in stage.layers) for stage in found]
     if firsts != sorted(firsts):
@@ -148,12 +150,14 @@ def _by_names(model: keras.Model, rule: Mapping[str, str | Sequence[str]]) -> tu
     for name, given in rule.items():
         members = tuple(layer for layer in layers if name in matches(layer))
         known = {layer.name for layer in layers}
-        absent = [] if isinstance(given, str) else [each for each in given if each not in known]
+        absent = (
+            [] if isinstance(given, str) else [wanted for wanted in given if wanted not in known]
+        )
         if absent or not any(layer.weights for layer in members):
             what = f"no layer {', '.join(absent)}" if absent else "no layer with weights"
             problems.append(
                 f"stages[{name}] must match layers with weights. Received: {given}, which matches "
-                f"{what}. The layers are {', '.join(each.name for each in layers if each.weights)}."
+                f"{what}. The layers are {', '.join(layer.name for layer in layers if layer.weights)}."
             )
         found.append(Stage(name, members))
     if problems:

@@ -76,7 +76,7 @@ def _split(name: str, data: Any, preprocessor: Any) -> Any:
         if not isinstance(data, tuple) or len(data) != 2:
             return data
         inputs = _leaves(np.asarray, data[0])
-        few = _leaves(lambda each: tf.constant(each[:_COMPARED]), inputs)
+        few = _leaves(lambda array: tf.constant(array[:_COMPARED]), inputs)
         _require_steady(preprocessor, few, tf.range(len(keras.tree.flatten(few)[0])))
         numbers = np.arange(len(keras.tree.flatten(inputs)[0]))
         rows = tf.data.Dataset.from_tensor_slices((inputs, numbers)).batch(_ROWS)
@@ -92,7 +92,7 @@ def _split(name: str, data: Any, preprocessor: Any) -> Any:
         ) from error
     if not parts:
         return data
-    return keras.tree.map_structure(lambda *each: np.concatenate(each), *parts), data[1]
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts), data[1]
 
 
 class _Preprocessed(keras.utils.PyDataset):
@@ -125,9 +125,9 @@ def _applied(preprocessor: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
 def _leaves(function: Callable[[Any], Any], inputs: Any) -> Any:
     """Applies a function to each array; a list is one array, as it is to KerasHub."""
     if isinstance(inputs, tuple):
-        return tuple(_leaves(function, each) for each in inputs)
+        return tuple(_leaves(function, value) for value in inputs)
     if isinstance(inputs, Mapping):
-        return {key: _leaves(function, each) for key, each in inputs.items()}
+        return {key: _leaves(function, value) for key, value in inputs.items()}
     return function(inputs)
 
 

@@ -112,5 +112,5 @@ def _thawed(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: True if k == "trainable" else _thawed(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_thawed(each) for each in value]
+        return [_thawed(item) for item in value]
     return value

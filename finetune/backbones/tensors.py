@@ -77,4 +77,4 @@ def _weight_files(directory: Path) -> list[Path]:
     if not index.is_file():
         return [directory / "model.safetensors"]
     shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    return [directory / each for each in sorted(set(shards))]
+    return [directory / shard for shard in sorted(set(shards))]

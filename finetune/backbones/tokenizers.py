@@ -99,7 +99,7 @@ def _sequence_length(checkpoint: Checkpoint, backbone: Any, asked: int | None, w
             )
         return asked
     named = [most, *_named_lengths(checkpoint, where)]
-    lengths = [each for each in named if isinstance(each, int) and _SHORTEST <= each <= _LONGEST]
+    lengths = [size for size in named if isinstance(size, int) and _SHORTEST <= size <= _LONGEST]
     return min(lengths, default=_DEFAULT_LENGTH)
 
 
@@ -138,7 +138,7 @@ def _wordpiece(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
     if file.is_file():
         # A list, not the file: KerasHub would strip tokens that are white space.
         vocabulary = file.read_text(encoding="utf-8").split("\n")
-        vocabulary = [each.rstrip("\r") for each in vocabulary]
+        vocabulary = [token.rstrip("\r") for token in vocabulary]
         vocabulary = vocabulary[:-1] if vocabulary[-1] == "" else vocabulary
     else:
         ids = _model(fast, "WordPiece", directory, where)["vocab"]
@@ -152,7 +152,7 @@ def _casing(config: dict, fast: dict, sentences: dict) -> dict[str, bool]:
     `strip_accents: null` follows lower-casing (tokenizers' BertNormalizer).
     """
     bert = next(
-        (each for each in _normalizers(fast.get("normalizer")) if each["type"] == "BertNormalizer"),
+        (step for step in _normalizers(fast.get("normalizer")) if step["type"] == "BertNormalizer"),
         {},
     )
     lower = config.get("do_lower_case", bert.get("lowercase", True))
@@ -176,10 +176,10 @@ def _normalizers(normalizer: Any) -> list[dict[str, Any]]:
 def _bpe(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
     directory = Path(checkpoint.preset)
     files = directory / "vocab.json", directory / "merges.txt"
-    if all(each.is_file() for each in files):
+    if all(file.is_file() for file in files):
         return cls(vocabulary=str(files[0]), merges=str(files[1]))
     model = _model(read_json(directory / "tokenizer.json", where), "BPE", directory, where)
-    merges = [each if isinstance(each, str) else " ".join(each) for each in model["merges"]]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return cls(vocabulary=model["vocab"], merges=merges)
 
 

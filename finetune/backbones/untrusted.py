@@ -66,11 +66,11 @@ def _not_finite(name: str) -> float:
 def _require_shallow(value: Any) -> None:
     level = [value]
     for _ in range(_MAX_DEPTH):
-        level = [each for each in level if isinstance(each, dict | list)]
+        level = [item for item in level if isinstance(item, dict | list)]
         if not level:
             return
         level = [
-            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+            inner for item in level for inner in (item.values() if isinstance(item, dict) else item)
         ]
     raise RecursionError
 
@@ -129,11 +129,11 @@ def _foreign_objects(value: Any) -> Iterator[str]:
                 yield str(registered)
             elif module != "keras":  # Keras imports the modules of some names
                 yield f"{module}.{name}"
-        for each in value.values():
-            yield from _foreign_objects(each)
+        for item in value.values():
+            yield from _foreign_objects(item)
     elif isinstance(value, list):
-        for each in value:
-            yield from _foreign_objects(each)
+        for item in value:
+            yield from _foreign_objects(item)
 
 
 def check_sizes(config: Mapping[str, Any], file: Path, where: str) -> None:
@@ -148,8 +148,8 @@ def check_sizes(config: Mapping[str, Any], file: Path, where: str) -> None:
         if isinstance(value, dict):
             pending += value.items()
         elif isinstance(value, list):
-            pending += [(key, each) for each in value]
-        counts = any(key.endswith(each) for each in _COUNTS)
+            pending += [(key, item) for item in value]
+        counts = any(key.endswith(count) for count in _COUNTS)
         most = _DEEPEST if counts else _LARGEST
         size: Any = len(value) if isinstance(value, list) and counts else value
         number = isinstance(size, int | float) and not isinstance(size, bool)
@@ -215,7 +215,7 @@ def require_inside(directory: Path, files: Iterable[Path], where: str) -> None:
         roots.append(root.parent.parent / "blobs")
     for file in files:
         target = file.resolve()
-        if not any(target.is_relative_to(each) for each in roots):
+        if not any(target.is_relative_to(root) for root in roots):
             raise ConfigError(
                 f"{where} must hold its own files. Received: {file}, a link to {target}. "
                 "Copy the file there."

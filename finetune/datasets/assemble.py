@@ -107,7 +107,7 @@ def assemble(
         ConfigError: for an empty split, too few examples to hold some out, more than fit
             into memory, or bad samples.
     """
-    bad = [each for rows in parts.values() for each in rows.bad]
+    bad = [sample for rows in parts.values() for sample in rows.bad]
     for part, rows in parts.items():
         if rows.bad and not len(rows.labels):
             raise none_left(part, len(rows.bad), bad)
@@ -269,7 +269,7 @@ def _read_split(
         return split, []
     split, bad = clean_images(split, unread, check=skip, budget=budget, name=name)
     tried = {rows.sources[row]: str(rows.inputs[row]) for row in unread}
-    return split, [replace(each, tried=tried.get(each.source, "")) for each in bad]
+    return split, [replace(sample, tried=tried.get(sample.source, "")) for sample in bad]
 
 
 def _read(
@@ -285,16 +285,16 @@ def _read(
     examples = np.empty(len(inputs), object)
     unread: dict[int, str] = {}
     size = 0
-    for row, each in enumerate(inputs):
-        examples[row] = each
-        if isinstance(each, Path):
+    for row, value in enumerate(inputs):
+        examples[row] = value
+        if isinstance(value, Path):
             examples[row] = b""
             try:
-                status = each.stat()
+                status = value.stat()
                 if not stat.S_ISREG(status.st_mode):  # reading a pipe would not end
                     raise OSError(errno.EINVAL, "no regular file")
                 if size + status.st_size <= budget:
-                    examples[row] = each.read_bytes()
+                    examples[row] = value.read_bytes()
                 else:
                     size += status.st_size
             except (OSError, ValueError) as error:

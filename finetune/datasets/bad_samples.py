@@ -75,8 +75,8 @@ def named(bad: Sequence[BadSample]) -> str:
     '2 empty (a/1.png, b/2.png)'
     """
     reasons: dict[str, list[str]] = {}
-    for each in bad:
-        reasons.setdefault(each.reason, []).append(each.source)
+    for sample in bad:
+        reasons.setdefault(sample.reason, []).append(sample.source)
     left, parts = _SHOWN, []
     for reason, sources in reasons.items():
         shown = sources[:left] + ["…"] * (len(sources) > left)
@@ -94,11 +94,11 @@ def described(bad: Sequence[BadSample], totals: Mapping[str, int], root: Path | 
         root: where relative paths begin; None: there are none.
     """
     by_split: dict[str, list[BadSample]] = {}
-    for each in bad:
-        by_split.setdefault(each.split, []).append(each)
+    for sample in bad:
+        by_split.setdefault(sample.split, []).append(sample)
     whole: dict[str, list[str]] = {}
     for split, samples in by_split.items():
-        reasons = {each.reason for each in samples}
+        reasons = {sample.reason for sample in samples}
         if len(reasons) == 1 and len(samples) == totals.get(split):
             whole.setdefault(reasons.pop(), []).append(split)
     for reason, splits in list(whole.items()):
@@ -114,7 +114,9 @@ def described(bad: Sequence[BadSample], totals: Mapping[str, int], root: Path | 
         parts.append(
             f"all {count:,} of {' and '.join(splits)}: {reason}; the first is {first.source}{tried}"
         )
-    left = [each for each in bad if not any(each.split in splits for splits in whole.values())]
+    left = [
+        sample for sample in bad if not any(sample.split in splits for splits in whole.values())
+    ]
     return "; ".join([*parts, *([named(left)] if left else [])])
 
 
@@ -143,8 +145,8 @@ def as_record(bad: Iterable[BadSample]) -> dict[str, Any]:
     """Returns what run.json says of skipped samples: how many of each split, and at most 1000."""
     every = list(bad)
     counts: dict[str, int] = {}
-    for each in every:
-        counts[each.split] = counts.get(each.split, 0) + 1
+    for sample in every:
+        counts[sample.split] = counts.get(sample.split, 0) + 1
     keys = ("split", "source", "reason")
-    samples = [{key: getattr(each, key) for key in keys} for each in every[:_RECORDED]]
+    samples = [{key: getattr(sample, key) for key in keys} for sample in every[:_RECORDED]]
     return {"counts": counts, "samples": samples} if every else {}

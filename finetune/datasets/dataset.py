@@ -145,9 +145,9 @@ def make_dataset(
     done: dict[str, Split] = {}
     for part, split in splits.items():
         own = hashlib.sha256()
-        for each in _as_bytes(split.examples if split.identities is None else split.identities):
-            own.update(len(each).to_bytes(8, "little"))
-            own.update(each)
+        for data in _as_bytes(split.examples if split.identities is None else split.identities):
+            own.update(len(data).to_bytes(8, "little"))
+            own.update(data)
         own.update(split.labels.astype("<i8").tobytes())
         done[part] = replace(split, fingerprint=own.hexdigest(), digests=row_digests(split))
         whole.update(part.encode() + own.digest())
@@ -161,7 +161,7 @@ def row_digests(split: Split) -> np.ndarray:
     """
     held = split.examples if split.identities is None else split.identities
     parts = list(held.values()) if isinstance(held, Mapping) else held
-    arrays = [np.asarray(each) for each in (parts if isinstance(parts, list | tuple) else [parts])]
+    arrays = [np.asarray(part) for part in (parts if isinstance(parts, list | tuple) else [parts])]
     done = np.empty(split.num_examples, np.uint64)
     for row in range(split.num_examples):
         done[row] = _digest(b"".join(_content(array[row]) for array in arrays))
@@ -174,7 +174,7 @@ def _content(example: Any) -> bytes:
     if isinstance(example, bytes):
         return example
     if example.dtype.kind in "OUS":
-        return b"\0".join(_content(each) for each in example.ravel().tolist())
+        return b"\0".join(_content(value) for value in example.ravel().tolist())
     return example.tobytes()
 
 
@@ -199,14 +199,14 @@ def _as_bytes(examples: Any) -> Iterator[Any]:
             yield from _as_bytes(examples[key])
         return
     if isinstance(examples, tuple):
-        for each in examples:
-            yield from _as_bytes(each)
+        for array in examples:
+            yield from _as_bytes(array)
         return
     if examples.dtype != object:
         yield f"{examples.dtype} {examples.shape}".encode()
-        yield from (each.tobytes() for each in examples)
+        yield from (row.tobytes() for row in examples)
         return
-    yield from (each.encode() if isinstance(each, str) else each for each in examples)
+    yield from (example.encode() if isinstance(example, str) else example for example in examples)
 
 
 def require_classes(where: str, received: str, classes: Sequence[str]) -> None:

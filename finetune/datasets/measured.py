@@ -84,7 +84,7 @@ def load_measured(
         split = split or "test"
         dataset = load_dataset(given, seed)
         examples = dataset.splits[split]
-        num_bad = sum(each.split == split for each in dataset.skipped)
+        num_bad = sum(sample.split == split for sample in dataset.skipped)
         used = {split: dataset.used[split]} if dataset.used else {}
         found = Measured(
             dataset.name,

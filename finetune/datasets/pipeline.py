@@ -149,8 +149,8 @@ def targets_and_weights(
 ) -> Callable[[Any], tuple[Any, ...]]:
     """Returns the function from rows to (targets,) or (targets, weights) of a batch."""
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
-        held = [tf.constant(each) for each in (targets, weights) if each is not None]
-    return lambda rows: tuple(tf.gather(each, rows) for each in held)
+        held = [tf.constant(array) for array in (targets, weights) if array is not None]
+    return lambda rows: tuple(tf.gather(array, rows) for array in held)
 
 
 def ordered(batches: tf.data.Dataset, steps: int) -> tf.data.Dataset:

@@ -257,7 +257,7 @@ class TextReader:
         whole = [len(row) + added for row in tokenizer(list(texts))]
         kept = [ids[row][read[row]] for row in range(len(texts))]
         return [
-            ([str(tokenizer.id_to_token(int(each))) for each in row], max(number, len(row)))
+            ([str(tokenizer.id_to_token(int(token))) for token in row], max(number, len(row)))
             for row, number in zip(kept, whole, strict=True)
         ]
 
@@ -330,7 +330,7 @@ def _gather_of(arrays: Any) -> Callable[[tf.Tensor], Any]:
     """Returns the function from rows to those rows of an array, or of each array of several."""
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
         held = tf.nest.map_structure(tf.constant, arrays)
-    return lambda rows: tf.nest.map_structure(lambda each: tf.gather(each, rows), held)
+    return lambda rows: tf.nest.map_structure(lambda array: tf.gather(array, rows), held)
 
 
 def _gathered(gather: Callable[[tf.Tensor], Any], batch_size: int) -> Read:

@@ -40,7 +40,7 @@ def build_task(
     """
     with _seeded(seed):
         task = _task(loaded, num_classes, pooling, dropout)
-    used = {each.path for each in task.weights}
+    used = {weight.path for weight in task.weights}
     absent = [path for path in loaded.coverage.absent if path in used]
     if absent and loaded.coverage.loaded > 0:
         raise ConfigError(
@@ -80,7 +80,7 @@ def _head_options(cls: Any, pooling: str, dropout: float) -> dict[str, Any]:
     """Returns the constructor arguments of `cls` for our options; classes name them differently."""
     parameters = inspect.signature(cls.__init__).parameters
     options: dict[str, Any] = {"activation": None} if "activation" in parameters else {}
-    key = next((each for each in ("pooling", "global_pool") if each in parameters), None)
+    key = next((name for name in ("pooling", "global_pool") if name in parameters), None)
     if pooling != "auto":
         # Token backbones (ViT, DeiT) call the average over tokens "gap" and have no maximum.
         tokens = key is not None and parameters[key].default == "token"
@@ -93,7 +93,7 @@ def _head_options(cls: Any, pooling: str, dropout: float) -> dict[str, Any]:
             )
         if key is not None:
             options[key] = valid[pooling]
-    key = next((each for each in ("dropout", "drop_rate") if each in parameters), None)
+    key = next((name for name in ("dropout", "drop_rate") if name in parameters), None)
     if key is not None:
         options[key] = dropout
     elif dropout > 0:

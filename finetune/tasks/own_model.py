@@ -37,7 +37,7 @@ def require_writable(model: keras.Model) -> None:
         raise ConfigError(
             f"model must be a keras.Model. Received: {type(model).__name__}. Pass the model itself."
         )
-    code = [each.name for each in flatten(model) if isinstance(each, keras.layers.Lambda)]
+    code = [layer.name for layer in flatten(model) if isinstance(layer, keras.layers.Lambda)]
     if code:
         raise ConfigError(
             "model must hold no Lambda: Keras reads one from a file only by running it. Received: "
@@ -80,8 +80,8 @@ def require_called_as_keras(model: keras.Model) -> None:
 def class_names(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
     """Returns the label names of a model's outputs, their numbers where there are none."""
     names = tuple(map(str, range(number))) if classes is None else tuple(classes)
-    named = all(isinstance(each, str) for each in names)
-    if not named or len(names) != number or len({plain(each) for each in names}) != number:
+    named = all(isinstance(name, str) for name in names)
+    if not named or len(names) != number or len({plain(name) for name in names}) != number:
         raise ConfigError(
             f"classes must be {number} different names, one for each output of the model. "
             f"Received: {len(names)} ({', '.join(map(repr, names[:10]))}). Name each output once."

@@ -23,7 +23,7 @@ def nothing_runs(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(work))
     before = set(sys.modules)
     yield
-    assert sorted(each.name for each in work.iterdir()) == [
+    assert sorted(path.name for path in work.iterdir()) == [
         "evil.py",
         "keras_cv.py",
         "keras_nlp.py",

@@ -14,7 +14,7 @@ def preprocess(text, lower, strip):
     text = text.replace("``", '"').replace("''", '"')
     if strip:
         text = unicodedata.normalize("NFKD", text)
-        text = "".join(each for each in text if not unicodedata.combining(each))
+        text = "".join(letter for letter in text if not unicodedata.combining(letter))
     return text.lower() if lower else text
 
 

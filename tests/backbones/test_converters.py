@@ -194,4 +194,4 @@ def test_the_digest_changes_with_every_setting_that_counts():
     others = [{"scale": 0.1000001}, {"offset": 0.3}, {"image_size": (9, 9)}, {"antialias": True},
               {"interpolation": "bicubic"}, {"crop_to_aspect_ratio": False}]  # fmt: skip
     assert digest() == digest(name="another")
-    assert len({digest(), *(digest(**each) for each in others)}) == 1 + len(others)
+    assert len({digest(), *(digest(**settings) for settings in others)}) == 1 + len(others)

@@ -137,8 +137,8 @@ def test_weights_that_are_not_finite(tmp_path, value):
     directory, _ = checkpoints.bert(tmp_path)
     file = directory / "model.safetensors"
     tensors = load_file(file)
-    tensors = {name: np.array(each) for name, each in tensors.items()}
-    next(each for name, each in tensors.items() if name.endswith("query.bias"))[0] = value
+    tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
+    next(tensor for name, tensor in tensors.items() if name.endswith("query.bias"))[0] = value
     save_file(tensors, file)
     with pytest.raises(
         ConfigError, match=r"must hold finite weights.*NaN or infinity in .*query/bias\. Copy"

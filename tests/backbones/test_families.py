@@ -117,19 +117,21 @@ def plan_at(inventory, depth):
 
 
 def subclasses(cls):
-    for each in cls.__subclasses__():
-        yield each
-        yield from subclasses(each)
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
 
 
 def test_every_family_that_keras_hub_classifies_with_is_here():
     known = {
-        each.backbone for each in families.FAMILIES if each.kind == "image" and each.classifier
+        family.backbone
+        for family in families.FAMILIES
+        if family.kind == "image" and family.classifier
     }
-    assert {type(small_backbone(each)) for each in IMAGE_FAMILIES} == known
-    text = {each.backbone_cls for each in subclasses(keras_hub.models.TextClassifier)}
+    assert {type(small_backbone(family)) for family in IMAGE_FAMILIES} == known
+    text = {classifier.backbone_cls for classifier in subclasses(keras_hub.models.TextClassifier)}
     proteins = {keras_hub.models.ESMBackbone}  # amino acids are no text
-    assert {type(small_backbone(each)) for each in TEXT_FAMILIES} == text - proteins
+    assert {type(small_backbone(family)) for family in TEXT_FAMILIES} == text - proteins
     assert set(STAGES) == set(COUNTS) == set(FAMILIES)
 
 
@@ -238,7 +240,7 @@ def without_gradient(task, family):
         total = tf.reduce_sum(task(make_inputs(family), training=True) ** 2)
     weights = task.trainable_weights
     gradients = tape.gradient(total, [weight.value for weight in weights])
-    return [w.name for w, each in zip(weights, gradients, strict=True) if each is None]
+    return [w.name for w, gradient in zip(weights, gradients, strict=True) if gradient is None]
 
 
 @pytest.mark.parametrize("family", [*IMAGE_FAMILIES, *TEXT_FAMILIES])

@@ -105,7 +105,7 @@ def test_a_branch_is_asked_for_and_only_what_is_wanted_comes(snapshot, monkeypat
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(network, "reachable", lambda *_: True)
     assert load("hf://owner/tiny", revision="main").name == f"owner/tiny@{OTHER[:12]}"
-    assert [each["revision"] for each in asked] == ["main", "main"]
+    assert [request["revision"] for request in asked] == ["main", "main"]
     assert not {"*", "*.py", "*.bin", "pytorch_model.bin"} & set(asked[-1]["allow_patterns"])
 
 
@@ -218,7 +218,7 @@ def test_cached_text_preset_of_kerashub(no_network):
     keras_hub.models.BertBackbone(12, 1, 2, 8, 8).save_to_preset(str(directory))
     tokenizer = keras_hub.models.BertTokenizer(checkpoints.WORDS, lowercase=True)
     tokenizer.save_to_preset(str(directory))
-    for file in [each for each in directory.rglob("*") if each.is_file()]:
+    for file in [path for path in directory.rglob("*") if path.is_file()]:
         marker = directory.parent / ".complete" / directory.name / file.relative_to(directory)
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.with_name(f"{file.name}.complete").touch()

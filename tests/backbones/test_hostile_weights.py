@@ -36,7 +36,7 @@ def spoil_h5(file, other, how):
     """Replaces one dataset of a weights file; `other` is a file outside with the same weights."""
     with h5py.File(file, "r+") as opened:
         paths = []
-        opened.visititems(lambda path, each: paths.append(path) if hasattr(each, "shape") else None)
+        opened.visititems(lambda path, item: paths.append(path) if hasattr(item, "shape") else None)
         path = paths[0]
         group, name = opened[path].parent, path.rpartition("/")[2]
         shape, dtype = group[name].shape, group[name].dtype

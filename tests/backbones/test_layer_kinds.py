@@ -82,7 +82,7 @@ NORMS = [
 )
 def test_normalization_is_what_normalizes(layer, expected):
     layer(np.ones((2, 6), "float32"))
-    before = [np.array(each) for each in layer.weights]
+    before = [np.array(weight) for weight in layer.weights]
     assert is_normalization(layer) is expected
     for was, now in zip(before, layer.weights, strict=True):  # asking changes nothing
         np.testing.assert_array_equal(was, now)
@@ -124,8 +124,8 @@ def test_augmentation_is_what_changes_images_at_random():
 def found(layers, size=8):
     model = keras.Sequential([keras.Input((size, size, 3)), *layers])
     ids = augmentation_in(model)
-    layers = [each for each in model._flatten_layers() if not isinstance(each, L.InputLayer)]
-    return [each.name for each in layers if id(each) in ids]
+    layers = [layer for layer in model._flatten_layers() if not isinstance(layer, L.InputLayer)]
+    return [layer.name for layer in layers if id(layer) in ids]
 
 
 def test_augmentation_is_found_where_no_pretrained_weight_has_been():

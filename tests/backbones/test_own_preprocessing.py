@@ -86,7 +86,11 @@ def test_a_task_is_trained_on_raw_data_as_its_own_fit_does_it(tmp_path, make, da
     assert run.evaluate(inputs, labels)["loss"] == pytest.approx(record.test["loss"], rel=1e-4)
     np.save(tmp_path / "given.npy", given)
     examples = [Example("given.npy", tmp_path / "given.npy")]
-    rows = [each.probabilities for part in Predictor(run.trained, 8)(examples) for each in part]
+    rows = [
+        prediction.probabilities
+        for part in Predictor(run.trained, 8)(examples)
+        for prediction in part
+    ]
     np.testing.assert_allclose(rows, run.predict(inputs), rtol=1e-4)
 
 
@@ -122,9 +126,9 @@ def test_pairs_of_texts_and_datasets_pass_the_preprocessor():
     }  # fmt: skip
     made = preprocessed(given, preprocessor)
     np.testing.assert_array_equal(made["train"][0]["token_ids"], whole["token_ids"])
-    single = [each["token_ids"] for each, _ in made["validation"].as_numpy_iterator()]
+    single = [batch["token_ids"] for batch, _ in made["validation"].as_numpy_iterator()]
     np.testing.assert_array_equal(np.stack(single), whole["token_ids"])
-    batched = [each["token_ids"] for each, _ in made["test"].as_numpy_iterator()]
+    batched = [batch["token_ids"] for batch, _ in made["test"].as_numpy_iterator()]
     np.testing.assert_array_equal(np.concatenate(batched), whole["token_ids"])
     assert made["second"][0]["segment_ids"].max() == 1
     assert made["sequence"].num_batches == 2

@@ -87,7 +87,7 @@ def predict_alone(code, examples, folder):
         from finetune.datasets.images.decoding import decoded
 
         # As Keras reads files; a converter called by itself rounds what it resizes of integers.
-        examples = np.stack([decoded(each).numpy() for each in examples]).astype("float32")
+        examples = np.stack([decoded(example).numpy() for example in examples]).astype("float32")
     given = examples.astype(str) if examples.dtype == object else np.asarray(examples)
     np.save(folder / "examples.npy", given)
     keras.utils.save_img(folder / "picture.png", np.zeros((9, 7, 3)), scale=False)

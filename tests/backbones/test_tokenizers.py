@@ -40,7 +40,7 @@ def test_token_ids_are_those_of_the_tokenizers_library(minilm):
     ):
         encoded = reference.encode(sentence)
         assert list(ids) == encoded.ids, sentence
-        assert list(mask) == [bool(each) for each in encoded.attention_mask], sentence
+        assert list(mask) == [bool(bit) for bit in encoded.attention_mask], sentence
 
 
 @needs_minilm

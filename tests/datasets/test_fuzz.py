@@ -59,7 +59,7 @@ def loaded(load, *arguments, **more):
     try:
         return load(*arguments, seed=0, **more)
     except ConfigError as error:
-        assert error.problems and all(each.endswith((".", "?")) for each in error.problems)
+        assert error.problems and all(problem.endswith((".", "?")) for problem in error.problems)
         return None
 
 
@@ -116,4 +116,4 @@ def test_a_table_of_any_bytes(tmp_path, data, suffix, separator, skip):
         assert skip or dataset.skipped == ()
         for split in dataset.splits.values():
             assert split.num_examples == len(split.examples) == len(split.sources) > 0
-            assert all(isinstance(each, bytes) or each.strip() for each in split.examples)
+            assert all(isinstance(example, bytes) or example.strip() for example in split.examples)

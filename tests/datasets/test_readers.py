@@ -120,5 +120,5 @@ def test_no_family_has_a_converter_that_does_more_than_these():
     for family in FAMILIES:
         if family.kind == "image":
             cls = family.image_converter
-            assert {each for each in vars(cls) if "call" in each} == set(), cls
+            assert {name for name in vars(cls) if "call" in name} == set(), cls
             assert issubclass(cls, base) and cls.get_config is base.get_config

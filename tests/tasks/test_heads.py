@@ -57,7 +57,7 @@ def test_saved_task_predicts_the_same(preset, tmp_path):
         warnings.simplefilter("error", UserWarning)
         for _ in range(2):  # the second replaces the first
             save_task(task, target, {"classes": ["a", "b", "é"]}, loaded.preprocessor)
-    assert [each.name for each in target.parent.iterdir()] == ["model"]
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
     assert '"é"' in (target / "labels.json").read_text(encoding="utf-8")
     for cls in (keras_hub.models.ImageClassifier, keras_hub.models.ResNetImageClassifier):
         again = cls.from_preset(str(target))

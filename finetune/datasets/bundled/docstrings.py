@@ -64,8 +64,8 @@ class Docstrings(tfds.core.GeneratorBasedBuilder):
         parts: dict[str, str] = {}
         for texts in found.values():
             counts: dict[str, int] = {}
-            for each in texts:
-                counts[each.module] = counts.get(each.module, 0) + 1
+            for docstring in texts:
+                counts[docstring.module] = counts.get(docstring.module, 0) + 1
             parts |= split_by_module(counts)
         return {name: self._generate_examples(found, parts, name) for name in _SHARES}
 
@@ -73,15 +73,15 @@ class Docstrings(tfds.core.GeneratorBasedBuilder):
         self, found: Mapping[str, list[Docstring]], parts: Mapping[str, str], part: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for chapter, texts in found.items():
-            for number, each in enumerate(texts):
-                if parts[each.module] == part:
+            for number, docstring in enumerate(texts):
+                if parts[docstring.module] == part:
                     yield (
                         f"{chapter}/{number:04}",
                         {
-                            "text": each.text,
+                            "text": docstring.text,
                             "label": chapter,
-                            "module": each.module,
-                            "object": each.name,
+                            "module": docstring.module,
+                            "object": docstring.name,
                         },
                     )
 

@@ -37,10 +37,10 @@ def read_docstrings(root: Path | None = None) -> dict[str, list[Docstring]]:
     found: dict[str, list[Docstring]] = {}
     for chapter, modules in CHAPTERS.items():
         found[chapter] = []
-        for each in (e for name in sorted(modules.split()) for e in _module(root, name)):
-            if each.text not in seen:
-                seen.add(each.text)
-                found[chapter].append(each)
+        for docstring in (text for name in sorted(modules.split()) for text in _module(root, name)):
+            if docstring.text not in seen:
+                seen.add(docstring.text)
+                found[chapter].append(docstring)
     return found
 
 

@@ -31,9 +31,9 @@ class Augmentation:
         if flip:
             self._layers.append(keras.layers.RandomFlip("horizontal"))
         for layer in self._layers:
-            for each in flatten(layer):
-                if hasattr(each, "generator"):
-                    each.generator = self._seeds
+            for inner in flatten(layer):
+                if hasattr(inner, "generator"):
+                    inner.generator = self._seeds
 
     def __call__(self, image: tf.Tensor, epoch: Any, row: Any) -> tf.Tensor:
         """Returns an augmented image.

@@ -87,7 +87,7 @@ def settle(
     """
     if bad and not skip:
         totals = {
-            part: split.num_examples + sum(each.split == part for each in bad)
+            part: split.num_examples + sum(sample.split == part for sample in bad)
             for part, split in splits.items()
         }
         raise refusal([*bad, *damaged_images(splits.values())], totals, root)
@@ -111,8 +111,8 @@ def typical_size(split: Split) -> tuple[int, int]:
     if examples.dtype != object:
         return (examples.shape[2], examples.shape[1]) if examples.ndim == 4 else (0, 0)
     rows = np.linspace(0, len(examples) - 1, min(100, len(examples))).astype(int)
-    images = [each for each in examples[rows] if isinstance(each, bytes)]
-    sizes = [size for each in images if all(size := header_of(each)[:2])]
+    images = [example for example in examples[rows] if isinstance(example, bytes)]
+    sizes = [size for image in images if all(size := header_of(image)[:2])]
     width, height = np.median(sizes, axis=0) if sizes else (0, 0)
     return int(width), int(height)
 

@@ -76,7 +76,7 @@ def read_split(
 
 
 def _split(name: str, inputs: Any, labels: np.ndarray) -> Split:
-    lengths = {len(each) for each in keras.tree.flatten(inputs)}
+    lengths = {len(array) for array in keras.tree.flatten(inputs)}
     if lengths != {len(labels)} or not len(labels):
         raise ConfigError(
             f"{name} must have as many inputs as labels, at least one. Received: "
@@ -167,10 +167,10 @@ def _array(where: str, given: Any, spec: Any, masked: Collection[int]) -> np.nda
 def _decoded(array: np.ndarray) -> np.ndarray:
     """Returns texts as str; bytes, as datasets of TensorFlow give them, where they are UTF-8."""
     flat = array.ravel().tolist()
-    if not any(isinstance(each, bytes) for each in flat):
+    if not any(isinstance(value, bytes) for value in flat):
         return array
     try:
-        texts = [each.decode() if isinstance(each, bytes) else each for each in flat]
+        texts = [value.decode() if isinstance(value, bytes) else value for value in flat]
     except UnicodeDecodeError:  # such as encoded images
         return array
     decoded = np.empty(len(texts), object)

@@ -65,10 +65,10 @@ def _elements(name: str, data: tf.data.Dataset, model: keras.Model) -> Iterator[
             "without end. Leave repeat() out; the schedule says how often it is gone through."
         )
     flat: Any = keras.tree.flatten(spec[0])
-    known = all(isinstance(each, tf.TensorSpec) for each in flat + keras.tree.flatten(spec[1]))
-    shapes = [each.shape for each in flat] if known else []
-    single = known and all(each.is_fully_defined() for each in shapes)
-    if single and not _is_batch([tuple(each) for each in shapes], _shapes(model), 0):
+    known = all(isinstance(leaf, tf.TensorSpec) for leaf in flat + keras.tree.flatten(spec[1]))
+    shapes = [tensor.shape for tensor in flat] if known else []
+    single = known and all(shape.is_fully_defined() for shape in shapes)
+    if single and not _is_batch([tuple(shape) for shape in shapes], _shapes(model), 0):
         data = data.batch(_ROWS)
     try:
         yield from data
@@ -104,7 +104,7 @@ def _require_pair(name: str, element: Any) -> None:
 
 def _shapes(model: Any) -> list[tuple[int | None, ...]]:
     """Returns the shapes of a model's inputs, without the batch."""
-    return [tuple(each.shape[1:]) for each in model.inputs]
+    return [tuple(tensor.shape[1:]) for tensor in model.inputs]
 
 
 def _is_batch(
@@ -142,9 +142,9 @@ def _joined(name: str, elements: Iterable[tuple[Any, Any]], model: keras.Model) 
                 f"{name} must have one array of labels. Received: elements with "
                 f"{type(labels).__name__} of labels. The model has one output: choose its labels."
             )
-        shapes = [tuple(each.shape) for each in map(_shaped, flat)]
+        shapes = [tuple(array.shape) for array in map(_shaped, flat)]
         batch = _is_batch(shapes[:-1], wanted, len(shapes[-1]))
-        made = [_blocks(each, batch) for each in flat]
+        made = [_blocks(value, batch) for value in flat]
         structure = inputs if structure is None else structure
         blocks = blocks or [[] for _ in made]
         if len(made) != len(blocks):
@@ -154,7 +154,7 @@ def _joined(name: str, elements: Iterable[tuple[Any, Any]], model: keras.Model) 
             )
         for held, new in zip(blocks, made, strict=True):
             held.extend(new)
-        size += sum(each.nbytes for new in made for each in new)
+        size += sum(block.nbytes for new in made for block in new)
         rows += sum(map(len, made[-1]))
         if size > budget:
             raise ConfigError(
@@ -171,8 +171,8 @@ def _joined(name: str, elements: Iterable[tuple[Any, Any]], model: keras.Model) 
     masked = zero_masked(model)
     specs = [*model.inputs, None] if len(blocks) == 1 + len(model.inputs) else [None] * len(blocks)
     whole = [
-        _one_array(f"{name} labels" if i + 1 == len(blocks) else name, each, id(spec) in masked)
-        for i, (each, spec) in enumerate(zip(blocks, specs, strict=True))
+        _one_array(f"{name} labels" if i + 1 == len(blocks) else name, parts, id(spec) in masked)
+        for i, (parts, spec) in enumerate(zip(blocks, specs, strict=True))
     ]
     return keras.tree.pack_sequence_as(structure, whole[:-1]), whole[-1]
 
@@ -227,7 +227,7 @@ def rows_of(where: str, given: Any, spec: keras.KerasTensor, masked: bool) -> An
 
 def _one_array(where: str, blocks: Sequence[np.ndarray], masked: bool) -> np.ndarray:
     """Joins blocks of rows; of different lengths where zeros are padding to the model."""
-    shapes = {each.shape[1:] for each in blocks}
+    shapes = {block.shape[1:] for block in blocks}
     if len(shapes) == 1:
         return np.concatenate(blocks)
     first = {shape[:1] for shape in shapes}
@@ -278,8 +278,8 @@ def zero_masked(model: Any) -> frozenset[int]:
             masks(node.operation, place)
             for node in nodes
             if not node.is_input
-            for place, each in enumerate(node.input_tensors)
-            if each is tensor
+            for place, used in enumerate(node.input_tensors)
+            if used is tensor
         ]
         if uses and all(uses):
             found.add(id(tensor))

@@ -31,14 +31,14 @@ def read_labels(
     """
     labels: dict[str, np.ndarray] = {}
     problems: list[str] = []
-    for name, each in given.items():
+    for name, values in given.items():
         try:
-            labels[name] = _read(name, each, classes)
+            labels[name] = _read(name, values, classes)
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    rows = [each for each in labels.values() if each.ndim == 2]
+    rows = [array for array in labels.values() if array.ndim == 2]
     if activation != "sigmoid" and rows and all(map(is_one_hot, rows)):
         if activation != "softmax" and len(rows) == len(labels):
             log.warning(
@@ -46,12 +46,12 @@ def read_labels(
                 "with a sigmoid where an example may have several."
             )
         return {
-            name: each if each.ndim == 1 else each.argmax(axis=1).astype(np.int64)
-            for name, each in labels.items()
+            name: array if array.ndim == 1 else array.argmax(axis=1).astype(np.int64)
+            for name, array in labels.items()
         }
     kinds = {1: "one label an example", 2: "several labels an example"}
-    if len({each.ndim for each in labels.values()}) > 1:
-        received = ", ".join(f"{name} {kinds[each.ndim]}" for name, each in labels.items())
+    if len({array.ndim for array in labels.values()}) > 1:
+        received = ", ".join(f"{name} {kinds[array.ndim]}" for name, array in labels.items())
         raise ConfigError(
             f"labels must be of one kind in all splits. Received: {received}. Convert them."
         )
@@ -63,7 +63,7 @@ def _read(name: str, given: Any, classes: Sequence[str]) -> np.ndarray:
     labels = _as_array(name, given)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim == 1 and all(isinstance(each, str | bytes) for each in labels.tolist()):
+    if labels.ndim == 1 and all(isinstance(value, str | bytes) for value in labels.tolist()):
         return _indices(name, labels, classes)
     whole = labels.dtype.kind in "uib" or (
         labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels))
@@ -126,10 +126,10 @@ def _described(labels: np.ndarray, number: int) -> tuple[str, str]:
 
 def _indices(name: str, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Returns the indices of labels that are names."""
-    index = {plain(each): i for i, each in enumerate(classes)}
-    texts = (each.decode() if isinstance(each, bytes) else each for each in labels.tolist())
-    names = [plain(each) for each in texts]
-    unknown = next((each for each in names if each not in index), None)
+    index = {plain(name): i for i, name in enumerate(classes)}
+    texts = (value.decode() if isinstance(value, bytes) else value for value in labels.tolist())
+    names = [plain(text) for text in texts]
+    unknown = next((name for name in names if name not in index), None)
     if unknown is not None:
         raise ConfigError(unknown_name(f"{name} labels", "a name in classes", unknown, classes))
-    return np.asarray([index[each] for each in names], np.int64)
+    return np.asarray([index[name] for name in names], np.int64)

@@ -67,9 +67,9 @@ def load_arrays(
         problems += _unequal(arrays, x, y)
     if problems:
         raise ConfigError(problems)
-    require_rows(path, {part: len(each) for part, each in inputs.items()})
-    kinds = {each.dtype == object for each in inputs.values()}
-    shapes = {each.shape[1:] for each in inputs.values()}
+    require_rows(path, {part: len(array) for part, array in inputs.items()})
+    kinds = {array.dtype == object for array in inputs.values()}
+    shapes = {array.shape[1:] for array in inputs.values()}
     if len(kinds) > 1 or len(shapes) > 1:
         received = ", ".join(f"{x} {arrays[x].shape} {arrays[x].dtype}" for x, _ in keys.values())
         raise ConfigError(
@@ -154,7 +154,7 @@ def _read(file: Path, given: str) -> dict[str, np.ndarray]:
         raise ConfigError(f"{_WHERE}. Received: {given}, {what_it_is(file, 'arrays')} {_LAYOUT}")
     try:
         with zipfile.ZipFile(file) as archive:
-            size = sum(each.file_size for each in archive.infolist())
+            size = sum(entry.file_size for entry in archive.infolist())
         budget = memory_budget()
         if size > budget:
             raise ConfigError(

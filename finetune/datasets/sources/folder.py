@@ -48,14 +48,16 @@ def load_folder(
     listed = {part: list_folder(folder) for part, folder in given.items()}
     classes = _classes("train", listed["train"])
     require_classes("dataset.path", printable(str(given["train"])), classes)
-    problems = [each for part in given for each in _problems(given[part], listed[part], classes)]
+    problems = [
+        problem for part in given for problem in _problems(given[part], listed[part], classes)
+    ]
     if problems:
         raise ConfigError(problems)
     return assemble(
         "image_folder",
         root.resolve().name,
         classes,
-        {part: _rows(root, part, each, classes) for part, each in listed.items()},
+        {part: _rows(root, part, listing, classes) for part, listing in listed.items()},
         kind="image",
         max_samples=max_samples,
         train_per_class=train_per_class,
@@ -103,8 +105,8 @@ def folder_part(path: str, part: str) -> Part:
 def _found(root: Path, layout: Layout, listed: Mapping[str, Listing]) -> Found:
     """Returns what was found where."""
     ignored = Counter(layout.ignored)
-    for each in listed.values():
-        ignored += each.ignored
+    for listing in listed.values():
+        ignored += listing.ignored
     used = {part: f"{printable(folder.name)}/" for part, folder in layout.splits.items()}
     one = f"{printable(root.resolve().name)}/"
     return Found(
@@ -123,7 +125,7 @@ def _classes(part: str, listed: Listing) -> list[str]:
 def _problems(folder: Path, listed: Listing, classes: Sequence[str]) -> Iterator[str]:
     """Yields what is wrong with the folders of a split: unknown, empty, not to be written down."""
     for name, images in listed.folders.items():
-        places = [folder / each for each in listed.names[name]]
+        places = [folder / stored for stored in listed.names[name]]
         shown = printable(name)
         if name != shown or not name:
             received = printable(str(places[0]))

@@ -142,7 +142,7 @@ def _unnamed(
     alike = [
         name
         for name in others
-        if (inner := {plain(each) for each in _look(root / name).folders}) and inner <= classes
+        if (inner := {plain(folder) for folder in _look(root / name).folders}) and inner <= classes
     ]
     if missing and alike:
         yield (

@@ -70,7 +70,7 @@ def load_table(
         "table",
         root.resolve().name,
         classes,
-        {part: _rows(tables[part], each, targets[part]) for part, each in done.items()},
+        {part: _rows(tables[part], rows, targets[part]) for part, rows in done.items()},
         kind="image" if images else "text",
         max_samples=max_samples,
         train_per_class=train_per_class,
@@ -139,7 +139,10 @@ def _sorted_rows(
     The first of the tables decides both, and gives the classes.
     """
     rows = {part: table.read([entry, label]) for part, table in tables.items()}
-    require_rows(given, {part: len(each.numbers) + len(each.bad) for part, each in rows.items()})
+    require_rows(
+        given,
+        {part: len(table_rows.numbers) + len(table_rows.bad) for part, table_rows in rows.items()},
+    )
     first = next(iter(rows.values())).columns
     if are_zeros_and_ones(first[label]):
         raise ConfigError(
@@ -157,7 +160,7 @@ def _sorted_rows(
         for part, table in tables.items()
     }  # fmt: skip
     leaving = [
-        leaving_problem(tables[part], entry, each) for part, each in done.items() if each.leaving
+        leaving_problem(tables[part], entry, rows) for part, rows in done.items() if rows.leaving
     ]
     if leaving:
         raise ConfigError(leaving)
@@ -222,7 +225,7 @@ def _targets(
 
     A split that is `alone` may have any number of classes.
     """
-    bad = [each for rows in done.values() for each in rows.bad]
+    bad = [sample for rows in done.values() for sample in rows.bad]
     for part, rows in done.items():
         if not rows.numbers:
             raise none_left(part, len(rows.bad), bad)

@@ -153,17 +153,17 @@ def _delimited(path: Path, delimiters: str) -> TableFile:
         return next(_records(path, text, delimiter, first), (0, []))[1]
 
     delimiter, header = delimiters[0], []
-    for each in delimiters[1:]:
+    for candidate in delimiters[1:]:
         try:
             header = header_by(delimiter)
         except ConfigError:  # a quoted name that ends before another delimiter
             header = []
         try:
-            other = header_by(each)
+            other = header_by(candidate)
         except ConfigError:
             continue
         if len(other) > max(len(header), 1):
-            delimiter, header = each, other
+            delimiter, header = candidate, other
     header = [name.strip() for name in header or header_by(delimiter)]
     if not header:
         raise _refused(path, "which is empty", "Its first line names the columns.")

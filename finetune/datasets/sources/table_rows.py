@@ -71,7 +71,7 @@ def labelled_rows(
         value = located(value, table.path.parent) if images else value
         reason = _image_reason(value) if images else text_reason(value)
         labels = _labels_of(target, multi_label, separator)
-        reasons = (_label_reason(each, class_names) for each in labels)
+        reasons = (_label_reason(value, class_names) for value in labels)
         reason = reason or next(filter(None, reasons), None)
         if reason is not None:
             wrong[number] = reason
@@ -81,7 +81,7 @@ def labelled_rows(
                 done.leaving.append(number)
             value = table.path.parent / value
         done.inputs.append(value)
-        done.names.append([str(label_name(each, class_names)) for each in labels])
+        done.names.append([str(label_name(value, class_names)) for value in labels])
         done.values.append(labels)
         done.numbers.append(number)
     done.bad.extend(
@@ -99,7 +99,7 @@ def _labels_of(value: Any, multi_label: bool, separator: str | None) -> list[Any
     if multi_label and isinstance(value, list):
         return value
     if separator is not None and isinstance(value, str):
-        return [name for each in value.split(separator) if (name := each.strip())]
+        return [name for text in value.split(separator) if (name := text.strip())]
     return [value]
 
 
@@ -118,9 +118,11 @@ def are_zeros_and_ones(values: Sequence[Any]) -> bool:
     lists = [value for value in values if isinstance(value, list)]
     return (
         len(lists) == len(values) > 0
-        and len({len(each) for each in lists}) == 1
+        and len({len(values) for values in lists}) == 1
         and len(lists[0]) > 1
-        and all(isinstance(each, int | float) and each in (0, 1) for row in lists for each in row)
+        and all(
+            isinstance(value, int | float) and value in (0, 1) for row in lists for value in row
+        )
     )
 
 
@@ -157,8 +159,8 @@ def holds_images(column: str, values: Sequence[Any], folder: Path) -> bool:
     if 2 * sum(_seems_image(value) for value in values) > len(values):
         return True
     paths = [located(value, folder) for value in values[:_LOOKED_AT]]
-    files = [each for each in paths if isinstance(each, str) and len(each) < _LONGEST_PATH]
-    return 2 * sum(is_image(folder / each) for each in files) > len(paths)
+    files = [path for path in paths if isinstance(path, str) and len(path) < _LONGEST_PATH]
+    return 2 * sum(is_image(folder / path) for path in files) > len(paths)
 
 
 def _seems_image(value: Any) -> bool:

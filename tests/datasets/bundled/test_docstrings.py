@@ -35,14 +35,14 @@ def test_sources_are_read_and_not_run(tmp_path):
         (tmp_path / name).write_text(f'"Five words for {name} here."')
     found = stdlib.read_docstrings(tmp_path)
     assert list(found) == list(CHAPTERS)
-    assert [(each.module, each.name) for each in found["File Formats"]] == [
+    assert [(docstring.module, docstring.name) for docstring in found["File Formats"]] == [
         ("csv", ""), ("csv", "Outer"), ("csv", "Outer.method"), ("csv", "Outer.method.inner"),
         ("csv", "late"),
     ]  # fmt: skip
-    texts = [each.text for each in found["File Formats"]]
+    texts = [docstring.text for docstring in found["File Formats"]]
     assert texts[0] == "The module of five wörds."
     assert texts[2] == "A method with\\d enough words.\n\nAnd a second paragraph."
-    modules = [each.module for each in found["Internet Data Handling"]]
+    modules = [docstring.module for docstring in found["Internet Data Handling"]]
     assert modules == ["email", "email.charset"]
     assert sum(map(len, found.values())) == 7
 

@@ -60,8 +60,8 @@ def test_it_follows_from_seed_epoch_and_row(split, converter, strength):
     other = epochs(split, converter, Augmentation(strength, True, 1), 0, 3)
     assert not any(np.array_equal(first[key], other[key]) for key in first)
     assert not any(np.array_equal(first[0, row], first[1, row]) for row in range(9))
-    assert min(each.min() for each in first.values()) >= -0.5  # scaled after it, not before
-    assert max(each.max() for each in first.values()) <= 0.5
+    assert min(image.min() for image in first.values()) >= -0.5  # scaled after it, not before
+    assert max(image.max() for image in first.values()) <= 0.5
 
 
 def test_a_view_is_the_epoch_of_its_number(split, converter, monkeypatch):
@@ -89,7 +89,7 @@ def test_flips_can_be_left_out():
         augmentation = Augmentation("light", flip, 0)
         augmentation._layers = augmentation._layers[3:]
         drawn = [augmentation(image, tf.constant(0, tf.int64), row) for row in range(20)]
-        return sum(not np.array_equal(each, image) for each in drawn)
+        return sum(not np.array_equal(augmented, image) for augmented in drawn)
 
     assert mirrored(False) == 0
     assert 0 < mirrored(True) < 20

@@ -108,7 +108,7 @@ def test_all_are_named_at_once_and_skipped_ones_are_nowhere(tmp_path, caplog):
         assert split.num_examples == len(split.examples) == len(split.sources) == 6
         assert split.labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert split.sources.tolist() == clean.splits[part].sources.tolist()
-    assert [each.split for each in dataset.skipped] == ["train"] * 3 + ["validation", "test"]
+    assert [sample.split for sample in dataset.skipped] == ["train"] * 3 + ["validation", "test"]
     assert "5 bad samples are left out: 3 cut short or damaged (train/b/d0.png, " in caplog.text
 
 
@@ -154,7 +154,7 @@ def test_links_pipes_and_files_that_are_gone(tmp_path):
         "train/a/pipe.png": "no regular file",
     }
     dataset = load_folder(str(root), seed=0, skip=True)
-    assert {each.source: each.reason for each in dataset.skipped} == expected
+    assert {sample.source: sample.reason for sample in dataset.skipped} == expected
     # A good link to a file or a folder is followed.
     assert dataset.splits["train"].sources.tolist()[3:5] == [
         "train/a/8.png",
@@ -221,7 +221,7 @@ def test_held_out_samples_do_not_depend_on_damage(tmp_path):
     for name in victims:
         (tmp_path / name).write_bytes(b"no")
     after = load_folder(str(tmp_path), seed=0, skip=True)
-    assert sorted(each.source for each in after.skipped) == sorted(victims)
+    assert sorted(sample.source for sample in after.skipped) == sorted(victims)
     for part, split in before.splits.items():
         left = [source for source in split.sources if source not in victims]
         assert after.splits[part].sources.tolist() == left
@@ -236,7 +236,7 @@ def test_images_of_a_table_go_the_same_way(tmp_path):
     with pytest.raises(ConfigError, match=r"12 that cannot: 3 without an image \(train.csv:6, "):
         load_table(str(tmp_path), seed=0)
     dataset = load_table(str(tmp_path), seed=0, skip=True)
-    assert {each.source: each.reason for each in dataset.skipped if each.split == "test"} == {
+    assert {sample.source: sample.reason for sample in dataset.skipped if sample.split == "test"} == {
         "test.csv:4": "cut short or damaged", "test.csv:6": "without an image",
         "test.csv:5": "no such file, or a link that leads nowhere", "test.csv:7": "without a label",
     }  # fmt: skip

@@ -55,7 +55,7 @@ def test_each_input_has_its_own_dtype():
     ):
         model = keras.Model(form, joined)
         read = fitting_inputs("train", given, model)
-        assert keras.tree.map_structure(lambda each: str(each.dtype), read) == input_dtypes(model)
+        assert keras.tree.map_structure(lambda array: str(array.dtype), read) == input_dtypes(model)
 
 
 def test_a_list_of_one_row_is_one_row():

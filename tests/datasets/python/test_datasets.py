@@ -176,7 +176,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "message"), REFUSED, ids=[each for _, each in REFUSED])
+@pytest.mark.parametrize(("data", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_what_cannot_be_read_is_refused_by_name(data, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         read(data)

@@ -65,7 +65,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), REFUSED, ids=[each for _, each in REFUSED])
+@pytest.mark.parametrize(("given", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_other_labels_are_refused_by_name(given, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         read_labels({"train": given}, CLASSES, "linear")
@@ -74,6 +74,9 @@ def test_other_labels_are_refused_by_name(given, message):
 def test_all_splits_are_looked_at():
     with pytest.raises(ConfigError) as caught:
         read_labels({"train": [0.5], "validation": [9], "test": [1]}, CLASSES, "linear")
-    assert [each.partition(" ")[0] for each in caught.value.problems] == ["train", "validation"]
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == [
+        "train",
+        "validation",
+    ]
     with pytest.raises(ConfigError, match="one kind in all splits. Received: train one label"):
         read_labels({"train": [1], "test": [[1, 1, 0]]}, CLASSES, "linear")

@@ -179,7 +179,7 @@ def test_rows_without_a_text_are_left_out(tmp_path):
     with pytest.raises(ConfigError, match=r"2 that cannot: 2 without a text \(x:4, x:31\)"):
         load(path)
     dataset = load(path, skip=True)
-    assert [(each.source, each.split) for each in dataset.skipped] == [
+    assert [(sample.source, sample.split) for sample in dataset.skipped] == [
         ("x:4", "train"), ("x:31", "train"),
     ]  # fmt: skip
     assert sum(split.num_examples for split in dataset.splits.values()) == 38

@@ -28,7 +28,7 @@ def load(path, **more):
 
 
 def lines(dataset):
-    return {each.source: each.reason for each in dataset.skipped}
+    return {sample.source: sample.reason for sample in dataset.skipped}
 
 
 BAD_ROWS = (

@@ -23,7 +23,7 @@ def fill(root, *folders, number=2):
 
 
 def splits_of(root, *names, classes="ab", number=2):
-    fill(root, *(f"{name}/{each}" for name in names for each in classes), number=number)
+    fill(root, *(f"{split}/{name}" for split in names for name in classes), number=number)
     return root
 
 

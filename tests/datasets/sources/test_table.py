@@ -431,7 +431,7 @@ def test_hugging_face_names_of_classes(tmp_path, several):
     labels: list = [2, 0, 1, 0]
     if several:
         features["label"] = {"feature": label, "_type": "List"}
-        labels = [[each] for each in labels]
+        labels = [[label] for label in labels]
     schema = pa.table({"text": TEXTS, "label": labels})
     told = {"huggingface": json.dumps({"info": {"features": features}})}
     for part in ("train", "val", "test"):
@@ -449,7 +449,7 @@ def test_hugging_face_names_of_classes(tmp_path, several):
 def test_an_image_may_be_a_struct_with_a_path_alone(tmp_path):
     names = [f"i/{row}.png" for row in range(4)]
     images(tmp_path, names)
-    columns = {"image": [{"bytes": None, "path": each} for each in names], "label": LABELS}
+    columns = {"image": [{"bytes": None, "path": name} for name in names], "label": LABELS}
     columns["image"][3] = {"bytes": png(9), "path": "i/0.png"}
     dataset = load(three(tmp_path, columns, "parquet"))
     assert dataset.splits["train"].examples.tolist() == [png(0), png(1), png(2), png(9)]
