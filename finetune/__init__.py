@@ -1,30 +1,59 @@
 """Fine-tune pretrained Keras models: freeze by plan, unfreeze by phase, prove what stayed fixed.
 
-`FineTuner` trains a model of your own, and `load` gives back what a run has trained; everything else
-is the command line's.
+`FineTuner` trains a Keras model of your own, and `load` returns the model that a run trained. Everything
+else is done on the command line.
 """
+
+from importlib import import_module
 
 TYPE_CHECKING = False  # as in typing, whose import `--help` need not wait for
 if TYPE_CHECKING:
-    from finetune.inference.api import load
+    from finetune.errors import ConfigError, FrozenWeightsError
+    from finetune.inference.api import LoadedRun, load
+    from finetune.record.schema import (
+        BackboneRecord,
+        DatasetRecord,
+        FeatureDecision,
+        FrozenProof,
+        MetricRow,
+        PhaseRecord,
+        RunRecord,
+    )
     from finetune.runs.finetuner import FineTuner
 
 __version__ = "0.1.0"
-__all__ = ["FineTuner", "__version__", "load"]
+__all__ = [
+    "BackboneRecord",
+    "ConfigError",
+    "DatasetRecord",
+    "FeatureDecision",
+    "FineTuner",
+    "FrozenProof",
+    "FrozenWeightsError",
+    "LoadedRun",
+    "MetricRow",
+    "PhaseRecord",
+    "RunRecord",
+    "__version__",
+    "load",
+]
+_NEEDS_TENSORFLOW = {
+    "FineTuner": "finetune.runs.finetuner",
+    "LoadedRun": "finetune.inference.api",
+    "load": "finetune.inference.api",
+}
+_ERRORS = ("ConfigError", "FrozenWeightsError")
 
 
 def __getattr__(name: str) -> object:
-    """Imports the public names at their first use: `--help` needs no TensorFlow."""
-    if name in __all__:
+    """Imports a public name at its first use, so that `--help` needs no TensorFlow."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _NEEDS_TENSORFLOW:
         from finetune.startup import require_tensorflow
 
         require_tensorflow()
-    if name == "FineTuner":
-        from finetune.runs.finetuner import FineTuner
-
-        return FineTuner
-    if name == "load":
-        from finetune.inference.api import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_NEEDS_TENSORFLOW[name]), name)
+    return getattr(
+        import_module("finetune.errors" if name in _ERRORS else "finetune.record.schema"), name
+    )

@@ -215,7 +215,6 @@ def test_labels_of_another_kind_than_the_outputs_are_refused():
 
 
 def test_the_package_imports_no_keras_before_it_is_needed():
-    assert set(finetune.__all__) == {"FineTuner", "__version__", "load"}
     script = "import sys, finetune; sys.exit('keras' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
     with pytest.raises(AttributeError, match="no attribute 'Tuner'"):
