@@ -18,6 +18,8 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from finetune.keras_internals import flatten
+
 BATCH_SIZE = 32
 HEAD_LEARNING_RATE = 1e-2
 HEAD_EPOCHS = 60
@@ -49,11 +51,7 @@ def digit_splits() -> tuple[Arrays, Arrays]:
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """Returns every BatchNorm of a model, those inside nested layers too."""
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    return [layer for layer in flatten(model) if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def new_head() -> keras.Sequential:

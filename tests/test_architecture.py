@@ -30,7 +30,8 @@ ONLY = {
 }
 # Whole rooms, or single modules of a room.
 TENSORFLOW_FREE = [
-    "printable", "errors", "launcher", "startup", "storage", "config", "record", "reporting", "commands", "cli",
+    "printable", "errors", "launcher", "startup", "keras_internals", "storage", "config", "record", "reporting",
+    "commands", "cli",
     "training/__init__", "training/checkpoints", "datasets/__init__", "datasets/catalog", "backbones/__init__",
     "backbones/catalog", "evaluation/__init__", "evaluation/built_in", "features/__init__", "features/arrays",
     "features/store", "inference/__init__",
@@ -135,3 +136,68 @@ def test_no_tensorflow_at_import(room):
     for path in files_of(room):
         found = {name.split(".")[0] for name in imports(path.read_text(), top_level_only=True)}
         assert not HEAVY & found, path
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def is_internal_module(name):
+    """Tells whether a dotted name is inside of a part of a library that is not public."""
+    parts = name.split(".")
+    return "src" in parts or parts[:2] == ["tensorflow", "python"] or any(map(is_private, parts))
+
+
+def private_members(source):
+    """Yields the private members that a module uses and does not define itself."""
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own |= {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+    own |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute):
+            if node.attr == "__internal__" or (is_private(node.attr) and node.attr not in own):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in ("getattr", "setattr", "hasattr", "delattr"):
+                name = node.args[1]
+                if isinstance(name, ast.Constant) and is_private(str(name.value)):
+                    yield ast.unparse(node)
+    yield from filter(is_internal_module, imports(source))
+
+
+PRIVATE_ALLOWED = {"finetune/__main__.py": ["os._exit"], "finetune/startup.py": ["_thread"]}
+
+
+def test_private_members_of_libraries_are_used_in_one_module_only():
+    root = PACKAGE.parent
+    found = {}
+    for path in sorted(p for room in (PACKAGE, root / "research") for p in room.rglob("*.py")):
+        members = list(private_members(path.read_text(encoding="utf-8")))
+        if members:
+            found[str(path.relative_to(root))] = members
+    assert len(found.pop("finetune/keras_internals.py")) > 20
+    assert found == PRIVATE_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "layer._losses",
+        "getattr(layer, '_losses', None)",
+        "self._layers",
+        "tf.__internal__.tracking",
+        "from keras.src.models import functional",
+        "from tensorflow.python.framework import config",
+        "import hydra._internal.hydra",
+        "from omegaconf._utils import get_yaml_loader",
+    ],
+)
+def test_a_planted_private_member_is_found(line):
+    assert list(private_members(f"def f(self, layer):\n    {line}\n"))
+    assert not list(
+        private_members(
+            "class A:\n    def f(self):\n        self._x = self._f()\n    def _f(self): ...\n"
+        )
+    )

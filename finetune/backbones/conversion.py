@@ -12,12 +12,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_hub.src.utils.preset_utils import get_preset_loader
 
-from finetune.backbones.coverage import Coverage, assignments, coverage_of, shown
+from finetune.backbones.coverage import Coverage, coverage_of, shown
 from finetune.backbones.directories import HUGGING_FACE, KERASHUB, TIMM, Checkpoint
 from finetune.backbones.tensors import AbsentTensorError, Tensors
 from finetune.errors import ConfigError
+from finetune.keras_internals import assignments, load_preset_weights, preset_loader
 
 # Exact and approximate: KerasHub takes its own for all of them, 1e-3 apart at most.
 _GELU = ("gelu", "gelu_new", "gelu_python", "gelu_fast", "gelu_pytorch_tanh")
@@ -90,13 +90,13 @@ def _is_finite(weight: Any) -> bool:
 
 def _fill(backbone: Any, checkpoint: Checkpoint) -> str | None:
     """Reads the weights of a checkpoint; returns why some could not be read, or None."""
-    loader: Any = get_preset_loader(checkpoint.preset)
+    loader: Any = preset_loader(checkpoint.preset)
     if checkpoint.format == KERASHUB:
         with warnings.catch_warnings():
             # Of layers that a file does not have; the coverage names their weights.
             warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
             try:
-                loader._load_backbone_weights(backbone)
+                load_preset_weights(loader, backbone)
             except ValueError as error:  # raised once all that fits is loaded
                 return _reason(error)
         return None

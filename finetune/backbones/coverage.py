@@ -1,11 +1,8 @@
 """How many weights of a backbone came from its files, and which did not."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-
-import keras
 
 _SHOWN = 8  # names of weights in a message
 
@@ -40,25 +37,3 @@ def shown(paths: Iterable[str]) -> str:
     names = list(paths)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-@contextmanager
-def assignments() -> Iterator[set[int]]:
-    """Collects the ids of the Keras variables that are assigned inside the block.
-
-    Keras does not say which weights a file filled, and a loader that skips one raises nothing.
-    """
-    owner = next(cls for cls in keras.Variable.__mro__ if "assign" in vars(cls))
-    original: Any = vars(owner)["assign"]
-    found: set[int] = set()
-
-    def assign(variable: Any, value: Any) -> Any:
-        result = original(variable, value)
-        found.add(id(variable))
-        return result
-
-    setattr(owner, "assign", assign)  # noqa: B010 - a type checker sees no such attribute
-    try:
-        yield found
-    finally:
-        setattr(owner, "assign", original)  # noqa: B010

@@ -9,11 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.keras_internals import (
-    BaseImagePreprocessingLayer,
-    Functional,
     direct_layers,
     flatten,
     functional_of,
+    is_image_preprocessing,
     made_trainable,
     nodes_of,
 )
@@ -95,7 +94,7 @@ def _ignores_scale(layer: keras.Layer) -> bool:
 
 def is_augmentation(layer: keras.Layer) -> bool:
     """Tells whether the layer is one of Keras' that change images at random, or derived from one."""
-    return isinstance(layer, BaseImagePreprocessingLayer) and not is_plain_preprocessing(layer)
+    return is_image_preprocessing(layer) and not is_plain_preprocessing(layer)
 
 
 def is_plain_preprocessing(layer: keras.Layer) -> bool:
@@ -104,7 +103,7 @@ def is_plain_preprocessing(layer: keras.Layer) -> bool:
     Those that resize, crop the centre or equalize take a `training` argument, and draw no numbers.
     """
     draws = any(len(inner.variables) > len(inner.weights) for inner in flatten(layer))
-    return isinstance(layer, BaseImagePreprocessingLayer) and is_of_library(layer) and not draws
+    return is_image_preprocessing(layer) and is_of_library(layer) and not draws
 
 
 def augmentation_in(model: keras.Model) -> frozenset[int]:
@@ -151,7 +150,7 @@ def _changes_data(layer: keras.Layer, on_data: set[int]) -> bool:
     )
 
 
-def _walk(model: Functional, learned: list[bool], on_data: set[int]) -> list[bool]:
+def _walk(model: keras.Model, learned: list[bool], on_data: set[int]) -> list[bool]:
     """Adds to `on_data` the layers that no weight that can train has any influence on.
 
     Args:

@@ -8,7 +8,7 @@ import keras
 
 from finetune.backbones.stages import Stage, stages
 from finetune.errors import ConfigError
-from finetune.keras_internals import Functional, graph_of, maker_of, nodes_of
+from finetune.keras_internals import graph_of, has_graph, maker_of, nodes_of
 
 HEAD = "head"  # what stages are called that no rule takes
 StageRule = Mapping[str, str | Sequence[str]] | Callable[[keras.Layer], str | None]
@@ -30,7 +30,7 @@ def own_stages(model: keras.Model, rule: StageRule | None = None) -> tuple[Stage
         ConfigError: for a model without a graph of layers, a rule that matches no layer or two
             rules that match the same one.
     """
-    if not isinstance(model, Functional | keras.Sequential) or not model.built:
+    if not has_graph(model) or not model.built:
         raise ConfigError(
             "model must be a functional or sequential keras.Model, built. Received: "
             f"{type(model).__name__}. Call it on data once, or write it with keras.Model(inputs, "
@@ -107,7 +107,7 @@ def _require_order(model: keras.Model, found: Sequence[Stage]) -> None:
 def _backbone(model: Any) -> keras.Model:
     """Returns the one model that the others follow, or what comes before the last layer with weights."""
     weighted = [layer for layer in model.layers if layer.weights]
-    if len(weighted) == 1 and isinstance(weighted[0], Functional | keras.Sequential):
+    if len(weighted) == 1 and has_graph(weighted[0]):
         return _backbone(weighted[0])  # a model around another one, and nothing else
     if len(weighted) < 2:
         raise ConfigError(
@@ -115,7 +115,7 @@ def _backbone(model: Any) -> keras.Model:
             f"{model.name} with {len(weighted)}. There is nothing to freeze."
         )
     *below, head = weighted
-    inside = [layer for layer in below if isinstance(layer, Functional | keras.Sequential)]
+    inside = [layer for layer in below if has_graph(layer)]
     if len(inside) == 1 and inside[0] is below[0]:
         return inside[0]
     *_, node = [node for node in nodes_of(model) if node.operation is head]
@@ -126,7 +126,7 @@ def _layers(model: Any, taken: Callable[[keras.Layer], bool]) -> list[keras.Laye
     """Returns the layers of a model; a model inside is taken apart unless it is `taken`."""
     found: list[keras.Layer] = []
     for layer in model.layers:
-        inner = isinstance(layer, Functional | keras.Sequential) and not taken(layer)
+        inner = has_graph(layer) and not taken(layer)
         found += _layers(layer, taken) if inner else [layer]
     return found
 
@@ -193,7 +193,7 @@ def last_activation(model: Any) -> tuple[str, str]:
         operation.
     """
     operation = maker_of(model.outputs[0])
-    if isinstance(operation, keras.Sequential | Functional):
+    if has_graph(operation):
         return last_activation(operation)
     while isinstance(operation, keras.layers.Wrapper):  # around the layer that makes the output
         operation = operation.layer

@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins import file_config_source
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
-from omegaconf._utils import get_yaml_loader
 
 from finetune.config.overrides import keep_text
 from finetune.config.schema import GROUPS
 from finetune.config.strict_yaml import MAX_BYTES, load_strictly
 from finetune.config.texts import keep_texts, kind_of
 from finetune.errors import ConfigError
+from finetune.keras_internals import (
+    config_file_name,
+    config_header,
+    hydra_file_source,
+    omegaconf_loader,
+    replace_hydra_file_source,
+)
 
 _HYDRA_KEYS = ("run", "sweep", "sweeper")
 _PACKAGES = ("_global_", "_group_", "_here_", *GROUPS, "head")
@@ -39,12 +43,12 @@ def config_dir() -> Path:
     raise FileNotFoundError(f"no configs directory in or beside {package}")
 
 
-class FileConfigSource(file_config_source.FileConfigSource):
+class FileConfigSource(hydra_file_source()):
     """Hydra's source of files, which looks before it loads."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """See `hydra.plugins.config_source.ConfigSource`."""
-        file = Path(self.path) / self._normalize_file_name(config_path)
+        file = Path(self.path) / config_file_name(self, config_path)
         if not file.is_file():
             return super().load_config(config_path)  # which says so
         if config_dir().resolve() not in file.resolve().parents:
@@ -52,7 +56,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
             if problems:
                 raise ConfigError(problems)
         text = file.read_text(encoding="utf-8")
-        header = ConfigSource._get_header_dict(text[:512])
+        header = config_header(text[:512])
         content = OmegaConf.create(_with_texts(text, _package(config_path, header)))
         source = f"{self.scheme()}://{self.path}"
         return ConfigResult(self.provider, source, content, header)
@@ -60,7 +64,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 def register() -> None:
     """Puts `FileConfigSource` in the place of Hydra's own."""
-    SourcesRegistry.instance().types["file"] = FileConfigSource
+    replace_hydra_file_source(FileConfigSource)
 
 
 def _package(config_path: str, header: dict[str, str | None]) -> str:
@@ -72,7 +76,7 @@ def _package(config_path: str, header: dict[str, str | None]) -> str:
 
 def _with_texts(text: str, package: str) -> Any:
     """Returns what a config file holds; what the schema wants as text is as it is typed."""
-    loader = get_yaml_loader()
+    loader = omegaconf_loader()
     node = yaml.compose(text, loader)
     if node is None:
         return {}
@@ -109,7 +113,7 @@ def _problems(file: Path, config_path: str) -> Iterator[str]:
             f"{file} must be in a group of this program: {', '.join(GROUPS)}. Received: "
             f"{config_path}. Hydra's own groups can name code; move the file."
         )
-    header = ConfigSource._get_header_dict(content[:512].decode("utf-8", "replace"))
+    header = config_header(content[:512].decode("utf-8", "replace"))
     package = header.get("package")
     if package is not None and package.partition(".")[0] not in _PACKAGES:
         yield (

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from antlr4 import CommonTokenStream, InputStream
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString, ValueType
 from hydra.errors import HydraException, OverrideParseException
@@ -19,6 +18,7 @@ from finetune.config.schema import GROUPS
 from finetune.config.strict_yaml import EXECUTABLE_KEYS, load_strictly
 from finetune.config.texts import Kind, holds_text, kind_of, kind_of_items, kind_within, may_be_null
 from finetune.errors import ConfigError
+from finetune.keras_internals import hydra_jobs
 from finetune.launcher import may_sweep, typed_again
 
 PHASES = "schedule.phases."
@@ -119,8 +119,7 @@ def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
     """Yields the overrides of each job that Hydra's own sweeper makes of a sweep."""
     parsed = OverridesParser.create().parse_overrides([keep_text(each, True) for each in overrides])
     if all(each.is_discrete_sweep() for each in parsed if each.is_sweep_override()):
-        for batch in BasicSweeper.split_arguments(parsed, None):
-            yield from map(list, batch)
+        yield from hydra_jobs(parsed)
 
 
 def unswept(overrides: Sequence[str]) -> list[str]:

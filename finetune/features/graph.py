@@ -16,12 +16,13 @@ import keras
 
 from finetune.features.own_code import why_not_fixed
 from finetune.keras_internals import (
-    Functional,
     flatten,
     functional_of,
     input_structure,
+    new_functional,
     nodes_of,
     output_structure,
+    takes_training_mode,
 )
 
 Edge = int
@@ -110,7 +111,7 @@ class _Tracer:
         self.specs.append(spec)
         return len(self.specs) - 1
 
-    def functional(self, model: Functional, inputs: Sequence[Edge]) -> list[Edge]:
+    def functional(self, model: keras.Model, inputs: Sequence[Edge]) -> list[Edge]:
         """Adds the calls of `model` on `inputs`; returns the edges of its outputs."""
         edges = {id(each): edge for each, edge in zip(model.inputs, inputs, strict=True)}
         return self.nodes(nodes_of(model), edges, model.outputs)
@@ -161,7 +162,7 @@ class _Tracer:
             with _nones_recorded(layer):
                 results = keras.tree.flatten(layer.call(*args, **kwargs))
             symbolic = [each for each in results if isinstance(each, keras.KerasTensor)]
-            model = Functional(fresh, symbolic) if symbolic else None
+            model = new_functional(fresh, symbolic) if symbolic else None
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             # Its code asks for values: it is cut above or below, never inside.
             self.whole[layer.name] = f"{type(error).__name__} while it was traced"
@@ -216,7 +217,7 @@ def _makes_no_rows(node: Any) -> bool:
     return other and not node.operation.variables  # seeds of random numbers are state
 
 
-def _inner_model(node: Any) -> Functional | None:
+def _inner_model(node: Any) -> keras.Model | None:
     """Returns the functional model that a call runs and that can be taken apart."""
     model = functional_of(node.operation)
     if model is None or node.operation.activity_regularizer is not None:
@@ -224,7 +225,7 @@ def _inner_model(node: Any) -> Functional | None:
     return model if _same_inputs(node, model) else None
 
 
-def _same_inputs(node: Any, model: Functional) -> bool:
+def _same_inputs(node: Any, model: keras.Model) -> bool:
     """Tells whether the call gave `model` its inputs one by one, and nothing more than flags."""
     given = node.arguments.args[0] if node.arguments.args else node.arguments.kwargs.get("inputs")
     if isinstance(given, dict) and not isinstance(input_structure(model), dict):
@@ -246,7 +247,7 @@ def run(calls: Iterable[Call], values: dict[Edge, Any], training: bool | None) -
             for spec, edge in zip(call.node.input_tensors, call.inputs, strict=True)
         }
         args, kwargs = call.node.arguments.fill_in(known)
-        if training is not None and getattr(call.operation, "_call_has_training_arg", False):
+        if training is not None and takes_training_mode(call.operation):
             kwargs["training"] = training
         results = keras.tree.flatten(call.operation(*args, **kwargs))
         values.update(zip(call.outputs, results, strict=True))

@@ -14,10 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
 
 from finetune.features.code import code_sha256
-from finetune.keras_internals import added_losses, flatten, takes_training_mode
+from finetune.keras_internals import added_losses, flatten, is_stateful_op, takes_training_mode
 
 _LIBRARIES = ("keras", "keras_hub", "tensorflow")
 _FOREIGN = ("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")  # run what is not Keras'
@@ -77,7 +76,7 @@ def why_not_fixed(node: Any) -> str | None:
     if operations.intersection(_PYTHON):
         return "runs Python code in each step"
     stateful = [
-        each for each in operations if _is_stateful(each) and not _READ_ONLY.fullmatch(each)
+        each for each in operations if is_stateful_op(each) and not _READ_ONLY.fullmatch(each)
     ]
     if stateful:
         return f"has a state that its call changes ({', '.join(sorted(stateful))})"
@@ -148,8 +147,3 @@ class _traced:
             elif captured.dtype not in (tf.resource, tf.variant):
                 found[np.asarray(captured).tobytes()] += 1
         return found
-
-
-def _is_stateful(name: str) -> bool:
-    definition = op_def_registry.get(name)
-    return definition is not None and definition.is_stateful

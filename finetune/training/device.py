@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import config as tf_config  # only it can turn determinism off
 
 from finetune.errors import ConfigError
+from finetune.keras_internals import is_op_deterministic, set_op_determinism
 from finetune.startup import native_stderr_held
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,7 @@ def prepare(
         policy = "mixed_float16" if gpus else "float32"
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf_config.enable_op_determinism()
-    else:
-        tf_config.disable_op_determinism()  # a job before may have asked for it
+    set_op_determinism(deterministic)  # also off: an earlier job may have turned it on
     names = tuple(gpu.name for gpu in gpus) or ("cpu",)
     exact = "deterministic" if deterministic else "not deterministic"
     log.info("device %s (%s), precision %s, %s", kind, ", ".join(names), policy, exact)
@@ -105,7 +102,7 @@ def use_channels_last() -> None:
 @contextmanager
 def state_kept() -> Iterator[None]:
     """Puts back what `prepare` sets for the whole process, as far as it can be read."""
-    policy, deterministic = keras.config.dtype_policy(), tf_config.is_op_determinism_enabled()
+    policy, deterministic = keras.config.dtype_policy(), is_op_deterministic()
     floatx, image_format = keras.config.floatx(), keras.config.image_data_format()
     states = random.getstate(), np.random.get_state()
     try:
@@ -116,10 +113,7 @@ def state_kept() -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
         random.setstate(states[0])
         np.random.set_state(states[1])
-        if deterministic:
-            tf_config.enable_op_determinism()
-        else:
-            tf_config.disable_op_determinism()
+        set_op_determinism(deterministic)
 
 
 def _show_only(gpus: list) -> None:

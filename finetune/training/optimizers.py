@@ -15,6 +15,7 @@ import numpy as np
 
 from finetune.freezing.inventory import Inventory, to_numpy
 from finetune.freezing.plan import FreezePlan
+from finetune.keras_internals import rate_variable
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class OptimizerGroups:
     def restart(self) -> None:
         """Puts every optimizer back to its start: no moments, no updates counted."""
         for optimizer in (*self._optimizers.values(), *self._joined.values()):
-            rate = getattr(optimizer, "_learning_rate", None)
+            rate = rate_variable(optimizer)
             for variable in optimizer.variables:
                 if variable is not rate:  # every slot of Keras' optimizers starts at zero
                     variable.assign(np.zeros(variable.shape, variable.dtype))
@@ -184,7 +185,7 @@ def slots_of(
     """
     found: dict[str, dict[str, Any]] = {path: {} for path in weights}
     prefixes = {path: f"{each.path.replace('/', '_')}_" for path, each in weights.items()}
-    shared = (optimizer.iterations, getattr(optimizer, "_learning_rate", None))
+    shared = (optimizer.iterations, rate_variable(optimizer))
     for variable in optimizer.variables:
         if any(variable is each for each in shared):
             continue

@@ -11,12 +11,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from tensorflow.python.framework.ops import gradient_registry
 
 from finetune.features.cut import LinearHead, task_graph
 from finetune.features.graph import Part
 from finetune.freezing.inventory import Inventory, as_array, to_numpy
 from finetune.freezing.plan import FreezePlan
+from finetune.keras_internals import custom_gradients, forget_gradients
 from finetune.tasks.objective import Objective
 from finetune.training import scaling
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
@@ -46,7 +46,7 @@ class Programs:
         self._heads: dict[str, StandardisedHead] = {}
         self._saved_heads: dict[str, np.ndarray] = {}
         self._num_replaced = 0
-        self._known_gradients = _custom_gradients()
+        self._known_gradients = custom_gradients()
         self._start = _values(inventory.model) if reused else None
 
     @property
@@ -144,12 +144,7 @@ class Programs:
         sum over devices in each Keras optimizer), which holds the graph for as long as the process
         lives. It is looked up while a step is traced, never when the step runs.
         """
-        for name in _custom_gradients() - self._known_gradients:
-            gradient_registry._registry.pop(name, None)
-
-
-def _custom_gradients() -> set[str]:
-    return {name for name in gradient_registry._registry if name.startswith("CustomGradient-")}
+        forget_gradients(custom_gradients() - self._known_gradients)
 
 
 def _values(model: keras.Model) -> dict[int, np.ndarray]:

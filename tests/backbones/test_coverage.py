@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from finetune.backbones.coverage import assignments, coverage_of
+from finetune.backbones.coverage import coverage_of
 from finetune.backbones.loading import load
 from finetune.errors import ConfigError
+from finetune.keras_internals import assignments
 from finetune.tasks.heads import build_task
 from tests.helpers import checkpoints, hostile
 

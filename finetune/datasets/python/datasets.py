@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from finetune.datasets.memory import memory_budget
 from finetune.errors import ConfigError
-from finetune.keras_internals import NotEqual, functional_of, graph_of, nodes_of
+from finetune.keras_internals import functional_of, graph_of, is_not_equal, nodes_of
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ def zero_masked(model: Any) -> frozenset[int]:
             return operation.mask_zero
         if isinstance(operation, keras.layers.Masking):
             return operation.mask_value == 0
-        return isinstance(operation, NotEqual)  # it makes the mask of one of these
+        return is_not_equal(operation)  # it makes the mask of one of these
 
     found = set()
     for tensor in graph_of(model).inputs:

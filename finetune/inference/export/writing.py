@@ -15,7 +15,7 @@ from finetune.inference.export.formats import Format, refusal
 from finetune.inference.export.interface import VOCABULARY, axis_names
 from finetune.inference.export.serving import TEXTS
 from finetune.inference.trained import TrainedModel
-from finetune.keras_internals import flatten
+from finetune.keras_internals import flatten, is_trackable
 from finetune.startup import native_stderr_held
 
 
@@ -69,8 +69,7 @@ def _write_texts(trained: TrainedModel, model: Any, path: Path) -> None:
         return model(given, training=False)
 
     spec = keras.InputSpec(dtype="string", shape=(None,), name=TEXTS)
-    kind = tf.__internal__.tracking.Trackable  # type: ignore[attr-defined]
-    tables = [v for v in vars(trained.preprocessor.tokenizer).values() if isinstance(v, kind)]
+    tables = list(filter(is_trackable, vars(trained.preprocessor.tokenizer).values()))
     _write_endpoint(serve, [spec], path, tables)
 
 
