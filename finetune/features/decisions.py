@@ -1,15 +1,12 @@
-"""Which features a run stores: decided once for each phase, as soon as they can be taken."""
+"""Which features a run stores: decided once for each phase, as soon as they can be extracted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from finetune.errors import ConfigError
 from finetune.features.cut import Cut, unstorable
-from finetune.features.entries import FeatureSettings
-from finetune.features.feeding import Source
-from finetune.features.machine import this_machine
 from finetune.features.phase_cuts import PhaseCuts
-from finetune.features.planner import Need, Verdict, decide, on_disk
+from finetune.features.planner import Need, Verdict, decide, on_disk, this_machine
 from finetune.features.store import Store
 from finetune.features.structure import UndescribedError
 from finetune.record.schema import FeatureDecision
@@ -20,137 +17,146 @@ class Decisions:
     """The decisions of one run.
 
     Args:
-        cuts: of its phases.
-        phases: the schedule.
-        settings: of the store.
-        store: what is on disk already.
-        source: the training split, to measure a forward pass on.
-        decided: what an earlier process has decided, by index of the phase: it stays.
+        cuts: The cuts of its phases.
+        phases: The schedule.
+        store: The store, which may hold some of the features already.
+        decided: The final decisions of an earlier process by index of the phase.
     """
 
     def __init__(
         self,
         cuts: PhaseCuts,
         phases: Sequence[Phase],
-        settings: FeatureSettings,
         store: Store,
-        source: Source,
         decided: Mapping[int, FeatureDecision],
     ) -> None:
-        self._cuts, self._phases, self._settings = cuts, phases, settings
-        self._store, self._source = store, source
+        self._cuts, self._phases, self._store = cuts, phases, store
+        self._settings = cuts.settings
         self._made = dict(decided)
 
     def made(self) -> dict[int, FeatureDecision]:
-        """Returns the decisions so far, by index of the phase; they do not change any more."""
+        """Returns the final decisions so far, by index of the phase."""
         return dict(self._made)
 
     def listed(self) -> list[FeatureDecision]:
-        """Returns one decision a phase, in order; what cannot be decided yet says when it will."""
+        """Returns one decision for each phase, in order; an open one says when it will be made."""
         return [self._made.get(i) or self._later(i) for i in range(len(self._phases))]
 
     def make(self, start: int) -> None:
-        """Decides for the phases whose features can be extracted by the time phase `start` begins."""
-        group = [i for i, r in enumerate(self._cuts.ready) if r <= start and i not in self._made]
+        """Decides for the phases whose features can be extracted by the time phase `start` begins.
+
+        Raises:
+            ConfigError: If a phase needs features that cannot be stored.
+        """
         candidates: dict[Cut, list[int]] = {}
-        for index in group:
+        for index, ready in enumerate(self._cuts.ready):
+            if ready > start or index in self._made:
+                continue
             cut, reason = self._cuts.of_phase[index], self._why_not(index)
             if cut is None or reason is not None:
-                self._refuse(index, reason or "")
+                self._refuse(index, reason or "no frozen prefix")
             else:
                 candidates.setdefault(cut, []).append(index)
-        for cut in [each for each in candidates if self._mixes_rows(each, candidates[each])]:
-            for index in candidates.pop(cut):
-                self._refuse(index, "what a row gives depends on the other rows of its batch")
+        for cut in list(candidates):
+            if self._mixes_rows(cut, candidates[cut]):
+                for index in candidates.pop(cut):
+                    self._refuse(index, "what a row gives depends on the other rows of its batch")
         if not candidates:
             return
-        verdicts = self._verdicts(candidates)
-        for (cut, indices), verdict in zip(candidates.items(), verdicts, strict=True):
-            row = sum(spec.bytes_per_sample for spec in self._cuts.items.specs(cut))
+        for (cut, indices), verdict in zip(
+            candidates.items(), self._verdicts(candidates), strict=True
+        ):
             for index in indices:
-                self._made[index] = FeatureDecision(
-                    phase=self._phases[index].name,
-                    cut=cut.name,
-                    bytes_per_sample=row,
-                    bytes=row
-                    * sum(self._cuts.rows(split) for split, _ in self._cuts.splits(index)),
-                    stored=verdict.stored,
-                    reason=self._explained(index, verdict.reason),
-                    saves_seconds=verdict.saves_seconds,
-                    costs_seconds=verdict.costs_seconds,
-                    below=self._cuts.below(index),
-                )
-                needed = "always" if self._settings.cache == "always" else None
-                if self._phases[index].solver == "lbfgs":
-                    needed = "solver lbfgs"
-                if needed is not None and not verdict.stored:
-                    raise ConfigError(
-                        f"features.max_gib must let the features of phase "
-                        f"{self._phases[index].name} be stored. Received: {needed}, but "
-                        f"{verdict.reason}. Raise features.max_gib or free some disk."
-                    )
+                self._accept(index, cut, verdict)
+
+    def _accept(self, index: int, cut: Cut, verdict: Verdict) -> None:
+        """Takes the verdict of the cost model over.
+
+        Raises:
+            ConfigError: If the phase needs features that the verdict does not store.
+        """
+        phase, row = self._phases[index], self._bytes_per_row(cut)
+        self._made[index] = FeatureDecision(
+            phase=phase.name,
+            cut=cut.name,
+            bytes_per_sample=row,
+            bytes=row * self._num_rows(self._cuts.splits(index)),
+            stored=verdict.stored,
+            reason=self._explained(index, verdict.reason),
+            saves_seconds=verdict.saves_seconds,
+            costs_seconds=verdict.costs_seconds,
+            below=self._cuts.below(index),
+        )
+        needed = "solver lbfgs" if phase.solver == "lbfgs" else self._settings.cache
+        if needed != "auto" and not verdict.stored:
+            raise ConfigError(
+                f"features.max_gib must let the features of phase {phase.name} be stored. "
+                f"Received: {needed}, but {verdict.reason}. Raise features.max_gib or free some disk."
+            )
 
     def _why_not(self, index: int) -> str | None:
         """Returns why a phase's features cannot be stored, whatever they would save."""
-        cut = self._cuts.of_phase[index]
-        if self._cuts.own_steps:
-            steps = ", ".join(self._cuts.own_steps)
+        cuts, cut = self._cuts, self._cuts.of_phase[index]
+        if cuts.own_steps:
+            steps = ", ".join(cuts.own_steps)
             return f"the model has {steps} of its own, which takes the model's inputs"
-        if self._cuts.graph is None:
+        if not cuts.has_graph:
             return "the model is no functional graph"
         if cut is None:
             return "no frozen prefix"
         if self._settings.cache == "never":
             return "features.cache=never"
-        if self._settings.mixed:
+        if cuts.examples["train"].reader.mix is not None:
             return "the images of a batch are mixed (dataset.mix)"
-        if not self._settings.training_views:
+        if not cuts.training_views:
             return "random augmentation; features.views=K stores K views"
-        kept_out = unstorable(self._cuts.graph, cut)
+        kept_out = unstorable(cuts.graph, cut)
         if kept_out is not None:
             return f"the store holds numbers, and {kept_out} would have to be in it"
-        if not all(self._cuts.items.specs(cut, split) for split, _ in self._cuts.splits(index)):
+        if not all(cuts.specs(cut, split) for split, _ in cuts.splits(index)):
             return "the shape of its features differs from batch to batch"
         try:
-            self._cuts.items.structure_sha256(cut)
+            cuts.structure_sha256(cut)
         except UndescribedError:
             return "a layer below the cut has no full get_config"
         return None
 
     def _explained(self, index: int, reason: str) -> str:
         """Adds why a head is not standardised, and what keeps frozen weights above the cut."""
-        names, frozen = self._cuts.awake[index]
+        cuts, parts = self._cuts, [reason]
+        names, frozen = cuts.awake[index]
         if names:
             verb = "is" if len(names) == 1 else "are"
-            reason += (
-                f"; {', '.join(names)} {verb} awake in training, below {frozen} frozen weights"
+            parts.append(
+                f"{', '.join(names)} {verb} awake in training, below {frozen} frozen weights"
             )
-        graph, cut = self._cuts.graph, self._cuts.of_phase[index]
-        if graph is None:
-            return reason
-        head = self._cuts.head_of(cut)
+        if not cuts.has_graph:
+            return "; ".join(parts)
+        head, graph, cut = cuts.head(index), cuts.graph, cuts.of_phase[index]
         if self._settings.standardise and head is not None and head.terms:
-            reason = f"{reason}; the head is not standardised: {', '.join(head.terms)}"
+            parts.append(f"the head is not standardised: {', '.join(head.terms)}")
         if graph.unfixed:
             calls = [(graph.calls[i].operation.name, why) for i, why in graph.unfixed.items()]
             named = ", ".join(f"{name} ({why})" for name, why in dict.fromkeys(calls))
-            reason = f"{reason}; no cut above {named}"
+            parts.append(f"no cut above {named}")
         below = {graph.calls[i].operation.name for i in (() if cut is None else cut.calls)}
         outside = [f"{name} ({why})" for name, why in graph.whole.items() if name not in below]
-        return f"{reason}; not cut inside {', '.join(outside)}" if outside else reason
+        if outside:
+            parts.append(f"not cut inside {', '.join(outside)}")
+        return "; ".join(parts)
 
     def _mixes_rows(self, cut: Cut, indices: Sequence[int]) -> bool:
-        """Tells whether features that are not on disk yet are no features of single rows."""
+        """Tells whether features that are not on disk yet depend on other rows of their batch."""
         if self._need(cut, indices).on_disk:
             return False
-        view = self._settings.training_views[0]
-        return self._cuts.prefix((cut,)).mixes_rows(self._source, view)
+        examples, view = self._cuts.examples["train"], self._cuts.training_views[0]
+        return self._cuts.prefix((cut,)).mixes_rows(examples, view)
 
     def _refuse(self, index: int, reason: str) -> None:
         """Notes that a phase stores no features.
 
         Raises:
-            ConfigError: for a phase whose solver needs them.
+            ConfigError: If the solver of the phase needs them.
         """
         explained = self._explained(index, reason)
         phase = self._phases[index]
@@ -159,9 +165,9 @@ class Decisions:
                 f"schedule.phases.{phase.name}.solver must be gradient where features cannot be "
                 f"stored. Received: lbfgs, but {explained}. Set solver=gradient."
             )
-        self._made[index] = self._refused(index, explained)
+        self._made[index] = self._not_stored(index, explained)
 
-    def _refused(self, index: int, reason: str) -> FeatureDecision:
+    def _not_stored(self, index: int, reason: str) -> FeatureDecision:
         cut = self._cuts.of_phase[index]
         name = None if cut is None else cut.name
         below = self._cuts.below(index)
@@ -170,33 +176,37 @@ class Decisions:
     def _later(self, index: int) -> FeatureDecision:
         when = self._phases[self._cuts.ready[index]].name
         reason = f"decided at phase {when}, when what it freezes has trained"
-        return self._refused(index, reason)
+        return self._not_stored(index, reason)
 
     def _verdicts(self, candidates: Mapping[Cut, Sequence[int]]) -> list[Verdict]:
         needs = [self._need(cut, indices) for cut, indices in candidates.items()]
         if all(need.on_disk for need in needs):
             return [on_disk(need) for need in needs]
         if self._settings.cache == "auto":
-            source, view = self._source, self._settings.training_views[0]
-            seconds = [
-                self._cuts.prefix((cut,)).seconds_per_row(source, view) for cut in candidates
-            ]
+            train, view = self._cuts.examples["train"], self._cuts.training_views[0]
+            seconds = [self._cuts.prefix((cut,)).seconds_per_row(train, view) for cut in candidates]
             needs = [
-                replace(need, seconds_per_row=each)
-                for need, each in zip(needs, seconds, strict=True)
+                replace(need, seconds_per_row=measured)
+                for need, measured in zip(needs, seconds, strict=True)
             ]
         machine = this_machine(self._settings.directory, self._settings.max_bytes)
         return decide(needs, self._settings.cache, machine)
 
     def _need(self, cut: Cut, indices: Sequence[int]) -> Need:
-        splits = dict.fromkeys(each for index in indices for each in self._cuts.splits(index))
-        items = [self._cuts.item(indices[0], split, view) for split, view in splits]
+        splits = list(dict.fromkeys(pair for index in indices for pair in self._cuts.splits(index)))
+        entries = [self._cuts.entry(indices[0], split, view) for split, view in splits]
         return Need(
             epochs=sum(self._phases[index].epochs for index in indices),
-            rows=sum(self._cuts.rows(split) for split, _ in splits),
-            rows_per_epoch=self._cuts.rows("train") + self._cuts.rows("validation"),
-            bytes_per_row=sum(spec.bytes_per_sample for spec in items[0].specs),
+            rows=self._num_rows(splits),
+            rows_per_epoch=self._num_rows([("train", None), ("validation", None)]),
+            bytes_per_row=self._bytes_per_row(cut),
             seconds_per_row=0.0,
-            on_disk=all(self._store.has(item.key) for item in items),
+            on_disk=all(self._store.has(entry.key) for entry in entries),
             required=any(self._phases[index].solver == "lbfgs" for index in indices),
         )
+
+    def _num_rows(self, splits: Sequence[tuple[str, int | None]]) -> int:
+        return sum(self._cuts.examples[split].num_examples for split, _ in splits)
+
+    def _bytes_per_row(self, cut: Cut) -> int:
+        return sum(spec.bytes_per_sample for spec in self._cuts.specs(cut))

@@ -1,4 +1,4 @@
-"""One pass over a split writes the features of every cut that is wanted of it."""
+"""Extraction: one pass over a split writes the features of every cut that needs them."""
 
 import logging
 import time
@@ -6,16 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from finetune.datasets.pipeline import Examples, single_pass
 from finetune.errors import ConfigError
+from finetune.features.arrays import ArraySpec
 from finetune.features.cut import Cut
-from finetune.features.entries import Item
-from finetune.features.feeding import Source
 from finetune.features.graph import Edge, Graph, Part
 from finetune.features.store import Store
 
@@ -28,12 +29,45 @@ _MEASURED_ROWS, _MEASURED_SECONDS = 32, 0.02
 Progress = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True, eq=False)
+class WantedEntry:
+    """An entry that a run reads, whether the store has it or not.
+
+    Args:
+        key: Name of the entry in the store.
+        cut: The cut at which the features are taken.
+        split: ``train``, ``validation`` or ``test``.
+        view: Number of the augmented view; None without augmentation.
+        specs: One array for each edge of the cut.
+        num_rows: Number of samples.
+        ingredients: All that the numbers depend on, and the cut and a label for people.
+    """
+
+    key: str
+    cut: Cut
+    split: str
+    view: int | None
+    specs: tuple[ArraySpec, ...]
+    num_rows: int
+    ingredients: dict[str, Any]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the arrays on disk."""
+        return self.num_rows * sum(spec.bytes_per_sample for spec in self.specs)
+
+    @property
+    def label(self) -> str:
+        """The split and the view, for people."""
+        return self.split if self.view is None else f"{self.split}, view {self.view}"
+
+
 class Prefix:
     """The part of a model below some cuts, compiled for inference.
 
     Args:
-        graph: of the task model.
-        cuts: whose features are wanted.
+        graph: The task model taken apart.
+        cuts: The cuts at which features are taken.
     """
 
     def __init__(self, graph: Graph, cuts: Sequence[Cut]) -> None:
@@ -42,9 +76,9 @@ class Prefix:
         self._part = Part(graph, calls, graph.inputs, self.edges)
         self._programs: dict[str, Any] = {}
 
-    def batches(self, source: Source, view: int | None) -> Iterator[list[np.ndarray]]:
+    def batches(self, examples: Examples, view: int | None) -> Iterator[list[np.ndarray]]:
         """Yields the features of each batch of a split, one array an edge, in stored order."""
-        data = source.inputs(ROWS_AT_ONCE, view)
+        data = single_pass(examples, batch_size=ROWS_AT_ONCE, view=view)
         computed = self._compiled(data.element_spec)
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             running: deque[Any] = deque()
@@ -58,10 +92,10 @@ class Prefix:
             finally:  # where one failed, those that have not begun are not computed
                 pool.shutdown(cancel_futures=True)
 
-    def seconds_per_row(self, source: Source, view: int | None) -> float:
+    def seconds_per_row(self, examples: Examples, view: int | None) -> float:
         """Measures the forward pass: of 4 rows, or of up to 32 where those are fast."""
-        most = min(_MEASURED_ROWS, source.num_examples)
-        data = source.inputs(most, view)
+        most = min(_MEASURED_ROWS, examples.num_examples)
+        data = single_pass(examples, batch_size=most, view=view)
         computed = self._compiled(data.element_spec)
         (batch,) = data.take(1)
         rows = min(4, most)
@@ -75,10 +109,10 @@ class Prefix:
                 return seconds / rows
             rows = min(2 * rows, most)
 
-    def mixes_rows(self, source: Source, view: int | None) -> bool:
+    def mixes_rows(self, examples: Examples, view: int | None) -> bool:
         """Tells whether the features of a row depend on the other rows of its batch."""
-        rows = min(_COMPARED_ROWS, source.num_examples)
-        data = source.inputs(rows, view)
+        rows = min(_COMPARED_ROWS, examples.num_examples)
+        data = single_pass(examples, batch_size=rows, view=view)
         computed = self._compiled(data.element_spec)
         (batch,) = data.take(1)
         alone = max(1, rows // 2)
@@ -98,7 +132,7 @@ class Prefix:
             traced: Any = tf.function(self._run, input_signature=[spec])
             self._programs[key] = traced.get_concrete_function()
         program = self._programs[key]
-        return lambda batch: [np.asarray(each) for each in program(batch)]
+        return lambda batch: [np.asarray(output) for output in program(batch)]
 
     def _run(self, inputs: Any) -> Any:
         return self._part(tuple(keras.tree.flatten(inputs)), training=False)
@@ -115,44 +149,44 @@ def _close(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _first(batch: Any, rows: int) -> Any:
-    return keras.tree.map_structure(lambda each: each[:rows], batch)
+    return keras.tree.map_structure(lambda tensor: tensor[:rows], batch)
 
 
 def make_missing(
-    items: Sequence[Item],
+    wanted: Sequence[WantedEntry],
     store: Store,
     prefix: Callable[[tuple[Cut, ...]], Prefix],
-    sources: Mapping[str, Source],
+    examples: Mapping[str, Examples],
     progress: Progress,
 ) -> int:
-    """Makes those of `items` that the store lacks: one pass over each split and view.
+    """Makes the entries that the store lacks, in one pass over each split and view.
 
-    Another process that makes one of them is waited for.
+    If another process is making one of them, this one waits for it.
 
     Args:
-        items: what will be read.
-        store: where it goes.
-        prefix: returns the part below some cuts.
-        sources: the splits.
-        progress: called with (split, rows done, rows in all), of all splits and views that are to
-            be made; a total of 0 is a wait, and says for what.
+        wanted: The entries that will be read.
+        store: The store to write them to.
+        prefix: Returns the part of the model below some cuts.
+        examples: The splits by name.
+        progress: Called with (split, rows done, rows in all), counted over all passes. A total of 0
+            is a wait, and the text then says for what.
 
     Returns:
-        Samples that went through the prefix.
+        The number of samples that went through the prefix.
 
     Raises:
-        ConfigError: if `features.dtype` cannot hold the features.
-        StorageError: for a full disk or a store that cannot be written.
+        ConfigError: If `features.dtype` cannot hold the features.
+        StorageError: If the disk is full or the store cannot be written.
     """
-    missing = [item for item in items if store.open(item.key) is None]
+    missing = [entry for entry in wanted if store.open(entry.key) is None]
     if not missing:
         return 0
 
     said: set[str] = set()
 
     def waiting(key: str, holder: str) -> None:
-        item = next(each for each in missing if each.key == key)
-        what = f"features of {_label(item)} at {item.cut.name} (entry {key[:12]})"
+        entry = next(entry for entry in missing if entry.key == key)
+        what = f"features of {entry.label} at {entry.cut.name} (entry {key[:12]})"
         line = f"waiting for {holder}, which computes the {what}"
         if line not in said:
             said.add(line)
@@ -160,53 +194,52 @@ def make_missing(
         progress(line, 0, 0)
 
     num_extracted = 0
-    with store.guarded(), store.locked([item.key for item in missing], waiting):
-        missing = [item for item in missing if store.open(item.key) is None]
-        store.make_room(sum(item.num_bytes for item in missing), [item.key for item in items])
-        passes = dict.fromkeys((item.split, item.view) for item in missing)
-        total = sum(sources[split].num_examples for split, _ in passes)
+    with store.guarded(), store.locked([entry.key for entry in missing], waiting):
+        missing = [entry for entry in missing if store.open(entry.key) is None]
+        store.make_room(sum(entry.num_bytes for entry in missing), [entry.key for entry in wanted])
+        passes = dict.fromkeys((entry.split, entry.view) for entry in missing)
+        total = sum(examples[split].num_examples for split, _ in passes)
         for split, view in passes:
-            group = [item for item in missing if (item.split, item.view) == (split, view)]
-            below = prefix(tuple(item.cut for item in group))
+            group = [entry for entry in missing if (entry.split, entry.view) == (split, view)]
+            below = prefix(tuple(entry.cut for entry in group))
             before = num_extracted
 
             def passed_on(label: str, done: int, of: int, before: int = before) -> None:
                 progress(label, before + done, total)
 
-            _extract(group, store, below, sources[split], passed_on)
-            num_extracted += sources[split].num_examples
+            _extract(group, store, below, examples[split], passed_on)
+            num_extracted += examples[split].num_examples
     return num_extracted
 
 
-def _label(item: Item) -> str:
-    return item.split if item.view is None else f"{item.split}, view {item.view}"
-
-
 def _extract(
-    items: Sequence[Item], store: Store, below: Prefix, source: Source, progress: Progress
+    group: Sequence[WantedEntry],
+    store: Store,
+    below: Prefix,
+    examples: Examples,
+    progress: Progress,
 ) -> None:
-    """Runs the frozen prefix over one split in inference mode, once, for all its items."""
-    label, view = _label(items[0]), items[0].view
+    """Runs the frozen prefix over one split in inference mode, once for all entries of it."""
+    label, cuts = group[0].label, ", ".join(entry.cut.name for entry in group)
     began, done = time.perf_counter(), 0
     try:
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
-                    store.writer(item.key, item.num_rows, item.specs, item.ingredients)
+                    store.writer(entry.key, entry.num_rows, entry.specs, entry.ingredients)
                 )
-                for item in items
+                for entry in group
             ]
-            for outputs in below.batches(source, view):
+            for outputs in below.batches(examples, group[0].view):
                 of_edge = dict(zip(below.edges, outputs, strict=True))
-                for item, writer in zip(items, writers, strict=True):
-                    writer.write([of_edge[edge] for edge in item.cut.edges])
+                for entry, writer in zip(group, writers, strict=True):
+                    writer.write([of_edge[edge] for edge in entry.cut.edges])
                 done += len(outputs[0])
-                progress(label, done, source.num_examples)
+                progress(label, done, examples.num_examples)
     except OverflowError as error:
         raise ConfigError(
-            f"features.dtype must be able to hold the features. Received: {error} at "
-            f"{', '.join(item.cut.name for item in items)}. Use float32, or bfloat16."
+            f"features.dtype must be able to hold the features. Received: {error} at {cuts}. "
+            "Use float32, or bfloat16."
         ) from error
-    cuts = ", ".join(item.cut.name for item in items)
     seconds = time.perf_counter() - began
     log.info("features of %s at %s: %d samples, %.1f s", label, cuts, done, seconds)

@@ -1,20 +1,30 @@
-"""What to store: a cost model over what was measured on this machine. Pure."""
+"""What to store: a cost model over what is measured on this machine."""
 
+import os
+import shutil
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 from rich.filesize import decimal
+
+from finetune.storage.durable import FULL
+
+MEMORY_SHARE = 0.5  # of the free memory: features up to this are gathered in memory
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the decision needs to know of this machine.
+    """What the decision depends on besides the features.
 
     Args:
-        max_bytes: budget of the store.
-        free_bytes: free on its disk.
-        memory_bytes: what may be held in memory for gathering.
-        bytes_per_second: how fast the disk takes data.
+        max_bytes: Budget of the store.
+        free_bytes: Free bytes on its disk.
+        memory_bytes: Bytes of features that may be held in memory.
+        bytes_per_second: Speed of writing to the disk.
     """
 
     max_bytes: int
@@ -25,16 +35,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Need:
-    """One cut that phases want to read.
+    """The features at one cut that phases could read.
 
     Args:
-        epochs: of all its phases together.
-        rows: samples to store: every view of the training split, validation, test.
-        rows_per_epoch: samples that an epoch reads: training and validation.
-        bytes_per_row: of one sample on disk.
-        seconds_per_row: forward pass below the cut for one sample; 0 if it was not measured.
-        on_disk: whether all of it is stored already.
-        required: whether a phase cannot do without it.
+        epochs: Number of epochs of all these phases together.
+        rows: Number of samples to store: every view of the training split, validation, test.
+        rows_per_epoch: Number of samples that an epoch reads: training and validation.
+        bytes_per_row: Bytes of one sample on disk.
+        seconds_per_row: Seconds of the forward pass below the cut for one sample; 0 if not measured.
+        on_disk: Whether all of them are stored already.
+        required: Whether a phase cannot train without them.
     """
 
     epochs: int
@@ -53,7 +63,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a cut is stored, and why; seconds are those of the forecast."""
+    """Whether the features at a cut are stored, and why, with the seconds of the forecast."""
 
     stored: bool
     reason: str
@@ -65,16 +75,16 @@ def decide(needs: Sequence[Need], mode: str, machine: Machine) -> list[Verdict]:
     """Decides for every cut whether its features are stored.
 
     One pass serves all cuts, so the deepest one that is stored pays for the forward pass, and
-    every further one only for what it writes. A cut is worth it if training then saves more
+    every other one only for what it writes. Features are worth storing if training then saves more
     seconds than storing costs.
 
     Args:
-        needs: any order.
+        needs: One for each cut, in any order.
         mode: ``auto``, or ``always`` (whatever it costs, within the budget).
-        machine: budget, disk and memory.
+        machine: Budget, disk and memory.
 
     Returns:
-        One verdict a need, in the same order.
+        One verdict for each need, in the same order.
     """
     verdicts: dict[int, Verdict] = {}
     paid_per_row, room = 0.0, min(machine.max_bytes, int(machine.free_bytes * 0.9))
@@ -99,7 +109,7 @@ def decide(needs: Sequence[Need], mode: str, machine: Machine) -> list[Verdict]:
 
 
 def on_disk(need: Need) -> Verdict:
-    """Returns the verdict of what is stored already: it is read, whatever it saves."""
+    """Returns the verdict on features that are stored already: they are read, whatever that saves."""
     return Verdict(True, "on disk already", _saved(need))
 
 
@@ -120,3 +130,36 @@ def _reason(need: Need, mode: str, worth: bool) -> str:
     if mode == "always":
         return "features.cache=always"
     return "saves time" if worth else "would cost time"
+
+
+def this_machine(directory: Path, max_bytes: int) -> Machine:
+    """Measures disk and memory; a disk that refuses data, as with a used-up quota, has no room.
+
+    Args:
+        directory: Directory of the store.
+        max_bytes: Budget of the store.
+    """
+    free = shutil.disk_usage(directory).free
+    try:
+        speed = disk_speed(directory)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        speed, free = 1.0, 0
+    return Machine(
+        max_bytes=max_bytes,
+        free_bytes=free,
+        memory_bytes=int(psutil.virtual_memory().available * MEMORY_SHARE),
+        bytes_per_second=speed,
+    )
+
+
+def disk_speed(directory: Path, num_bytes: int = 8 * 2**20) -> float:
+    """Measures the speed of writing to this directory in bytes per second, flushed to disk."""
+    data = os.urandom(num_bytes)
+    with tempfile.TemporaryFile(dir=directory) as file:  # without a name: a kill leaves nothing
+        began = time.perf_counter()
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        return num_bytes / max(time.perf_counter() - began, 1e-6)

@@ -19,7 +19,7 @@ from typing import Any
 import filelock
 import psutil
 
-from finetune.errors import StorageError
+from finetune.errors import ConfigError, StorageError
 from finetune.features.arrays import (
     FORMAT,
     MANIFEST,
@@ -53,6 +53,24 @@ def key_of(ingredients: Mapping[str, Any]) -> str:
     """Returns the name of the entry that was made from `ingredients`."""
     text = json.dumps({"format": FORMAT, **ingredients}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_writable(directory: Path) -> None:
+    """Makes the directory of the store, and that of its locks.
+
+    Raises:
+        ConfigError: If one of them cannot be made or written.
+    """
+    try:
+        for folder in (directory, directory / LOCKS):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(f"{folder} is not writable")
+    except OSError as error:
+        raise ConfigError(
+            f"features.dir must be a directory that can be written. Received: {directory} "
+            f"({error}). Set features.dir, or features.cache=never."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,94 +1,55 @@
-"""What the phases of a run are fed with: batches of the splits, or stored features of them."""
+"""What the phases of a run are fitted on: batches of the splits, or stored features of them."""
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
 
 from finetune import __version__
 from finetune.config.schema import Config
-from finetune.datasets import pipeline
-from finetune.features.entries import FeatureSettings
-from finetune.features.feeding import Feed, Source
+from finetune.errors import ConfigError
+from finetune.features.phase_cuts import FeatureSettings, PhaseCuts
 from finetune.features.service import FeatureService
-from finetune.features.store import features_directory
+from finetune.features.store import features_directory, require_writable
 from finetune.record.schema import FeatureDecision
 from finetune.runs.build import Run
+from finetune.schedule.phase import Phase
+from finetune.training.exact import exact_head_problems
+from finetune.training.phase_data import BatchSettings, PhaseData, StoredPhaseData, phase_data
 
 
-def direct_feed(run: Run, config: Config) -> Feed:
-    """Returns what a phase is fed with that reads no features."""
-    batch_size = config.dataset.batch_size
-    examples = run.built.examples
-
-    def training(first: int, last: int, skip: int = 0) -> Any:
-        return pipeline.training_batches(
-            examples["train"],
-            batch_size=batch_size,
-            seed=config.seed,
-            first_epoch=first,
-            last_epoch=last,
-            skip=skip,
-        )
-
-    def evaluation(name: str) -> Any:
-        return pipeline.evaluation_batches(examples[name], batch_size=batch_size)
-
-    return Feed(
-        model=run.built.inventory.model,
-        training=training,
-        validation=functools.partial(evaluation, "validation"),
-        test=functools.partial(evaluation, "test") if "test" in examples else None,
-        num_steps=examples["train"].num_steps(batch_size),
-        steps_per_execution=config.runtime.steps_per_execution,
-    )
+def computed_data(run: Run, config: Config) -> PhaseData:
+    """Returns the data of a phase without stored features."""
+    return phase_data(run.built.inventory.model, run.built.examples, _batches(config))
 
 
-def _source(examples: pipeline.Examples) -> Source:
-    def inputs(batch_size: int, view: int | None) -> Any:
-        return pipeline.single_pass(examples, batch_size=batch_size, view=view)
-
-    return Source(
-        num_examples=examples.num_examples,
-        targets=examples.targets,
-        inputs=inputs,
-        fingerprint=examples.split.fingerprint,
-        weights=examples.weights,
-    )
-
-
-def feature_service(
+def stored_data(
     run: Run,
     config: Config,
-    direct: Feed,
+    computed: PhaseData,
     decided: Mapping[int, FeatureDecision] | None = None,
-) -> FeatureService:
-    """Returns what hands out the features of a run's phases, `direct` where they have none.
+) -> StoredPhaseData:
+    """Returns what gives each phase of a run its data, with stored features where they are worth it.
 
     Args:
-        run: what has been built.
-        config: checked.
-        direct: what a phase is fed with that reads no features.
-        decided: see `FeatureService`.
+        run: What has been built.
+        config: The checked config.
+        computed: The data of a phase without stored features.
+        decided: The final decisions of an earlier process by index of the phase.
 
     Raises:
-        ConfigError: for settings that no phase could read.
+        ConfigError: If a phase asks of stored features what they cannot give.
     """
-    settings, built = config.features, run.built
-    reader = built.examples["train"].reader
-    return FeatureService(
+    built, settings = run.built, config.features
+    cuts = PhaseCuts(
         built.inventory,
-        run.phases,
+        built.programs.graph,
         run.plans,
-        sources={name: _source(each) for name, each in built.examples.items()},
-        settings=FeatureSettings(
+        built.examples,
+        FeatureSettings(
             cache=settings.cache,
             directory=features_directory(settings.dir),
             max_bytes=int(settings.max_gib * 2**30),
             dtype=settings.dtype,
             views=settings.views,
-            augmentation=reader.augmentation,
-            mixed=reader.mix is not None,
             standardise=config.head.standardise == "auto",
         ),
         context={
@@ -100,10 +61,25 @@ def feature_service(
             },
         },
         label=f"{built.origin.name} on {built.dataset.name}",
-        direct=direct,
-        graph=built.programs.graph,
-        parts=built.programs.parts,
-        batch_size=config.dataset.batch_size,
-        seed=config.seed,
-        decided=decided,
     )
+    require_possible(run.phases, cuts)
+    features = FeatureService(cuts, run.phases, built.programs.parts, decided)
+    return StoredPhaseData(features, computed, _batches(config))
+
+
+def require_possible(phases: Sequence[Phase], cuts: PhaseCuts) -> None:
+    """Refuses, before anything trains, what phases cannot get from stored features.
+
+    Raises:
+        ConfigError: With all problems at once.
+    """
+    problems = [cuts.views_problem(), *exact_head_problems(phases, cuts)]
+    found = [problem for problem in problems if problem is not None]
+    if found:
+        raise ConfigError(found)
+    if cuts.settings.cache != "never":
+        require_writable(cuts.settings.directory)
+
+
+def _batches(config: Config) -> BatchSettings:
+    return BatchSettings(config.dataset.batch_size, config.seed, config.runtime.steps_per_execution)

@@ -18,11 +18,12 @@ from finetune.reporting.terminal.console import (
     show_plan,
 )
 from finetune.runs.build import LOADING, Run, Workbench
-from finetune.runs.data import direct_feed, feature_service
+from finetune.runs.data import computed_data, stored_data
 from finetune.runs.describe import describe
 from finetune.training.bookkeeping import phase_record
 from finetune.training.optimizers import OptimizerSettings
-from finetune.training.trainer import SameFeed, Trainer
+from finetune.training.phase_data import SamePhaseData
+from finetune.training.trainer import Trainer
 
 
 def check(config: Config, console: Console) -> None:
@@ -34,14 +35,14 @@ def check(config: Config, console: Console) -> None:
 
 def try_out(run: Run, config: Config, console: Console) -> None:
     """Runs one real step of each phase of what has been built, as `check` does."""
-    feed = direct_feed(run, config)
-    feature_service(run, config, feed)  # refuses what no phase could read
+    computed = computed_data(run, config)
+    stored_data(run, config, computed)  # refuses what no phase could read
 
     one = replace(
-        feed,
-        training=lambda first, last, skip=0: feed.training(first, last).take(1),
-        validation=lambda: feed.validation().take(1),
-        test=None if feed.test is None else lambda: feed.test().take(1),  # type: ignore[misc]
+        computed,
+        training=lambda first, last, skip=0: computed.training(first, last).take(1),
+        validation=lambda: computed.validation().take(1),
+        test=None if computed.test is None else lambda: computed.test().take(1),  # type: ignore[misc]
         num_steps=1,
         steps_per_execution=1,
     )
@@ -59,7 +60,7 @@ def try_out(run: Run, config: Config, console: Console) -> None:
             run.built.inventory,
             [phases[index] for index in order],
             [run.plans[index] for index in order],
-            SameFeed(one),
+            SamePhaseData(one),
             OptimizerSettings(**asdict(config.optimizer)),
             run.built.programs,
             record=record,
@@ -97,7 +98,7 @@ def show(run: Run, config: Config, console: Console) -> RunRecord:
     finally:
         release(run.built.inventory)
     record = describe(run, config, ())
-    record.features = feature_service(run, config, direct_feed(run, config)).decisions()
+    record.features = stored_data(run, config, computed_data(run, config)).decisions()
     record.phases = [
         phase_record(index, phase, each, run.built.inventory.stage_names, plan)
         for index, (phase, each, plan) in enumerate(zip(run.phases, counts, run.plans, strict=True))

@@ -29,7 +29,7 @@ from finetune.reporting.terminal.console import (
 from finetune.reporting.trackers.choice import chosen
 from finetune.reporting.trackers.listener import TrackersListener
 from finetune.runs.build import LOADING, Run, Workbench
-from finetune.runs.data import direct_feed, feature_service
+from finetune.runs.data import computed_data, stored_data
 from finetune.runs.describe import card_facts, describe, identity, phase_costs, split_list
 from finetune.runs.rescue import rescued, restore
 from finetune.runs.resume import Earlier, differences, require_allowed
@@ -145,17 +145,17 @@ def execute(
     record.started = datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds")
     record.seconds.update(spent)
     _note_samples(record, run, directory)
-    direct = direct_feed(run, config)
+    computed = computed_data(run, config)
     decided = None if earlier is None else earlier.decided
-    features = feature_service(run, config, direct, decided)
-    listeners = _listeners(run, config, directory, console, direct.num_steps, closing)
+    source = stored_data(run, config, computed, decided)
+    listeners = _listeners(run, config, directory, console, computed.num_steps, closing)
     if earlier is None:
         earlier = Earlier(Checkpoints(directory / "checkpoints"))
     trainer = Trainer(
         run.built.inventory,
         run.phases,
         run.plans,
-        features,
+        source,
         OptimizerSettings(**asdict(config.optimizer)),
         run.built.programs,
         record=record,

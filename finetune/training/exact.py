@@ -2,12 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.features.feeding import Feed
+from finetune.features.batches import StoredExamples
+from finetune.features.phase_cuts import PhaseCuts
+from finetune.schedule.phase import Phase
+from finetune.training.phase_data import PhaseData
 from finetune.training.standardise import Statistics, statistics_of
 
 log = logging.getLogger(__name__)
@@ -19,14 +22,14 @@ _ABSENT = 20.0  # how far below the least bias that of a class without training 
 
 @dataclass(frozen=True)
 class ExactHead:
-    """Kernel (features, classes) and bias (classes,) for plain features, and how they were found.
+    """The solution of a linear probe, and how it was found.
 
     Args:
-        kernel: float64.
-        bias: float64.
-        strength: the chosen C, the inverse of the L2 strength.
-        iterations: of L-BFGS for the chosen one.
-        validation_loss: mean cross-entropy on the validation split, in nats.
+        kernel: Kernel for plain features, (features, classes) float64.
+        bias: Bias for plain features, (classes,) float64.
+        strength: The chosen C, the inverse of the L2 strength.
+        iterations: Number of L-BFGS iterations for the chosen C.
+        validation_loss: Mean cross-entropy on the validation split, in nats.
     """
 
     kernel: np.ndarray
@@ -36,26 +39,77 @@ class ExactHead:
     validation_loss: float
 
 
-def solve(feed: Feed) -> ExactHead:
-    """Fits the exact head to the stored features of a feed, all views, and puts it in place."""
-    head, features = feed.head, feed.head_features
-    assert head is not None and features is not None  # noqa: S101 - the feature service sees to it
-    train, validation = (
-        np.concatenate([entry.arrays[0] for entry in feed.stored[split]]).astype(np.float32)
-        for split in ("train", "validation")
-    )
+def exact_head_problems(phases: Sequence[Phase], cuts: PhaseCuts) -> list[str]:
+    """Returns why phases with ``solver: lbfgs`` cannot be solved exactly, one message a phase."""
+    problems = (_problem(phase, index, cuts) for index, phase in enumerate(phases))
+    return [problem for problem in problems if problem is not None]
+
+
+def _problem(phase: Phase, index: int, cuts: PhaseCuts) -> str | None:
+    if phase.solver != "lbfgs":
+        return None
+    where = f"schedule.phases.{phase.name}.solver must be gradient"
+    head, targets = cuts.head(index), cuts.examples["train"].targets
+    trainable = {id(cuts.inventory.variables[path]) for path in cuts.plans[index].trainable}
+    if cuts.own_steps:
+        return (
+            f"{where} for a model with {', '.join(cuts.own_steps)} of its own, which the solver does "
+            "not run. Received: lbfgs. Set solver=gradient."
+        )
+    if head is not None and head.terms:
+        return (
+            f"{where} where the head has a constraint, a regularizer, LoRA or a quantised "
+            f"kernel, which the solver does not obey. Received: lbfgs with {', '.join(head.terms)}. Set "
+            "solver=gradient, or build the head without them."
+        )
+    if head is None or not trainable.issuperset(map(id, head.weights)):
+        return (
+            f"{where} unless the phase trains a linear head on frozen features. Received: lbfgs "
+            f"with {phase.rule}. Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
+        )
+    if targets.ndim > 1:
+        return (
+            f"{where} where an example may have several labels or a share of some. Received: "
+            "lbfgs. Set solver=gradient."
+        )
+    if len(np.unique(targets)) < 2:
+        return (
+            f"{where} where the training split has one class only. Received: lbfgs with "
+            f"{len(targets)} examples. Raise dataset.max_samples."
+        )
+    if cuts.settings.cache == "never" or not cuts.training_views:
+        return (
+            f"{where} where no features are stored. Received: lbfgs with features.cache="
+            f"{cuts.settings.cache}, features.views={cuts.settings.views}. Set features.cache=auto, "
+            "and features.views where the data are augmented."
+        )
+    return None
+
+
+def solve(data: PhaseData) -> ExactHead:
+    """Fits the exact head to the stored features of a phase, all views, and puts it in place."""
+    head, features = data.head, data.head_features
+    if head is None or features is None or not data.stored:
+        raise ValueError("The exact head needs stored features of a linear head.")
+    train, validation = data.stored["train"], data.stored["validation"]
+    num_views = len(train.views)
     exact = fit_exact_head(
-        train,
-        np.tile(feed.targets["train"], len(feed.stored["train"])),
-        validation,
-        feed.targets["validation"],
-        weights=None if feed.weights is None else np.tile(feed.weights, len(feed.stored["train"])),
+        _features_of(train),
+        np.tile(train.targets, num_views),
+        _features_of(validation),
+        validation.targets,
+        weights=None if train.weights is None else np.tile(train.weights, num_views),
         num_classes=head.dense.units,
         statistics=statistics_of(features()),
     )
     for weight, value in zip(head.weights, (exact.kernel, exact.bias), strict=True):
         weight.assign(value)
     return exact
+
+
+def _features_of(examples: StoredExamples) -> np.ndarray:
+    views = [entry.arrays[0] for entry in examples.views]
+    return np.concatenate(views).astype(np.float32)
 
 
 def fit_exact_head(
@@ -68,16 +122,17 @@ def fit_exact_head(
     num_classes: int,
     statistics: Statistics,
 ) -> ExactHead:
-    """Fits one regression a strength, each from the one before, and keeps the best on validation.
+    """Fits one regression for each strength, from the one before, and keeps the best on validation.
 
     Args:
-        features: (n, features) of the training split.
-        labels: (n,) class indices; at least two classes occur.
-        validation_features: (m, features).
-        validation_labels: (m,).
-        weights: (n,) of the rows in the fit; None: all alike.
-        num_classes: columns of the result; classes that do not occur get a bias that rules them out.
-        statistics: of the training features; the fit is on standardised ones, the result is not.
+        features: Features of the training split, (n, features).
+        labels: Class indices, (n,); at least two classes occur.
+        validation_features: Features of the validation split, (m, features).
+        validation_labels: Class indices, (m,).
+        weights: Weights of the rows in the fit, (n,); None if all are alike.
+        num_classes: Columns of the result; classes that do not occur get a bias that rules them out.
+        statistics: Mean and scale of the training features. The fit is on standardised features,
+            the result is for plain ones.
     """
     train = (features - statistics.mean) / statistics.scale
     held_out = (validation_features - statistics.mean) / statistics.scale

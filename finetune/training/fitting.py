@@ -10,11 +10,11 @@ import keras
 import numpy as np
 
 from finetune.errors import ConfigError, NotFiniteError
-from finetune.features.feeding import Feed
 from finetune.freezing.inventory import to_numpy
 from finetune.schedule.phase import Phase
 from finetune.training.interrupt import Interrupt, WatchBatches
 from finetune.training.live_state import assign
+from finetune.training.phase_data import PhaseData
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class FitEvents:
 
 
 def fit(
-    feed: Feed,
+    data: PhaseData,
     phase: Phase,
     events: FitEvents,
     interrupt: Interrupt,
@@ -60,7 +60,7 @@ def fit(
     """Fits until the events says stop or the last epoch is done.
 
     Args:
-        feed: its model is compiled.
+        data: its model is compiled.
         phase: for messages.
         events: called at every step and epoch.
         interrupt: looked at between the batches of a validation that is made up for.
@@ -72,37 +72,37 @@ def fit(
         NotFiniteError: on a loss that is not finite.
     """
     if unfinished is not None and first < last:
-        if unfinished.steps == feed.num_steps:
-            stop = _validate(feed, phase, events, interrupt, first, unfinished.logs)
+        if unfinished.steps == data.num_steps:
+            stop = _validate(data, phase, events, interrupt, first, unfinished.logs)
         else:
-            stop = _fit(feed, phase, events, first, first + 1, unfinished)
+            stop = _fit(data, phase, events, first, first + 1, unfinished)
         if stop:
             return
         first += 1
     if first < last:
-        _fit(feed, phase, events, first, last, Unfinished(0))
+        _fit(data, phase, events, first, last, Unfinished(0))
 
 
 def _fit(
-    feed: Feed, phase: Phase, events: FitEvents, first: int, last: int, done: Unfinished
+    data: PhaseData, phase: Phase, events: FitEvents, first: int, last: int, done: Unfinished
 ) -> bool:
     if done.metrics:  # Keras makes their variables with the first batch that they see
-        feed.model.evaluate(feed.validation().take(1), verbose=0)  # type: ignore[arg-type]
-    feed.model.fit(
-        feed.training(first, last, done.steps),
-        validation_data=feed.validation(),
+        data.model.evaluate(data.validation().take(1), verbose=0)  # type: ignore[arg-type]
+    data.model.fit(
+        data.training(first, last, done.steps),
+        validation_data=data.validation(),
         initial_epoch=first,
         epochs=last,
-        steps_per_epoch=feed.num_steps - done.steps,
+        steps_per_epoch=data.num_steps - done.steps,
         shuffle=False,  # the data come shuffled
         callbacks=[FitReporter(phase, events, done)],
         verbose=0,
     )
-    return bool(feed.model.stop_training)
+    return bool(data.model.stop_training)
 
 
 def _validate(
-    feed: Feed,
+    data: PhaseData,
     phase: Phase,
     events: FitEvents,
     interrupt: Interrupt,
@@ -111,16 +111,16 @@ def _validate(
 ) -> bool:
     """Ends an epoch whose steps are all done."""
     began = time.perf_counter()
-    values = evaluate(feed, feed.validation(), interrupt)
+    values = evaluate(data, data.validation(), interrupt)
     require_finite(phase, epoch, "validation", values["loss"])
     ended = {**logs, **{f"val_{name}": value for name, value in values.items()}}
     return events.epoch_ended(epoch, ended, 0.0, time.perf_counter() - began)
 
 
-def evaluate(feed: Feed, batches: Any, interrupt: Interrupt) -> dict[str, float]:
+def evaluate(data: PhaseData, batches: Any, interrupt: Interrupt) -> dict[str, float]:
     """Returns the loss and metrics of a split."""
     watch = [WatchBatches(interrupt)]
-    results = feed.model.evaluate(batches, verbose=0, return_dict=True, callbacks=watch)
+    results = data.model.evaluate(batches, verbose=0, return_dict=True, callbacks=watch)
     require_named("test_step", results)
     return {name: float(value) for name, value in results.items()}
 

@@ -42,9 +42,9 @@ class PhaseFit:
 
     def _solve(self) -> None:
         """Puts the exact linear head in place; it counts as one epoch."""
-        record, feed = self._current.record, self._current.feed
+        record, data = self._current.record, self._current.data
         began = time.perf_counter()
-        exact = solve(feed)
+        exact = solve(data)
         record.solver = {
             "name": self._current.phase.solver,
             "C": exact.strength,
@@ -55,28 +55,28 @@ class PhaseFit:
         seconds = [time.perf_counter() - began]
         results = []
         epoch = self._progress.position.epoch
-        for split in (feed.training(epoch, epoch + 1), feed.validation()):
+        for split in (data.training(epoch, epoch + 1), data.validation()):
             began = time.perf_counter()
-            results.append(evaluate(feed, split, self._interrupt))
+            results.append(evaluate(data, split, self._interrupt))
             seconds.append(time.perf_counter() - began)
         logs = results[0] | {f"val_{name}": value for name, value in results[1].items()}
-        self._progress.note_step(self._current, epoch, feed.num_steps - 1, logs)
+        self._progress.note_step(self._current, epoch, data.num_steps - 1, logs)
         self._interrupt.check()
         train = seconds[0] + seconds[1]
         self._progress.note_epoch(self._current, epoch, logs, train, seconds[2])
 
     def _fit(self, start: Start | None) -> None:
         phase, record = self._current.phase, self._current.record
-        feed, best = self._current.feed, self._current.best
+        data, best = self._current.data, self._current.best
         unfinished = None
         if start is not None and start.state.inside is not None:
             best.load(start.state.inside.best, start.arrays.get("best", {}))
-            scaling.load(feed.model, start.array_part("training", "scale"))
+            scaling.load(data.model, start.array_part("training", "scale"))
             unfinished = self._unfinished(start, start.state.inside.num_steps)
         if not best.out_of_patience:
             first = self._progress.position.epoch
             fit(
-                feed,
+                data,
                 phase,
                 FitEvents(self._stepped, self._validated_batch, self._epoch_ended),
                 self._interrupt,
@@ -87,7 +87,7 @@ class PhaseFit:
         record.stopped_by = "patience" if best.out_of_patience else "epochs"
         if phase.restore_best:
             best.restore()
-            record.metrics["validation"] = evaluate(feed, feed.validation(), self._interrupt)
+            record.metrics["validation"] = evaluate(data, data.validation(), self._interrupt)
             record.best_epoch = best.best_epoch
             first = self._progress.position.epoch - record.epochs_run
             log.info(
@@ -102,29 +102,29 @@ class PhaseFit:
         position = self._progress.position
         if position.step == 0:
             return None
-        if num_steps != self._current.feed.num_steps:
+        if num_steps != self._current.data.num_steps:
             log.warning("epoch %d starts over: its batches have changed", position.epoch)
             return None
         return Unfinished(position.step, position.logs, start.array_part("training", "metric"))
 
     def _stepped(self, epoch: int, step: int, logs: dict[str, float]) -> None:
         self._progress.note_step(self._current, epoch, step, logs)
-        last = step + 1 == self._current.feed.num_steps
+        last = step + 1 == self._current.data.num_steps
         if self._interrupt.asked or (self._progress.due_in_epoch and not last):
             self._save_in_epoch(epoch, step + 1, logs)
         self._interrupt.check()
 
     def _validated_batch(self, epoch: int, logs: dict[str, float]) -> None:
         if self._interrupt.asked:
-            self._save_in_epoch(epoch, self._current.feed.num_steps, logs)
+            self._save_in_epoch(epoch, self._current.data.num_steps, logs)
         self._interrupt.check()
 
     def _save_in_epoch(self, epoch: int, done: int, logs: dict[str, float]) -> None:
-        feed, whole = self._current.feed, done == self._current.feed.num_steps
+        data, whole = self._current.data, done == self._current.data.num_steps
         self._progress.position = replace(
             self._progress.position, epoch=epoch, step=done, logs=logs if whole else {}
         )
-        self._progress.save(self._current, metrics={} if whole else metrics_of(feed.model))
+        self._progress.save(self._current, metrics={} if whole else metrics_of(data.model))
 
     def _epoch_ended(
         self, epoch: int, logs: dict[str, float], train: float, validate: float

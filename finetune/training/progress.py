@@ -2,15 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from finetune.errors import ConfigError
-from finetune.features.feeding import Feed
 from finetune.freezing.plan import FreezePlan
 from finetune.record.listener import Listener
 from finetune.record.schema import FeatureDecision, MetricRow, PhaseRecord, RunRecord, go_on
@@ -22,25 +20,10 @@ from finetune.training.interrupt import Interrupt
 from finetune.training.keeping import Inside, Keeping, Position, Start, State, prefixed
 from finetune.training.live_state import LiveState
 from finetune.training.movement import Movement
+from finetune.training.phase_data import PhaseData, PhaseDataSource
 from finetune.training.programs import Programs
 
 log = logging.getLogger(__name__)
-
-
-class Feeds(Protocol):
-    """Where the trainer gets what it fits on."""
-
-    def open(self, index: int, progress: Callable[[str, int, int], None]) -> Feed:
-        """Returns the feed of a phase whose plan has been applied."""
-        ...
-
-    def decisions(self) -> list[FeatureDecision]:
-        """Decides what can be decided about storing features; one entry a phase."""
-        ...
-
-    def decided(self) -> dict[int, FeatureDecision]:
-        """Returns what has been decided for good, by index of the phase."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +33,7 @@ class InProgress:
     Args:
         phase: of the schedule.
         record: filled as it goes.
-        feed: what it is fitted on; its model is compiled.
+        data: what it is fitted on; its model is compiled.
         best: its best epoch so far.
         movement: from where its weights were as it began.
         digest: of all that it holds still, as it began.
@@ -60,7 +43,7 @@ class InProgress:
 
     phase: Phase
     record: PhaseRecord
-    feed: Feed
+    data: PhaseData
     best: BestEpoch
     movement: Movement
     digest: str
@@ -78,7 +61,7 @@ class Progress:
         plans: one for each phase.
         live: all values that training changes.
         programs: the state of standardised heads.
-        feeds: what has been decided about storing features.
+        source: what has been decided about storing features.
         keeping: checkpoints, and the one that the run goes on from; None: none are written.
         started: clock time (`time.time`) of the command's start.
     """
@@ -91,7 +74,7 @@ class Progress:
         plans: Sequence[FreezePlan],
         live: LiveState,
         programs: Programs,
-        feeds: Feeds,
+        source: PhaseDataSource,
         keeping: Keeping | None,
         started: float,
     ) -> None:
@@ -99,7 +82,7 @@ class Progress:
         self.position = Position()
         self.interrupt = Interrupt()
         self._phases, self._plans = phases, plans
-        self._live, self._programs, self._feeds = live, programs, feeds
+        self._live, self._programs, self._source = live, programs, source
         self._moved: set[str] = set()
         self._doubtful: Path | None = None  # a checkpoint after which no loss has been seen yet
         self._keeping = keeping
@@ -129,7 +112,7 @@ class Progress:
             log.info("resumes in phase %d after %d epochs and %d steps", *_counted(at))
             self._doubtful = start.path if self.position.step else None
         self._started -= self.record.seconds.get("total", 0.0)  # of the processes before
-        self.record.features = self._feeds.decisions()  # of the weights as they are now
+        self.record.features = self._source.decisions()  # of the weights as they are now
         if keeping is not None and start is not None and keeping.changed is not None:
             keeping.changed()
             state = replace(start.state, record=self.record, features=self._decided())
@@ -186,10 +169,10 @@ class Progress:
         inside = None
         if current is not None:
             current.record.seconds = time.perf_counter() - current.began
-            training |= prefixed(scaling.state_of(current.feed.model), "scale")
+            training |= prefixed(scaling.state_of(current.data.model), "scale")
             values, best = current.best.state()
             arrays["begun"] = current.movement.begun
-            num_steps = current.feed.num_steps
+            num_steps = current.data.num_steps
             inside = Inside(values, current.digest, num_steps, current.standardised)
         state = State(self.position, self.record, self._decided(), inside)
         arrays |= {"training": training, "best": best}
@@ -209,7 +192,7 @@ class Progress:
             self._doubtful.rename(aside)
 
     def _decided(self) -> dict[str, FeatureDecision]:
-        return {str(index): each for index, each in self._feeds.decided().items()}
+        return {str(index): each for index, each in self._source.decided().items()}
 
     @property
     def due_in_epoch(self) -> bool:
@@ -239,7 +222,7 @@ class Progress:
             self.record.seconds["startup"] = time.time() - self._started
             log.info("first training step after %.1f s", self.record.seconds["startup"])
         self._doubtful = None
-        self.listener.step(current.record, epoch, step, current.feed.num_steps, logs)
+        self.listener.step(current.record, epoch, step, current.data.num_steps, logs)
 
     def note_epoch(
         self,

@@ -7,21 +7,20 @@ goes on from a checkpoint takes the same steps that it would have taken.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 
 from finetune.errors import NotFiniteError, TrainingError
 from finetune.evaluation.metrics import Report
-from finetune.features.feeding import Feed
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan
 from finetune.record.listener import Listener
-from finetune.record.schema import FeatureDecision, FrozenProof, PhaseRecord, RunRecord
+from finetune.record.schema import FrozenProof, PhaseRecord, RunRecord
 from finetune.schedule.phase import Phase
 from finetune.training.best_epoch import BestEpoch
 from finetune.training.bookkeeping import log_counts, phase_record
@@ -30,30 +29,12 @@ from finetune.training.keeping import Keeping, Position, Start
 from finetune.training.live_state import LiveState
 from finetune.training.movement import Movement
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.phase_data import PhaseData, PhaseDataSource
 from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs
-from finetune.training.progress import Feeds, InProgress, Progress
+from finetune.training.progress import InProgress, Progress
 from finetune.training.standardise import statistics_of
 from finetune.training.tracing import steps_may_be_traced
-
-
-@dataclass(frozen=True)
-class SameFeed:
-    """One feed for every phase: nothing is stored."""
-
-    feed: Feed
-
-    def open(self, index: int, progress: Callable[[str, int, int], None]) -> Feed:
-        """See `Feeds`."""
-        return self.feed
-
-    def decisions(self) -> list[FeatureDecision]:
-        """See `Feeds`."""
-        return []
-
-    def decided(self) -> dict[int, FeatureDecision]:
-        """See `Feeds`."""
-        return {}
 
 
 class Trainer:
@@ -63,7 +44,7 @@ class Trainer:
         inventory: of the task model.
         phases: the schedule, in order.
         plans: one for each phase.
-        feeds: the splits, stored or computed.
+        source: the splits, stored or computed.
         optimizer: settings of every optimizer.
         programs: compiled steps, those of earlier runs included, and what the model is for.
         record: what is filled as the run goes.
@@ -81,7 +62,7 @@ class Trainer:
         inventory: Inventory,
         phases: Sequence[Phase],
         plans: Sequence[FreezePlan],
-        feeds: Feeds,
+        source: PhaseDataSource,
         optimizer: OptimizerSettings,
         programs: Programs,
         *,
@@ -96,7 +77,7 @@ class Trainer:
         self._inventory = inventory
         self._phases = list(phases)
         self._plans = list(plans)
-        self._feeds = feeds
+        self._source = source
         self._programs = programs
         self._optimizers = programs.optimizers(optimizer, plans)
         self._record = record
@@ -111,7 +92,7 @@ class Trainer:
             self._plans,
             LiveState(inventory, self._optimizers, whole),
             programs,
-            feeds,
+            source,
             keeping,
             time.time() if started is None else started,
         )
@@ -130,13 +111,13 @@ class Trainer:
         try:
             with self._progress.interrupt.watched(), steps_may_be_traced():
                 start = self._progress.begin()
-                feed = None
+                data = None
                 for index in range(self._progress.position.phase, len(self._phases)):
                     inside = self._progress.position.inside
                     with self._memory_named(self._phases[index]):
-                        feed = self._run_phase(index, start if inside else None)
+                        data = self._run_phase(index, start if inside else None)
                     start = None
-                self._test(feed)
+                self._test(data)
             release(self._inventory)
             if self._finish is not None:
                 began = time.perf_counter()
@@ -154,7 +135,7 @@ class Trainer:
             self._progress.end(status)
         return self._record
 
-    def _run_phase(self, index: int, start: Start | None) -> Feed:
+    def _run_phase(self, index: int, start: Start | None) -> PhaseData:
         phase, plan, names = self._phases[index], self._plans[index], self._inventory.stage_names
         apply(plan, self._inventory)
         counts = count(plan, self._inventory)
@@ -171,21 +152,21 @@ class Trainer:
         within = None if start is None else start.state.inside
         if within is not None:
             proof.require_same(phase.name, before, within.frozen_sha256)
-        feed = self._open(index, record)
+        data = self._open(index, record)
         optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
         moving = sorted(set(plan.states) - set(plan.still))
         best = BestEpoch(phase, self._inventory, moving)
         begun = None if start is None else start.arrays.get("begun", {})
         movement = Movement(self._inventory, moving, begun)
-        with self._standardised(feed, plan, phase, start) as standardised:
+        with self._standardised(data, plan, phase, start) as standardised:
             digest = proof.combine(before)
-            current = InProgress(phase, record, feed, best, movement, digest, began, standardised)
+            current = InProgress(phase, record, data, best, movement, digest, began, standardised)
             self._progress.position = replace(self._progress.position, inside=True)
             self._programs.compile(
-                feed.model,
+                data.model,
                 optimizer,
                 plan=plan,
-                steps_per_execution=_whole_executions(feed.num_steps, feed.steps_per_execution),
+                steps_per_execution=_whole_executions(data.num_steps, data.steps_per_execution),
                 standardised=standardised,
             )
             PhaseFit(current, self._progress).run(start)
@@ -202,27 +183,27 @@ class Trainer:
         self._progress.position = Position(index + 1, epoch=self._progress.position.epoch)
         self._progress.save(validated=record.metrics["validation"])
         self._progress.listener.phase_ended(self._record, record)
-        return feed
+        return data
 
-    def _open(self, index: int, record: PhaseRecord) -> Feed:
-        feed = self._feeds.open(index, self._progress.extracting)
-        given = dict(feed.record)
+    def _open(self, index: int, record: PhaseRecord) -> PhaseData:
+        data = self._source.open(index, self._progress.extracting)
+        given = dict(data.record)
         self._progress.add_seconds("extraction", given.get("seconds", 0.0))
         for key in ("samples_extracted", "seconds"):  # of the processes before
             if key in given:
                 given[key] += record.features.get(key, 0)
         record.features = given
-        return feed
+        return data
 
     @contextmanager
     def _standardised(
-        self, feed: Feed, plan: FreezePlan, phase: Phase, start: Start | None
+        self, data: PhaseData, plan: FreezePlan, phase: Phase, start: Start | None
     ) -> Iterator[bool]:
         """Trains a linear head on standardised features; it is plain again afterwards, always.
 
         A head with a constraint or regularizer, which hold for its plain weights, stays as it is.
         """
-        head, features = feed.head, feed.head_features
+        head, features = data.head, data.head_features
         paths = {id(variable): path for path, variable in self._inventory.variables.items()}
         weights = [paths[id(each)] for each in (() if head is None else head.weights)]
         within = None if start is None else start.state.inside
@@ -243,17 +224,17 @@ class Trainer:
         finally:
             standardised.fold()
 
-    def _test(self, feed: Feed | None) -> None:
+    def _test(self, data: PhaseData | None) -> None:
         if self._assess is None or not self._phases:
             return
-        if feed is None:  # every phase had ended before
+        if data is None:  # every phase had ended before
             apply(self._plans[-1], self._inventory)
-            feed = self._feeds.open(len(self._plans) - 1, self._progress.extracting)
-        if feed.test is None:
+            data = self._source.open(len(self._plans) - 1, self._progress.extracting)
+        if data.test is None:
             return
         began = time.perf_counter()
         watch = [WatchBatches(self._progress.interrupt)]
-        outputs = feed.model.predict(feed.test(), verbose=0, callbacks=watch)  # type: ignore[arg-type]
+        outputs = data.model.predict(data.test(), verbose=0, callbacks=watch)  # type: ignore[arg-type]
         report = self._assess(np.asarray(outputs))
         self._record.test, self._record.test_per_class = report.metrics, report.per_class
         self._record.test_details, self._record.test_interval = report.details, report.interval

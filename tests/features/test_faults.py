@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 
 from finetune.errors import ConfigError, StorageError
-from finetune.features import machine
+from finetune.features import planner
 from finetune.features.arrays import MANIFEST, read_entry, read_manifest
-from finetune.features.rules import require_writable
-from finetune.features.store import LOCKS, Store
+from finetune.features.store import LOCKS, Store, require_writable
 from finetune.storage import durable
 from tests.helpers.feature_entries import KEY, OTHER, is_whole, put
-from tests.helpers.feature_runs import SIZES, build, make_service, progressive
+from tests.helpers.feature_runs import SIZES, build, make_source, progressive
 
 FILES = ("0.bin", "1.bin", MANIFEST)
 
@@ -132,7 +131,7 @@ DAMAGES = {
 def stored(tmp_path_factory):
     """A model, and a store that holds its features."""
     built, directory = build(), tmp_path_factory.mktemp("stored")
-    make_service(built, progressive(0), directory).open(0, lambda *_: None)
+    make_source(built, progressive(0), directory).open(0, lambda *_: None)
     return built, directory
 
 
@@ -159,8 +158,8 @@ def test_a_damaged_entry_is_made_anew_and_the_log_says_so(stored, tmp_path, capl
     for key, damage in zip(keys, damages, strict=True):
         name, act = DAMAGES[damage]
         act(directory / key / name)
-    feed = make_service(built, progressive(0), directory).open(0, lambda *_: None)
-    assert feed.record["samples_extracted"] == sum(SIZES.values())
+    data = make_source(built, progressive(0), directory).open(0, lambda *_: None)
+    assert data.record["samples_extracted"] == sum(SIZES.values())
     assert contents(directory) == before
     said = [r.getMessage() for r in caplog.records if "will be extracted again" in r.getMessage()]
     assert sorted(text.split()[1] for text in said) == sorted(key[:12] for key in keys)
@@ -196,7 +195,7 @@ def test_a_real_limit_stops_extraction_and_the_next_run_works(
     stored, tmp_path, monkeypatch, restored_limit
 ):
     built, _ = stored
-    make_service(built, progressive(0), tmp_path, dtype="bfloat16").open(0, lambda *_: None)
+    make_source(built, progressive(0), tmp_path, dtype="bfloat16").open(0, lambda *_: None)
     before = contents(tmp_path)
     writes = []
 
@@ -205,17 +204,17 @@ def test_a_real_limit_stops_extraction_and_the_next_run_works(
         resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 16 + 8, restored_limit[1]))
 
     monkeypatch.setattr(durable, "between", limit)
-    service = make_service(built, progressive(0), tmp_path)
+    source = make_source(built, progressive(0), tmp_path)
     try:
         with pytest.raises(StorageError, match="File too large") as error:
-            service.open(0, lambda *_: None)
+            source.open(0, lambda *_: None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, restored_limit)
         monkeypatch.undo()
     require_named(error, tmp_path)
     assert len(writes) == 1 and contents(tmp_path) == before and hidden(tmp_path) == []
-    feed = service.open(0, lambda *_: None)
-    assert feed.record["samples_extracted"] == sum(SIZES.values())
+    data = source.open(0, lambda *_: None)
+    assert data.record["samples_extracted"] == sum(SIZES.values())
     assert contents(tmp_path).items() > before.items()
 
 
@@ -223,7 +222,7 @@ def test_a_real_limit_stops_extraction_and_the_next_run_works(
 @pytest.mark.parametrize("where", ["extraction", "flush"])
 def test_a_full_disk_keeps_what_was_stored_before(stored, tmp_path, monkeypatch, number, where):
     built, _ = stored
-    service = make_service(built, progressive(0), tmp_path)
+    source = make_source(built, progressive(0), tmp_path)
     flush, splits = os.fsync, []
 
     def full(*_):
@@ -237,26 +236,26 @@ def test_a_full_disk_keeps_what_was_stored_before(stored, tmp_path, monkeypatch,
                 full()
 
     with pytest.raises(StorageError, match=os.strerror(number)) as error:
-        service.open(0, progress)
+        source.open(0, progress)
     require_named(error, tmp_path)
     assert splits[-1] == "validation" and hidden(tmp_path) == []
     (kept,) = Store(tmp_path, 10**9).entries()
     assert kept.num_samples == SIZES["train"]
     monkeypatch.setattr(os, "fsync", flush)
-    feed = service.open(0, lambda *_: None)
-    assert feed.record["samples_extracted"] == SIZES["validation"] + SIZES["test"]
+    data = source.open(0, lambda *_: None)
+    assert data.record["samples_extracted"] == SIZES["validation"] + SIZES["test"]
 
 
 def test_a_disk_that_takes_nothing_has_no_room(stored, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    monkeypatch.setattr(machine, "disk_speed", full)
+    monkeypatch.setattr(planner, "disk_speed", full)
     built, _ = stored
-    (auto,) = make_service(built, progressive(0), tmp_path, "auto").decisions()
+    (auto,) = make_source(built, progressive(0), tmp_path, "auto").decisions()
     assert not auto.stored and "free disk leaves 0" in auto.reason
     with pytest.raises(ConfigError, match=r"features\.max_gib must let.*free some disk"):
-        make_service(built, progressive(0), tmp_path, "always").decisions()
+        make_source(built, progressive(0), tmp_path, "always").decisions()
 
 
 # A process that is killed.

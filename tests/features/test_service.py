@@ -16,7 +16,7 @@ from finetune.features import extraction
 from finetune.features.arrays import EntryWriter
 from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
-from tests.helpers.feature_runs import CONTEXT, build, make_service, progressive, train
+from tests.helpers.feature_runs import CONTEXT, build, make_source, progressive, train
 from tests.helpers.tiny_model import make_tiny
 
 
@@ -26,8 +26,8 @@ def extracted(run):
 
 def opened(built, directory, phases=None, **settings):
     """Returns how many samples are extracted for the first phase; trains nothing."""
-    service = make_service(built, phases or progressive(0), directory, **settings)
-    return service.open(0, lambda *_: None).record["samples_extracted"]
+    source = make_source(built, phases or progressive(0), directory, **settings)
+    return source.open(0, lambda *_: None).record["samples_extracted"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_second_run_reads_what_the_first_has_stored(tmp_path):
     again = train(make_tiny, progressive(0, 1, rate=1e-2), tmp_path)
     assert extracted(first) == 22 + 10 + 6  # test: the last phase is cached too
     assert extracted(again) == 0
-    assert {each.reason for each in again.decisions} == {"on disk already"}
+    assert {decision.reason for decision in again.decisions} == {"on disk already"}
     assert {what for what, _, _ in first.extracted} == {"train", "validation", "test"}
     assert not again.extracted
     done = [number for _, number, _ in first.extracted]

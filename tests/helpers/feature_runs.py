@@ -4,27 +4,29 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from finetune.datasets.pipeline import epoch_order
+from finetune.datasets.dataset import Split
+from finetune.datasets.pipeline import Examples
+from finetune.datasets.readers import ArrayReader
 from finetune.evaluation.metrics import report
 from finetune.features.cut import task_graph
-from finetune.features.entries import FeatureSettings
-from finetune.features.feeding import Feed, Source
+from finetune.features.phase_cuts import FeatureSettings, PhaseCuts
 from finetune.features.service import FeatureService
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
+from finetune.runs.data import require_possible
 from finetune.schedule.phase import Phase
 from finetune.tasks.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.phase_data import BatchSettings, StoredPhaseData, phase_data
 from finetune.training.programs import Programs
 from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
 SIZES = {"train": 22, "validation": 10, "test": 6}
-BATCH_SIZE = 8
+BATCHES = BatchSettings(batch_size=8, seed=0)
 CONTEXT = {"dataset": "d", "preprocessing": {}, "image_size": [16, 16], "precision": "float32"}
 
 
@@ -52,12 +54,12 @@ class Spy:
 
 
 def build(make=make_tiny, inputs=None, meddle=None):
-    """Makes a seeded model and data of noise: inventory, sources, and the feed that stores nothing.
+    """Makes a seeded model and examples of noise.
 
     Args:
         make: () -> (task model, stages).
         inputs: (rows, generator) -> model inputs; None: images of the model's shape.
-        meddle: called with the inventory before anything else.
+        meddle: Called with the inventory before anything else.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
@@ -67,72 +69,51 @@ def build(make=make_tiny, inputs=None, meddle=None):
         meddle(inventory)
     generator = np.random.default_rng(0)
     shape = model.input_shape[1:] if inputs is None else None
-    sources, arrays = {}, {}
-    for split, number in SIZES.items():
+    examples = {}
+    for name, number in SIZES.items():
         if inputs is None:
             given = generator.normal(size=(number, *shape)).astype("float32")
         else:
             given = inputs(number, generator)
         labels = generator.integers(0, 3, number).astype("int32")
-        arrays[split] = (given, labels)
+        examples[name] = Examples(Split(name, given, labels), ArrayReader(), labels)
+    return SimpleNamespace(inventory=inventory, examples=examples, graph=task_graph(inventory))
 
-        def batches(size, view, given=given):
-            return tf.data.Dataset.from_tensor_slices(given).batch(size)
 
-        sources[split] = Source(number, labels, batches)
-
-    def training(first, last, skip=0):
-        given, labels = arrays["train"]
-        rows = epoch_order(SIZES["train"], BATCH_SIZE, 0, first, last, skip)
-        return rows.map(
-            lambda epoch, row: (tf.nest.map_structure(lambda x: tf.gather(x, row), given),
-                         tf.gather(labels, row))
-        )  # fmt: skip
-
-    def evaluation(split):
-        return tf.data.Dataset.from_tensor_slices(arrays[split]).batch(BATCH_SIZE)
-
-    feed = Feed(
-        model, training, lambda: evaluation("validation"), lambda: evaluation("test"), 3
+def make_source(
+    built, phases, directory, cache="always", context=CONTEXT, max_bytes=10**9,
+    augmentation=None, **settings
+):  # fmt: skip
+    """Returns the phase data of what `build` made; settings: more of `FeatureSettings`."""
+    inventory, train = built.inventory, built.examples["train"]
+    plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
+    train.reader.augmentation = augmentation
+    cuts = PhaseCuts(
+        inventory, built.graph, plans, built.examples,
+        FeatureSettings(cache, directory, max_bytes, **settings), context,
     )  # fmt: skip
-    return SimpleNamespace(
-        inventory=inventory, sources=sources, feed=feed, graph=task_graph(inventory),
-        test_labels=arrays["test"][1],
-    )  # fmt: skip
-
-
-def make_service(
-    built, phases, directory, cache="always", context=CONTEXT, max_bytes=10**9, **settings
-):
-    """Returns the feature service of what `build` made; settings: more of `FeatureSettings`."""
-    plans = [
-        make_plan(p, built.inventory.infos, built.inventory.stage_names, built.inventory.upkeep)
-        for p in phases
-    ]
-    return FeatureService(
-        built.inventory, phases, plans, sources=built.sources, context=context, direct=built.feed,
-        graph=built.graph, parts={}, batch_size=BATCH_SIZE, seed=0,
-        settings=FeatureSettings(cache, directory, max_bytes, **settings),
-    )  # fmt: skip
+    require_possible(phases, cuts)
+    computed = phase_data(inventory.model, built.examples, BATCHES)
+    return StoredPhaseData(FeatureService(cuts, phases, {}), computed, BATCHES)
 
 
 def train(make, phases, directory, cache="always", inputs=None, meddle=None, **settings):
-    """Trains a model made anew and seeded; returns what a test may ask of it.
+    """Builds a seeded model and trains it; returns what a test may ask of it.
 
     Args:
-        make: as in `build`.
-        phases: the schedule.
-        directory: of the store.
-        cache: as in `FeatureSettings`.
-        inputs: as in `build`.
-        meddle: as in `build`.
-        settings: as in `make_service`, `optimizer` and `standardise`.
+        make: As in `build`.
+        phases: The schedule.
+        directory: Directory of the store.
+        cache: As in `FeatureSettings`.
+        inputs: As in `build`.
+        meddle: As in `build`.
+        settings: As in `make_source`, and `optimizer` and `standardise`.
     """
     built = build(make, inputs, meddle)
     inventory = built.inventory
     standardise = settings.pop("standardise", True)
     optimizer = settings.pop("optimizer", "adamw")
-    service = make_service(built, phases, directory, cache, **settings)
+    source = make_source(built, phases, directory, cache, **settings)
     plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
@@ -140,14 +121,14 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
         dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[], splits={}),
     )  # fmt: skip
     spy, objective = Spy(), Objective(ONE, 3)
-    record.features = service.decisions()
+    record.features = source.decisions()
     Trainer(
-        inventory, phases, plans, service, OptimizerSettings(optimizer),
+        inventory, phases, plans, source, OptimizerSettings(optimizer),
         Programs(inventory, objective), record=record, listener=spy, standardise=standardise,
-        assess=lambda outputs: report(outputs, built.test_labels, "abc", objective),
+        assess=lambda outputs: report(outputs, built.examples["test"].targets, "abc", objective),
     ).run()  # fmt: skip
     weights = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
     return SimpleNamespace(
         record=record, rows=spy.rows, extracted=spy.extracted, weights=weights,
-        decisions=record.features, inventory=inventory, service=service,
+        decisions=record.features, inventory=inventory, source=source,
     )  # fmt: skip

@@ -15,7 +15,6 @@ from finetune.datasets.readers import ArrayReader
 from finetune.errors import ConfigError, FrozenWeightsError, StorageError, TrainingError
 from finetune.evaluation.metrics import report
 from finetune.features.cut import LinearHead
-from finetune.features.feeding import Feed
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
@@ -29,9 +28,10 @@ from finetune.training import keeping
 from finetune.training.checkpoints import Checkpoint, Checkpoints
 from finetune.training.keeping import Keeping, start_of
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.phase_data import PhaseData, SamePhaseData
 from finetune.training.phase_fit import PhaseFit
 from finetune.training.programs import Programs
-from finetune.training.trainer import SameFeed, Trainer
+from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
 PROBE = FreezeRule("depth", unfreeze_depth=0)
@@ -103,7 +103,7 @@ class Run:
                 "head": LinearHead(dense, dense),
                 "head_features": lambda: iter([below.predict(IMAGES, verbose=0)]),
             }
-        feed = Feed(model, training, evaluation, evaluation, 3, **head)
+        data = PhaseData(model, training, evaluation, evaluation, 3, **head)
         plans = [
             make_plan(p, self.inventory.infos, self.inventory.stage_names, self.inventory.upkeep)
             for p in phases
@@ -123,7 +123,7 @@ class Run:
         self.settings = OptimizerSettings(optimizer)
         self.plans = plans
         self.trainer = Trainer(
-            self.inventory, phases, plans, SameFeed(feed), self.settings, self.programs,
+            self.inventory, phases, plans, SamePhaseData(data), self.settings, self.programs,
             record=self.record, listener=Listeners([self.spy]), keeping=kept, finish=finish,
             assess=lambda outputs: report(outputs, LABELS, "abc", objective),
         )  # fmt: skip

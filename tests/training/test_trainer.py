@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from finetune.errors import FrozenWeightsError, TrainingError
 from finetune.evaluation.metrics import report
-from finetune.features.feeding import Feed
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
@@ -18,8 +17,9 @@ from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.schedule.phase import Phase
 from finetune.tasks.objective import ONE, Objective
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.phase_data import PhaseData, SamePhaseData
 from finetune.training.programs import Programs
-from finetune.training.trainer import SameFeed, Trainer
+from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
 PROBE = FreezeRule("depth", unfreeze_depth=0)
@@ -65,7 +65,7 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None, exec
     def training(first, last, skip=0):
         return one.repeat(last - first).skip(skip)
 
-    feed = Feed(inventory.model, training, batches, batches, 3, executions)
+    data = PhaseData(inventory.model, training, batches, batches, 3, executions)
     plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
     record = RunRecord(
         config={}, overrides=[], seed=0, versions={}, device={},
@@ -74,7 +74,7 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None, exec
     )  # fmt: skip
     spy, objective = Spy(on_step), Objective(ONE, 3)
     trainer = Trainer(
-        inventory, phases, plans, SameFeed(feed), settings or OptimizerSettings("sgd"),
+        inventory, phases, plans, SamePhaseData(data), settings or OptimizerSettings("sgd"),
         Programs(inventory, objective), record=record, listener=Listeners([spy]), finish=finish,
         assess=lambda outputs: report(outputs, labels, "abc", objective),
     )  # fmt: skip
