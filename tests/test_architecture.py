@@ -201,3 +201,28 @@ def test_a_planted_private_member_is_found(line):
             "class A:\n    def f(self):\n        self._x = self._f()\n    def _f(self): ...\n"
         )
     )
+
+
+def definitions(name):
+    """Returns the modules that assign a constant when they are imported."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else ()
+            names = {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+            if name in names:
+                found.append(path.relative_to(PACKAGE).as_posix())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("HEAD", "backbones/__init__.py"),
+        ("HUGGING_FACE", "backbones/directories.py"),
+        ("DAMAGES", "storage/sealed.py"),
+        ("__version__", "__init__.py"),
+    ],
+)
+def test_each_of_these_has_one_definition(name, module):
+    assert definitions(name) == [module]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from finetune.backbones import directories, network
 from finetune.errors import ConfigError
 
-HUGGING_FACE, KAGGLE = "hf://", "kaggle://"
+HF_SCHEME, KAGGLE_SCHEME = "hf://", "kaggle://"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
@@ -34,13 +34,13 @@ def fetch(handle: str, revision: str | None = None) -> Fetched:
         ConfigError: for a handle of another form, one that its server does not know, or, within
             about 5 s, one that is not in the cache while there is no network.
     """
-    if re.fullmatch(f"{HUGGING_FACE}{_PART}/{_PART}", handle):
+    if re.fullmatch(f"{HF_SCHEME}{_PART}/{_PART}", handle):
         return _hugging_face(handle, revision)
-    if re.fullmatch(f"{KAGGLE}{_PART}/{_PART}/{_PART}/{_PART}(/[0-9]+)?", handle):
+    if re.fullmatch(f"{KAGGLE_SCHEME}{_PART}/{_PART}/{_PART}/{_PART}(/[0-9]+)?", handle):
         return _kaggle(handle)
     raise ConfigError(
-        f"backbone.preset must be a handle {HUGGING_FACE}owner/name or "
-        f"{KAGGLE}owner/model/keras/variation/version. Received: {handle}. "
+        f"backbone.preset must be a handle {HF_SCHEME}owner/name or "
+        f"{KAGGLE_SCHEME}owner/model/keras/variation/version. Received: {handle}. "
         "Copy it from the model's page."
     )
 
@@ -51,7 +51,7 @@ def _hugging_face(handle: str, revision: str | None) -> Fetched:
     if cached is None or not pinned or not directories.complete(cached):
         # A branch or tag may have moved; the cache is what is left where nobody can be asked.
         cached = _download(handle, revision, cached)
-    repository = handle.removeprefix(HUGGING_FACE)
+    repository = handle.removeprefix(HF_SCHEME)
     return Fetched(cached, "huggingface", f"{repository}@{cached.name[:12]}")
 
 
@@ -85,7 +85,7 @@ def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
 
     try:
         found = snapshot_download(
-            handle.removeprefix(HUGGING_FACE),
+            handle.removeprefix(HF_SCHEME),
             revision=revision,
             cache_dir=_hugging_face_cache(),
             allow_patterns=list(directories.FILES),
@@ -120,7 +120,7 @@ def _hugging_face_cache() -> Path:
 def _kaggle(handle: str) -> Fetched:
     import kagglehub
 
-    name = handle.removeprefix(KAGGLE)
+    name = handle.removeprefix(KAGGLE_SCHEME)
     directory = network.kaggle_directory(handle)
     pinned = name.count("/") == 4
     if not (pinned and directories.complete(directory)):

@@ -123,9 +123,9 @@ def load(
             "backbone must have exactly one of preset and path. "
             f"Received: preset={preset}, path={path}. Drop one of them."
         )
-    if revision is not None and not str(preset).startswith(handles.HUGGING_FACE):
+    if revision is not None and not str(preset).startswith(handles.HF_SCHEME):
         raise ConfigError(
-            f"backbone.revision must be null except for {handles.HUGGING_FACE} presets. Received: "
+            f"backbone.revision must be null except for {handles.HF_SCHEME} presets. Received: "
             f"{revision} with {preset or path}. Drop it; the version of a kaggle:// handle is its "
             "last part."
         )

@@ -6,11 +6,11 @@ from typing import Any
 
 import keras
 
+from finetune.backbones import HEAD
 from finetune.backbones.stages import Stage, stages
 from finetune.errors import ConfigError
 from finetune.keras_internals import graph_of, has_graph, maker_of, nodes_of
 
-HEAD = "head"  # what stages are called that no rule takes
 StageRule = Mapping[str, str | Sequence[str]] | Callable[[keras.Layer], str | None]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from finetune.backbones import HEAD
 from finetune.backbones.layer_kinds import augmentation_in, is_normalization
 from finetune.errors import FinetuneError
 from finetune.freezing.upkeep import Upkeep, find_upkeep
 from finetune.keras_internals import direct_weights, flatten, made_trainable
 
-HEAD = "head"
 BIAS_NAMES = ("bias", "beta")
 
 

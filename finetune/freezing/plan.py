@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from finetune.backbones import HEAD
 from finetune.errors import ConfigError
-from finetune.freezing.inventory import HEAD, WeightInfo
+from finetune.freezing.inventory import WeightInfo
 from finetune.freezing.policies import FreezeRule, resolve
 from finetune.freezing.upkeep import Upkeep
 

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from finetune.backbones import HEAD
 from finetune.errors import ConfigError, unknown_name
-from finetune.freezing.inventory import HEAD, WeightInfo
+from finetune.freezing.inventory import WeightInfo
 
 
 @dataclass(frozen=True)

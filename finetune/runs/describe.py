@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from finetune.backbones import HEAD
 from finetune.backbones.catalog import NAMED_BACKBONES
-from finetune.backbones.handles import HUGGING_FACE
+from finetune.backbones.handles import HF_SCHEME
 from finetune.backbones.saving import preset_task
 from finetune.config.schema import Config
 from finetune.datasets.bad_samples import as_record
@@ -15,7 +16,6 @@ from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.dataset import Dataset, row_digests
 from finetune.evaluation.samples import class_counts
 from finetune.features.work import stage_work
-from finetune.freezing.inventory import HEAD
 from finetune.record.files import SPLITS_COLUMNS
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.reporting.model_card import CardFacts
@@ -72,8 +72,8 @@ def card_facts(run: Run, config: Config) -> CardFacts:
     preset = config.backbone.preset or ""
     entry = NAMED_BACKBONES.get(preset) if config.backbone.load_weights else None
     base = None if entry is None else entry.hub
-    if preset.startswith(HUGGING_FACE):
-        base = preset.removeprefix(HUGGING_FACE)
+    if preset.startswith(HF_SCHEME):
+        base = preset.removeprefix(HF_SCHEME)
     data = BUNDLED_DATASETS.get(config.dataset.name)
     return CardFacts(
         kind=run.built.dataset.kind,

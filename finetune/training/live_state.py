@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from finetune.backbones import HEAD
 from finetune.errors import ConfigError
-from finetune.freezing.inventory import HEAD, Inventory, as_array
+from finetune.freezing.inventory import Inventory, as_array
 from finetune.training.checkpoints import Arrays
 from finetune.training.optimizers import OptimizerGroups
 

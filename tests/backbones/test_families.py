@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from finetune.backbones import families
+from finetune.backbones import HEAD, families
 from finetune.backbones.stages import stages
 from finetune.errors import ConfigError
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
-from finetune.freezing.inventory import HEAD, take_inventory
+from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.keras_internals import flatten

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf, open_dict
 
+from finetune.backbones import HEAD
 from finetune.config.compose import compose_config
 from finetune.config.read import read
 from finetune.config.schema import FreezeConfig, PhaseConfig, ScheduleConfig
 from finetune.config.values import MAX_INT
 from finetune.errors import ConfigError
-from finetune.freezing.inventory import HEAD, WeightInfo
+from finetune.freezing.inventory import WeightInfo
 from finetune.freezing.plan import State, make_plan
 from finetune.freezing.policies import FreezeRule
 from finetune.freezing.upkeep import Upkeep

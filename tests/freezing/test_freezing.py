@@ -11,11 +11,12 @@ import keras
 import numpy as np
 import pytest
 
+from finetune.backbones import HEAD
 from finetune.errors import ConfigError, FinetuneError, FrozenWeightsError
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
-from finetune.freezing.inventory import HEAD, WeightInfo, to_numpy
+from finetune.freezing.inventory import WeightInfo, to_numpy
 from finetune.freezing.plan import State, make_plan
 from finetune.freezing.policies import FreezeRule, resolve
 from finetune.schedule.phase import Phase

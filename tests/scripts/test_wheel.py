@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from finetune import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
@@ -81,7 +83,8 @@ def test_wheel_holds_every_template(wheel):
 
 def test_wheel_holds_nothing_else(wheel):
     held = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in held} == {"finetune", "finetune-0.1.0.dist-info"}
+    information = f"finetune-{__version__}.dist-info"
+    assert {name.split("/")[0] for name in held} == {"finetune", information}
     assert not [name for name in held if name.endswith(".pyc")]
 
 
