@@ -4,14 +4,15 @@
     scripts/config_reference.py           writes them
     scripts/config_reference.py --check   1 if one of them is not what it would write
 
-What a key does has one source, the comment beside it in configs/; its type and the names it may
-take come from finetune/config/schema.py, what an experiment gave from the comment its file begins with.
+What a key does has one source, the comment beside it in configs/ or, for a key of a freeze policy, the
+docstring of the policy; its type and the names it may take come from finetune/config/, and what an
+experiment gave from the comment its file begins with.
 """
 
 import dataclasses
+import inspect
 import re
 import sys
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +23,10 @@ sys.path.insert(0, str(ROOT))
 
 from finetune import cli  # noqa: E402
 from finetune.commands import pages  # noqa: E402
+from finetune.config import freeze  # noqa: E402
 from finetune.config import schema as config  # noqa: E402
 from finetune.config.schema import Config  # noqa: E402
+from finetune.config.texts import keys_within, kind_within  # noqa: E402
 
 CONFIGS, DOCS = ROOT / "configs", ROOT / "docs"
 PHASE = "schedule.phases.NAME"
@@ -41,7 +44,7 @@ CHOICES = {
     f"{PHASE}.batch_norm": config.BATCH_NORM_MODES,
     f"{PHASE}.monitor": config.MONITORS,
     f"{PHASE}.solver": config.SOLVERS,
-    f"{PHASE}.freeze.policy": tuple(config.POLICIES),
+    f"{PHASE}.freeze.policy": tuple(freeze.built_in()),
     "optimizer.name": config.OPTIMIZERS,
     "features.cache": config.CACHE_MODES,
     "features.dtype": config.FEATURE_DTYPES,
@@ -61,17 +64,25 @@ class Said:
 
 def keys(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yields the path and the type of every key of the typed config, in its order."""
-    types = typing.get_type_hints(schema)
-    for each in dataclasses.fields(schema):
-        path = f"{prefix}{each.name}"
+    for key in keys_within(schema):
+        path, kind = f"{prefix}{key}", kind_within(schema, key)
         if path == "schedule.phases":
             yield path, "mapping"
             yield from keys(config.PhaseConfig, f"{PHASE}.")
-        elif dataclasses.is_dataclass(types[each.name]):
-            yield from keys(types[each.name], f"{path}.")
+        elif keys_within(kind):
+            yield from keys(kind, f"{path}.")
         else:
-            shown = types[each.name]
-            yield path, shown.__name__ if isinstance(shown, type) else str(shown)
+            yield path, kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def policy_keys() -> dict[str, str]:
+    """Returns what each key of a freeze policy does, from the ``Args`` of the policy's docstring."""
+    found: dict[str, str] = {}
+    for name in freeze.built_in():
+        text = inspect.getdoc(freeze.policy_class(name, "freeze")) or ""
+        for key, what in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE):
+            found.setdefault(f"{PHASE}.freeze.{key}", f"`{name}`: {' '.join(what.split())}")
+    return found
 
 
 def said(file: Path) -> dict[str, Said]:
@@ -135,7 +146,8 @@ def config_page() -> str:
         parts += ["\n".join(rows), ""]
         if name == "phase":
             parts += ["The policies:\n\n| policy | what it does |\n| --- | --- |"]
-            parts += ["\n".join(f"| `{n}` | {_cell(t)} |" for n, t in config.POLICIES.items()), ""]
+            named = [(policy, freeze.description(policy)) for policy in freeze.built_in()]
+            parts += ["\n".join(f"| `{n}` | {_cell(text)} |" for n, text in named), ""]
         if name == "optimizer":
             parts += ["What each optimizer takes, beside `clipnorm`; the others stay null:\n"]
             taken = config.OPTIMIZER_KEYS.items()
@@ -159,7 +171,8 @@ def _row(path: str, kind: str, files: dict[Path, dict[str, Said]]) -> str:
     # The file that lists most keys is the one that explains them; others fill in.
     ranked = sorted(inside, key=lambda name: -len(inside[name]))
     told = [inside[name][path] for name in ranked if path in inside[name]]
-    spoken = [each.comment for each in told if each.comment]
+    spoken = [policy_keys().get(path), *(each.comment for each in told)]
+    spoken = [comment for comment in spoken if comment]
     if not spoken:
         up = (inside[name].get(_parent(path)) for name in ranked)
         spoken = [each.comment for each in up if each is not None and each.comment]

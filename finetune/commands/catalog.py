@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune.backbones.catalog import NAMED_BACKBONES
+from finetune.config import freeze
 from finetune.config.compose import config_dir
-from finetune.config.schema import POLICIES
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.errors import ConfigError, unknown_name
 from finetune.printable import printable
@@ -132,8 +132,8 @@ def _experiments(_arguments: Sequence[str]) -> Table:
 
 def _policies(_arguments: Sequence[str]) -> Table:
     table = _table("freeze policies", "policy", "what")
-    for name, description in POLICIES.items():
-        table.add_row(name, Text(description))
+    for name in freeze.built_in():
+        table.add_row(name, Text(freeze.description(name)))
     return table
 
 

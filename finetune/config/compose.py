@@ -41,7 +41,11 @@ def register_schema() -> None:
     From here on Hydra reads YAML files only through `config_source`.
     """
     config_source.register()
-    ConfigStore.instance().store("schema", Config)
+    schema = OmegaConf.structured(Config)
+    OmegaConf.set_readonly(
+        schema.schedule, None
+    )  # frozen once it is read, not while it is composed
+    ConfigStore.instance().store("schema", schema)
 
 
 def compose_config(overrides: Sequence[str], search: Path | None = None) -> DictConfig:

@@ -1,14 +1,15 @@
 """From a composed OmegaConf node to plain typed objects, with every misfit named at once."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, ValidationError
 
+from finetune.config import freeze
 from finetune.config.checks import check
 from finetune.config.schema import PATHS, Config, PhaseConfig
-from finetune.config.texts import described, kind_of
+from finetune.config.texts import Freeze, Phases, described, keys_within, kind_of, kind_within
 from finetune.errors import ConfigError, unknown_name
 from finetune.storage.run_directory import expanded
 
@@ -44,11 +45,12 @@ def read(node: DictConfig) -> Config:
 
 def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
     """Reads `node` as the dataclass `schema`, appending to `problems` what does not fit."""
-    result = schema()
-    known = {each.name: each for each in fields(schema)}
+    known = keys_within(schema)
     if not _is_mapping(node, where, f"a mapping of {', '.join(known)}", problems):
-        return result
+        return schema()
     typed = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(typed, False)
+    values: dict[str, Any] = {}
     for key in node:
         path = f"{where}.{key}" if where else str(key)
         if key not in known:
@@ -57,21 +59,23 @@ def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
             continue
         if OmegaConf.is_missing(node, key):
             continue
-        default, value = getattr(result, str(key)), None
+        kind, value = kind_within(schema, str(key)), None
         try:
             value = node[key]
-            if path == "schedule.phases":
-                setattr(result, str(key), _read_phases(value, path, problems))
-            elif is_dataclass(default):
-                setattr(result, str(key), _read(type(default), value, path, problems))
+            if kind is Phases:
+                values[key] = _read_phases(value, path, problems)
+            elif kind is Freeze:
+                values[key] = _read_freeze(value, path, problems)
+            elif is_dataclass(kind):
+                values[key] = _read(kind, value, path, problems)  # type: ignore[arg-type]
             else:
                 OmegaConf.update(typed, str(key), value)
                 read_as = typed[str(key)]
                 plain = OmegaConf.to_container(read_as) if OmegaConf.is_config(read_as) else read_as
-                setattr(result, str(key), plain)
+                values[key] = plain
         except (OmegaConfBaseException, OverflowError) as error:
             problems.append(wrong_type(path, value, error))
-    return result
+    return schema(**values)
 
 
 def _read_phases(node: Any, where: str, problems: list[str]) -> dict[str, PhaseConfig]:
@@ -85,6 +89,17 @@ def _read_phases(node: Any, where: str, problems: list[str]) -> dict[str, PhaseC
             except OmegaConfBaseException as error:
                 problems.append(wrong_type(path, None, error))
     return phases
+
+
+def _read_freeze(node: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if not _is_mapping(node, where, f"a mapping of {', '.join(keys_within(Freeze))}", problems):
+        return freeze.unset()
+    try:
+        name = node.get("policy")
+    except OmegaConfBaseException:
+        name = None  # reading it as a text says what is wrong
+    schema = freeze.schema_of(name or freeze.DEFAULT, map(str, node))
+    return freeze.unset() | asdict(_read(schema, node, where, problems))
 
 
 def _is_mapping(node: Any, where: str, expected: str, problems: list[str]) -> bool:

@@ -1,23 +1,18 @@
 """Checks of a schedule: its phases, their rates and rules."""
 
-import re
 from collections.abc import Iterator
-from typing import Any
 
 from omegaconf import MISSING
 
+from finetune.config.freeze import check_freeze
 from finetune.config.schema import (
     BATCH_NORM_MODES,
     MONITORS,
-    POLICIES,
-    POLICY_KEYS,
     SOLVERS,
-    FreezeConfig,
     PhaseConfig,
     ScheduleConfig,
 )
 from finetune.config.values import choice, number, positive
-from finetune.errors import unknown_name
 
 
 def check_schedule(schedule: ScheduleConfig) -> Iterator[str]:
@@ -46,10 +41,10 @@ def _check_range(schedule: ScheduleConfig) -> Iterator[str]:
             "Progressive unfreezing grows; swap the two."
         )
     yield from positive("schedule.epochs_per_phase", schedule.epochs_per_phase, "2 is usual.")
-    yield from _check_shared("schedule", schedule)
+    yield from _check_keys("schedule", schedule)
 
 
-def _check_shared(where: str, phase: PhaseConfig | ScheduleConfig) -> Iterator[str]:
+def _check_keys(where: str, phase: PhaseConfig | ScheduleConfig) -> Iterator[str]:
     if phase.learning_rate == MISSING:
         yield (
             f"{where}.learning_rate must be a finite number above 0. Received: nothing. "
@@ -77,60 +72,11 @@ def _check_phase(where: str, phase: PhaseConfig) -> Iterator[str]:
         yield from positive(
             f"{where}.epochs", phase.epochs, f"To leave the phase out, say ~{where}."
         )
-    yield from _check_shared(where, phase)
+    yield from _check_keys(where, phase)
     yield from choice(f"{where}.solver", "a solver", phase.solver, SOLVERS)
     if phase.solver == "lbfgs" and phase.patience is not None:
         yield (
             f"{where}.patience must be null for solver lbfgs, which runs to its optimum. "
             f"Received: {phase.patience}. Set {where}.patience=null, or {where}.solver=gradient."
         )
-    yield from _check_freeze(f"{where}.freeze", phase.freeze)
-
-
-def _check_freeze(where: str, freeze: FreezeConfig) -> Iterator[str]:
-    if freeze.policy not in POLICIES:
-        yield unknown_name(f"{where}.policy", "a freeze policy", freeze.policy, POLICIES)
-        return
-    own = POLICY_KEYS.get(freeze.policy, ())
-    for key in ("unfreeze_depth", "stages", "train", "freeze"):
-        value = getattr(freeze, key)
-        if value is not None and key not in own:
-            owner = next(policy for policy, keys in POLICY_KEYS.items() if key in keys)
-            yield (
-                f"{where}.{key} must be left out: two rules would disagree, policy "
-                f"{freeze.policy} does not use it. Received: {value}. "
-                f"Set {where}.{key}=null, or {where}.policy={owner}."
-            )
-    if own and all(not _given(getattr(freeze, key)) for key in own):
-        keys = " or ".join(own)
-        yield (
-            f"{where} must have {keys} for policy {freeze.policy}. Received: none. "
-            f"Add {where}.{own[0]}=…"
-        )
-    if freeze.policy == "depth" and freeze.unfreeze_depth is not None:
-        depth = freeze.unfreeze_depth
-        fix = "0 is a linear probe; 1 trains the stage below the head too."
-        yield from number(f"{where}.unfreeze_depth", depth, "at least 0", depth >= 0, fix)
-    if freeze.policy == "patterns":
-        yield from _check_patterns(where, freeze.train or [], freeze.freeze or [])
-
-
-def _given(value: Any) -> bool:
-    return value is not None and value != []
-
-
-def _check_patterns(where: str, train: list[str], freeze: list[str]) -> Iterator[str]:
-    for key, patterns in (("train", train), ("freeze", freeze)):
-        for index, pattern in enumerate(patterns):
-            try:
-                re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                yield (
-                    f"{where}.{key}[{index}] must be a regular expression. Received: {pattern} "
-                    f"({error}). Escape special characters with a backslash."
-                )
-    for pattern in sorted(set(train) & set(freeze)):
-        yield (
-            f"{where} must not train and freeze the same pattern: two rules disagree. "
-            f"Received: {pattern} in both. Keep it in one list."
-        )
+    yield from check_freeze(phase.freeze, f"{where}.freeze")

@@ -8,20 +8,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-POLICIES = {
-    "depth": "train the last `unfreeze_depth` backbone stages, counted from the head; 0 is a probe",
-    "stages": "train the named backbone `stages`, wherever they are (surgical fine-tuning)",
-    "patterns": "regular expressions over weight paths: `train` first, then `freeze`; first match",
-    "bias_only": "train biases and normalization offsets everywhere (BitFit); freeze the rest",
-    "norm_only": "train the scale and offset of normalization layers; freeze the rest",
-    "all": "freeze all of the backbone; only the head trains (a linear probe)",
-    "none": "freeze nothing; every weight that can train trains",
-}
-POLICY_KEYS = {
-    "depth": ("unfreeze_depth",),
-    "stages": ("stages",),
-    "patterns": ("train", "freeze"),
-}
+from finetune.config.freeze import unset
+
 BATCH_NORM_MODES = ("inference", "train")
 MONITORS = ("loss", "accuracy")
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion")
@@ -108,34 +96,32 @@ class DatasetConfig:
     mix: str = "none"
 
 
-@dataclass
-class FreezeConfig:
-    """A freeze policy and the keys that belong to it."""
+@dataclass(frozen=True, kw_only=True)
+class PhaseKeys:
+    """The keys that every phase has, whether a config lists it or a range of depths generates it.
 
-    policy: str = "depth"
-    unfreeze_depth: int | None = None
-    stages: list[str] | None = None
-    train: list[str] | None = None
-    freeze: list[str] | None = None
+    A key is stated here and checked in `finetune.config.schedule_checks`; nothing else lists it.
+    """
 
-
-@dataclass
-class PhaseConfig:
-    """One entry of the schedule."""
-
-    epochs: int = MISSING
-    learning_rate: float = MISSING
-    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     batch_norm: str = "inference"
     stage_lr_decay: float = 1.0
     patience: int | None = None
     restore_best: bool = False
     monitor: str = "loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig(PhaseKeys):
+    """One entry of the schedule."""
+
+    epochs: int = MISSING
+    learning_rate: float = MISSING
+    freeze: dict[str, Any] = field(default_factory=unset)  # a policy and its keys
     solver: str = "gradient"
 
 
-@dataclass
-class ScheduleConfig:
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig(PhaseKeys):
     """Explicit phases, then those that a progressive range of unfreeze depths expands to."""
 
     phases: dict[str, Any] = field(default_factory=dict)  # of PhaseConfig, made by read()
@@ -143,11 +129,6 @@ class ScheduleConfig:
     to_depth: int | None = None
     epochs_per_phase: int = 2
     learning_rate: float = 1e-3
-    stage_lr_decay: float = 1.0
-    batch_norm: str = "inference"
-    patience: int | None = None
-    restore_best: bool = False
-    monitor: str = "loss"
 
 
 @dataclass

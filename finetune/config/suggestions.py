@@ -1,14 +1,13 @@
 """Which keys of the config a user may have meant by a name that is none."""
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from omegaconf import DictConfig
 
 from finetune.config.schema import Config, PhaseConfig, ScheduleConfig
-from finetune.config.texts import kind_within
+from finetune.config.texts import keys_within, kind_within
 from finetune.errors import SHORT_NAMES
 
 MOST = 4
@@ -40,11 +39,11 @@ def _paths(kind: Any, node: Any, where: str) -> Iterator[str]:
             yield from _paths(PhaseConfig, None, f"{where}.phases.{phase}")
         if not isinstance(node, DictConfig) or node.get("from_depth") is None:
             return  # the other keys are those of a range of phases
-    for field in fields(kind):
-        path = f"{where}.{field.name}" if where else field.name
-        inner = kind_within(kind, field.name)
-        if is_dataclass(inner):
-            below = node[field.name] if isinstance(node, DictConfig) else None
+    for key in keys_within(kind):
+        path = f"{where}.{key}" if where else key
+        inner = kind_within(kind, key)
+        if keys_within(inner):
+            below = node[key] if isinstance(node, DictConfig) else None
             yield from _paths(inner, below, path)
         elif path != "schedule.phases":
             yield path

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from finetune.config import freeze
 from finetune.config.schema import Config, PhaseConfig, ScheduleConfig
 
 Kind = Any
@@ -18,8 +19,12 @@ Kind = Any
 _STRING, _NULL, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "null", "merge"))
 
 
-class _Phases:
+class Phases:
     """The kind of `schedule.phases`: a mapping from any name to a phase."""
+
+
+class Freeze:
+    """The kind of `freeze` of a phase: a mapping whose keys depend on the policy that it names."""
 
 
 def kind_of(path: str, root: Kind = Config) -> Kind:
@@ -38,13 +43,27 @@ def kind_of(path: str, root: Kind = Config) -> Kind:
 
 def kind_within(kind: Kind, key: str) -> Kind:
     """Returns the type of a key of a mapping, given the type of the mapping."""
-    if kind is _Phases:
+    if kind is Phases:
         return PhaseConfig
     if kind is ScheduleConfig and key == "phases":
-        return _Phases
+        return Phases
+    if kind is PhaseConfig and key == "freeze":
+        return Freeze
+    if kind is Freeze:
+        return freeze.type_of_key(key)
     if not is_dataclass(kind):
         return None
-    return {each.name: each.type for each in fields(kind)}.get(key)
+    return {field.name: field.type for field in fields(kind)}.get(key)
+
+
+def keys_within(kind: Kind) -> list[str]:
+    """Returns the keys of a mapping, given its type: its own first, then those that it inherits."""
+    if kind is Freeze:
+        return freeze.known_keys()
+    if not is_dataclass(kind):
+        return []
+    own = vars(kind)["__annotations__"]
+    return [*own, *(field.name for field in fields(kind) if field.name not in own)]
 
 
 def kind_of_items(kind: Kind) -> Kind:
@@ -79,10 +98,10 @@ def described(kind: Kind) -> str | None:
         return " or ".join(filter(None, named)) + ", or null"
     if kind_of_items(kind) is not None:
         return "a list"
-    if kind is _Phases:
+    if kind is Phases:
         return "a mapping {NAME: {KEY: VALUE}}"
-    if is_dataclass(kind):
-        return f"a mapping with the keys {', '.join(each.name for each in fields(kind))}"
+    if keys_within(kind):
+        return f"a mapping with the keys {', '.join(keys_within(kind))}"
     return _DESCRIBED.get(kind)
 
 

@@ -11,36 +11,11 @@ import numpy as np
 from finetune.backbones import HEAD
 from finetune.backbones.layer_kinds import augmentation_in, is_normalization
 from finetune.errors import FinetuneError
+from finetune.freezing.policy import WeightInfo
 from finetune.freezing.upkeep import Upkeep, find_upkeep
 from finetune.keras_internals import direct_weights, flatten, made_trainable
 
 BIAS_NAMES = ("bias", "beta")
-
-
-@dataclass(frozen=True)
-class WeightInfo:
-    """What policies may know of one weight; no Keras object in it.
-
-    Args:
-        path: unique name, Keras' own ``variable.path`` where that is unique.
-        stage: name of its backbone stage, or ``head``.
-        layer: index of its layer in `Inventory.layers`.
-        parameters: number of scalars.
-        can_train: False where its layer made it non-trainable (BatchNorm statistics, constants,
-            quantised kernels, kernels below LoRA).
-        is_bias: a bias, or the offset of a normalization layer.
-        is_norm: it belongs to a normalization layer.
-        uses: how often one forward pass runs its stage; above 1 where blocks share weights.
-    """
-
-    path: str
-    stage: str
-    layer: int
-    parameters: int
-    can_train: bool = True
-    is_bias: bool = False
-    is_norm: bool = False
-    uses: int = 1
 
 
 @dataclass(frozen=True)

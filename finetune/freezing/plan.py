@@ -1,4 +1,4 @@
-"""Freeze plans: a rule resolved on one model, every weight in exactly one state. Pure."""
+"""Freeze plans: a policy resolved on one model, every weight in exactly one state. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import Protocol
 
 from finetune.backbones import HEAD
 from finetune.errors import ConfigError
-from finetune.freezing.inventory import WeightInfo
-from finetune.freezing.policies import FreezeRule, resolve
+from finetune.freezing.policy import Policy, WeightInfo
 from finetune.freezing.upkeep import Upkeep
 
 
@@ -52,7 +51,7 @@ class Planned(Protocol):
         ...
 
     @property
-    def rule(self) -> FreezeRule:
+    def policy(self) -> Policy:
         """Decides what trains."""
         ...
 
@@ -68,7 +67,7 @@ def make_plan(
     stage_names: Sequence[str],
     upkeep: Sequence[Upkeep],
 ) -> FreezePlan:
-    """Resolves the rule of `phase` on the weights `infos`.
+    """Resolves the policy of `phase` on the weights `infos`.
 
     Args:
         phase: whose plan it is.
@@ -77,11 +76,11 @@ def make_plan(
         upkeep: what layers write to in their own call.
 
     Raises:
-        ConfigError: see `finetune.freezing.policies.resolve`; and for a layer that would have to
+        ConfigError: see `resolve`; and for a layer that would have to
             keep its state and cannot.
     """
     where = f"schedule.phases.{phase.name}.freeze"
-    trainable = resolve(phase.rule, infos, stage_names, where)
+    trainable = resolve(phase.policy, infos, stage_names, where)
     states = {info.path: _state(info, trainable) for info in infos}
     active = {info.stage for info in infos if info.path in trainable}
     inactive = frozenset(stage_names) - active
@@ -96,6 +95,37 @@ def make_plan(
         if state is State.FROZEN or (state is State.UNTRAINABLE and path not in awake)
     )
     return FreezePlan(states, inactive, frozenset(each.layer for each in held), still)
+
+
+def resolve(
+    policy: Policy, infos: Sequence[WeightInfo], stage_names: Sequence[str], where: str
+) -> frozenset[str]:
+    """Returns the paths of the weights that train.
+
+    Args:
+        policy: Selects them.
+        infos: Every weight of the model.
+        stage_names: Backbone stages from input to output, then ``head``.
+        where: Config path of the policy, for messages.
+
+    Raises:
+        ConfigError: If the policy does not fit the model, selects what is no weight of it, or leaves
+            nothing to train.
+    """
+    chosen = policy.select(infos, stage_names, where)
+    unknown = sorted(set(chosen).difference(info.path for info in infos))
+    if unknown:
+        raise ConfigError(
+            f"{where}.policy must select weights of the model. Received: {policy}, which selects "
+            f"{', '.join(map(str, unknown[:3]))}. Return paths of the weights that select() is given."
+        )
+    trainable = frozenset(info.path for info in infos if info.can_train and info.path in chosen)
+    if not trainable:
+        raise ConfigError(
+            f"{where} must leave something to train. Received: {policy}, which freezes every weight. "
+            "Train at least the head."
+        )
+    return trainable
 
 
 def _is_held(

@@ -28,7 +28,8 @@ from finetune.errors import ConfigError
 from finetune.freezing.inventory import Inventory, take_inventory
 from finetune.freezing.plan import FreezePlan, make_plan
 from finetune.record.schema import loaded_weights
-from finetune.schedule.phase import Phase, expand
+from finetune.schedule.expand import expand
+from finetune.schedule.phase import Phase
 from finetune.tasks import heads
 from finetune.tasks.objective import MIXED, MULTI_LABEL, ONE, Objective, balanced_weights
 from finetune.training.device import Device, prepare

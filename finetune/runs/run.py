@@ -33,7 +33,7 @@ from finetune.runs.data import computed_data, stored_data
 from finetune.runs.describe import card_facts, describe, identity, phase_costs, split_list
 from finetune.runs.rescue import rescued, restore
 from finetune.runs.resume import Earlier, differences, require_allowed
-from finetune.schedule.phase import as_config
+from finetune.schedule.expand import as_config
 from finetune.storage.sealed import file_digest
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.keeping import Keeping

@@ -25,7 +25,7 @@ def phase_record(
     return PhaseRecord(
         index=index,
         name=phase.name,
-        policy=str(phase.rule),
+        policy=str(phase.policy),
         batch_norm=phase.batch_norm,
         epochs_planned=phase.epochs,
         learning_rates={n: rates[n] for n in stage_names if n not in plan.inactive_stages},

@@ -65,7 +65,7 @@ def _problem(phase: Phase, index: int, cuts: PhaseCuts) -> str | None:
     if head is None or not trainable.issuperset(map(id, head.weights)):
         return (
             f"{where} unless the phase trains a linear head on frozen features. Received: lbfgs "
-            f"with {phase.rule}. Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
+            f"with {phase.policy}. Use freeze.policy=depth with unfreeze_depth=0, or solver=gradient."
         )
     if targets.ndim > 1:
         return (

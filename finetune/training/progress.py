@@ -135,7 +135,7 @@ class Progress:
     def _require_same_phases(self) -> None:
         """Refuses to change what has begun: its name, and what trains and is held in it."""
         ran = [(p.name, p.policy, p.batch_norm) for p in self.record.phases]
-        now = [(p.name, str(p.rule), p.batch_norm) for p in self._phases[: len(ran)]]
+        now = [(p.name, str(p.policy), p.batch_norm) for p in self._phases[: len(ran)]]
         if now != ran:
             raise ConfigError(
                 "schedule.phases must begin with the phases that have begun, with the same freeze "

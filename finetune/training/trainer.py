@@ -248,7 +248,7 @@ class Trainer:
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             size = self._record.config.get("dataset", {}).get("batch_size", "?")
             raise TrainingError(
-                f"dataset.batch_size must be so small that phase {phase.name} ({phase.rule}) fits "
+                f"dataset.batch_size must be so small that phase {phase.name} ({phase.policy}) fits "
                 f"into memory. Received: {size}, and {str(error).splitlines()[0]}. Use a smaller "
                 "dataset.batch_size, dataset.image_size or runtime.precision=mixed_float16, or "
                 "unfreeze less."

@@ -13,7 +13,7 @@ from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.depth import Depth
 from finetune.keras_internals import flatten
 from finetune.schedule.phase import Phase
 from tests.helpers.backbones import (
@@ -112,7 +112,7 @@ def ids(weights):
 
 
 def plan_at(inventory, depth):
-    phase = Phase("p", 1, 0.1, FreezeRule("depth", unfreeze_depth=depth))
+    phase = Phase("p", 1, 0.1, Depth(depth))
     return make_plan(phase, inventory.infos, inventory.stage_names, inventory.upkeep)
 
 

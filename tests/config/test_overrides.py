@@ -61,7 +61,7 @@ def test_null_is_nothing_where_nothing_may_be_and_text_elsewhere(word):
     assert composed(f"dataset.config={word}").dataset.config is None
     assert composed(f"dataset.splits.test={word}").dataset.splits.test == word
     freeze = composed(f"{FREEZE}={{policy: stages, unfreeze_depth: null, stages: [{word}, 1e3]}}")
-    assert freeze.schedule.phases["head"].freeze.stages == [word, "1e3"]
+    assert freeze.schedule.phases["head"].freeze["stages"] == [word, "1e3"]
 
 
 def test_texts_in_lists_mappings_and_phases():
@@ -71,7 +71,7 @@ def test_texts_in_lists_mappings_and_phases():
         "dataset.columns={input: 1e3, label: null}",
     )
     phase = config.schedule.phases["a"]
-    assert (phase.epochs, phase.learning_rate, phase.freeze.train) == (3, 1e-3, ["1e3", ".5"])
+    assert (phase.epochs, phase.learning_rate, phase.freeze["train"]) == (3, 1e-3, ["1e3", ".5"])
     assert (config.dataset.columns.input, config.dataset.columns.label) == ("1e3", None)
 
 
@@ -107,7 +107,7 @@ def test_texts_of_a_file_arrive_as_they_are_typed(tmp_path):
         config = read(compose_config(["dataset=mine", "experiment=mine"], tmp_path))
         found = (config.dataset.config, config.dataset.columns.label, config.trackers.group)
         assert found == (first, second, third)
-        assert config.schedule.phases["head"].freeze.stages == [fourth]
+        assert config.schedule.phases["head"].freeze["stages"] == [fourth]
 
 
 def test_the_name_of_a_config_is_text_too(tmp_path):

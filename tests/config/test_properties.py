@@ -11,14 +11,21 @@ from omegaconf import OmegaConf, open_dict
 from finetune.backbones import HEAD
 from finetune.config.compose import compose_config
 from finetune.config.read import read
-from finetune.config.schema import FreezeConfig, PhaseConfig, ScheduleConfig
+from finetune.config.schema import PhaseConfig, ScheduleConfig
 from finetune.config.values import MAX_INT
 from finetune.errors import ConfigError
-from finetune.freezing.inventory import WeightInfo
 from finetune.freezing.plan import State, make_plan
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.all import All
+from finetune.freezing.policies.bias_only import BiasOnly
+from finetune.freezing.policies.depth import Depth
+from finetune.freezing.policies.none import NothingFrozen
+from finetune.freezing.policies.norm_only import NormOnly
+from finetune.freezing.policies.patterns import Patterns
+from finetune.freezing.policies.stages import Stages
+from finetune.freezing.policy import WeightInfo
 from finetune.freezing.upkeep import Upkeep
-from finetune.schedule.phase import Phase, as_config, expand
+from finetune.schedule.expand import as_config, expand
+from finetune.schedule.phase import Phase
 
 settings.register_profile("properties", derandomize=True, deadline=None, max_examples=150)
 PROPERTIES = settings.get_profile("properties")
@@ -57,15 +64,12 @@ def inventories(draw):
     return infos
 
 
-RULES = st.builds(
-    FreezeRule,
-    policy=st.sampled_from(
-        ["depth", "stages", "patterns", "bias_only", "norm_only", "all", "none"]
-    ),
-    unfreeze_depth=st.one_of(st.none(), st.integers(-1, 5)),
-    stages=st.lists(NAMES, max_size=3).map(tuple),
-    train=st.lists(PATTERNS, max_size=3).map(tuple),
-    freeze=st.lists(PATTERNS, max_size=3).map(tuple),
+TEXTS = st.lists(PATTERNS, max_size=3).map(tuple)
+POLICIES = st.one_of(
+    st.builds(Depth, unfreeze_depth=st.integers(-1, 5)),
+    st.builds(Stages, stages=st.lists(NAMES, max_size=3).map(tuple)),
+    st.builds(Patterns, train=TEXTS, freeze=TEXTS),
+    st.sampled_from([BiasOnly(), NormOnly(), All(), NothingFrozen()]),
 )
 
 
@@ -86,10 +90,10 @@ def statistics(infos):
 
 
 @settings(PROPERTIES)
-@given(inventories(), RULES, st.sampled_from(["inference", "train"]))
-def test_a_plan_is_total_or_refused(infos, rule, batch_norm):
+@given(inventories(), POLICIES, st.sampled_from(["inference", "train"]))
+def test_a_plan_is_total_or_refused(infos, policy, batch_norm):
     upkeep = statistics(infos)
-    phase = Phase("a", 1, 0.1, rule, batch_norm=batch_norm)
+    phase = Phase("a", 1, 0.1, policy, batch_norm=batch_norm)
     try:
         plan = make_plan(phase, infos, (*STAGES, HEAD), upkeep)
     except ConfigError as error:
@@ -106,7 +110,7 @@ def test_a_plan_is_total_or_refused(infos, rule, batch_norm):
             assert path in plan.still
         if state is State.TRAINABLE:
             assert path not in plan.still and info.stage not in plan.inactive_stages
-        if rule.policy != "patterns" and info.stage == HEAD and info.can_train:
+        if policy.name != "patterns" and info.stage == HEAD and info.can_train:
             assert state is State.TRAINABLE
     assert set(plan.still) <= set(by_path)
     for each in upkeep:
@@ -123,8 +127,8 @@ def test_a_plan_is_total_or_refused(infos, rule, batch_norm):
 def test_more_depth_trains_more(infos, depth):
     def trains(depth):
         try:
-            rule = FreezeRule("depth", unfreeze_depth=depth)
-            return make_plan(Phase("a", 1, 0.1, rule), infos, (*STAGES, HEAD), ()).trainable
+            phase = Phase("a", 1, 0.1, Depth(depth))
+            return make_plan(phase, infos, (*STAGES, HEAD), ()).trainable
         except ConfigError:
             return frozenset()
 
@@ -141,11 +145,12 @@ SCHEDULES = st.builds(
             learning_rate=st.sampled_from([1e-3, 1, 0.5]),
             solver=st.sampled_from(["gradient", "lbfgs"]),
             patience=st.one_of(st.none(), st.integers(1, 3)),
-            freeze=st.builds(
-                FreezeConfig,
-                policy=st.sampled_from(["depth", "all", "none", "stages"]),
-                unfreeze_depth=st.one_of(st.none(), st.integers(0, 3)),
-                stages=st.one_of(st.none(), st.lists(NAMES, max_size=2)),
+            freeze=st.fixed_dictionaries(
+                {"policy": st.sampled_from(["depth", "all", "none", "stages"])},
+                optional={
+                    "unfreeze_depth": st.one_of(st.none(), st.integers(0, 3)),
+                    "stages": st.one_of(st.none(), st.lists(NAMES, max_size=2)),
+                },
             ),
         ),
         max_size=3,
@@ -169,7 +174,7 @@ def test_a_schedule_expands_in_order_or_is_refused(schedule, num_stages):
     assert [phase.name for phase in phases][: len(schedule.phases)] == list(schedule.phases)
     assert len({phase.name for phase in phases}) == len(phases)
     generated = phases[len(schedule.phases) :]
-    depths = [phase.rule.unfreeze_depth for phase in generated]
+    depths = [phase.policy.unfreeze_depth for phase in generated]
     last = num_stages if schedule.to_depth is None else schedule.to_depth
     first = schedule.from_depth
     assert depths == ([] if first is None else list(range(first, last + 1)))

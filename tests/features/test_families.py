@@ -10,7 +10,7 @@ from finetune.features.graph import Part
 from finetune.features.structure import structure_sha256
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.depth import Depth
 from finetune.schedule.phase import Phase
 from tests.helpers.backbones import (
     FAMILIES,
@@ -61,7 +61,7 @@ STORED = {
 
 
 def cut_at(graph, inventory, depth):
-    phase = Phase("p", 1, 0.1, FreezeRule("depth", unfreeze_depth=depth))
+    phase = Phase("p", 1, 0.1, Depth(depth))
     plan = make_plan(phase, inventory.infos, inventory.stage_names, inventory.upkeep)
     cut = find_cut(graph, inventory, plan)
     return cut, plan

@@ -9,7 +9,10 @@ from finetune.features.graph import Part, flat_graph
 from finetune.features.structure import structure_sha256
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.bias_only import BiasOnly
+from finetune.freezing.policies.depth import Depth
+from finetune.freezing.policies.patterns import Patterns
+from finetune.freezing.policies.stages import Stages
 from finetune.schedule.phase import Phase
 from tests.helpers.tiny_model import make_tiny
 
@@ -27,7 +30,7 @@ def cut_of(inventory, rule, batch_norm="inference", expand=lambda layer: False):
 
 
 def depth(number):
-    return FreezeRule("depth", unfreeze_depth=number)
+    return Depth(number)
 
 
 def parts(graph, cut):
@@ -63,13 +66,13 @@ def test_the_cut_moves_down_with_the_unfreeze_depth(tiny, number, name):
 
 
 def test_a_frozen_part_above_a_trainable_one_is_not_below_the_cut(tiny):
-    assert cut_of(tiny, FreezeRule("stages", stages=("stage1",)))[1] is None
-    assert cut_of(tiny, FreezeRule("bias_only"))[1] is None
+    assert cut_of(tiny, Stages(("stage1",)))[1] is None
+    assert cut_of(tiny, BiasOnly())[1] is None
 
 
 def test_an_awake_batch_norm_ends_the_prefix():
     inventory = take_inventory(*make_tiny())
-    train_gamma = FreezeRule("patterns", train=("s2_bn/gamma", "logits/.*"), freeze=(".*",))
+    train_gamma = Patterns(train=("s2_bn/gamma", "logits/.*"), freeze=(".*",))
     for mode in ("inference", "train"):
         _, cut = cut_of(inventory, train_gamma, mode)
         # s2_conv could be below, but its stage is active: what may be awake there is not assumed
@@ -78,7 +81,7 @@ def test_an_awake_batch_norm_ends_the_prefix():
 
 def test_dropout_of_an_active_stage_is_not_below_the_cut():
     inventory = take_inventory(*make_tiny(dropout=0.5))
-    rule = FreezeRule("patterns", train=("s1_bn/.*", "s2_.*", "logits/.*"), freeze=(".*",))
+    rule = Patterns(train=("s1_bn/.*", "s2_.*", "logits/.*"), freeze=(".*",))
     _, cut = cut_of(inventory, rule)
     assert cut.name == "s1_conv"
 

@@ -14,7 +14,7 @@ import pytest
 from finetune.errors import ConfigError
 from finetune.features import extraction
 from finetune.features.arrays import EntryWriter
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.patterns import Patterns
 from finetune.schedule.phase import Phase
 from tests.helpers.feature_runs import CONTEXT, build, make_source, progressive, train
 from tests.helpers.tiny_model import make_tiny
@@ -106,7 +106,7 @@ def test_a_prefix_that_trains_before_is_extracted_when_it_stands_still(tmp_path)
 
 
 def test_a_phase_that_wakes_batch_norm_below_is_not_cached_there(tmp_path):
-    rule = FreezeRule("patterns", train=("s1_bn/gamma", "logits/.*"), freeze=(".*",))
+    rule = Patterns(train=("s1_bn/gamma", "logits/.*"), freeze=(".*",))
     run = train(make_tiny, [Phase("awake", 2, 1e-3, rule, batch_norm="train")], tmp_path)
     assert run.decisions[0].cut == "s1_conv"
     assert run.decisions[0].below == {"stage1": 2 / 6}  # its kernel and bias, not BatchNorm's four
@@ -151,7 +151,7 @@ def test_a_layer_that_cannot_be_cut_inside_is_named(tmp_path):
 
 
 def test_dropout_awake_below_is_not_cached(tmp_path):
-    rule = FreezeRule("patterns", train=("s1_conv/bias", "logits/.*"), freeze=(".*",))
+    rule = Patterns(train=("s1_conv/bias", "logits/.*"), freeze=(".*",))
     run = train(lambda: make_tiny(dropout=0.5), [Phase("drop", 1, 1e-3, rule)], tmp_path)
     assert run.decisions[0].cut is None and run.decisions[0].reason == "no frozen prefix"
 
@@ -262,7 +262,7 @@ def test_lbfgs_needs_stored_features_and_a_linear_head(tmp_path):
 
 
 def test_lbfgs_trains_kernel_and_bias_or_is_refused(tmp_path):
-    rule = FreezeRule("patterns", train=("logits/bias",), freeze=(".*",))
+    rule = Patterns(train=("logits/bias",), freeze=(".*",))
     with pytest.raises(ConfigError, match="unless the phase trains a linear head"):
         train(make_tiny, [Phase("bias", 1, 1e-3, rule, solver="lbfgs")], tmp_path, "auto")
     exact = [replace(progressive(0)[0], solver="lbfgs")]
@@ -271,7 +271,7 @@ def test_lbfgs_trains_kernel_and_bias_or_is_refused(tmp_path):
 
 
 def test_a_head_that_trains_in_parts_keeps_its_moments_apart(tmp_path):
-    rule = FreezeRule("patterns", train=("logits/kernel",), freeze=(".*",))
+    rule = Patterns(train=("logits/kernel",), freeze=(".*",))
     phases = [*progressive(0), Phase("kernel", 2, 1e-3, rule)]
     cached, computed = (train(make_tiny, phases, tmp_path, cache) for cache in ("always", "never"))
     for path, value in computed.weights.items():

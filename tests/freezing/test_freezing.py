@@ -5,20 +5,30 @@ stage2: conv 3·3·4·4 + 4 = 148 in 2; BatchNorm 8 in 2; statistics 8 in 2, con
 head:   dense 4·3 + 3 = 15 in 2.
 """
 
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import keras
 import numpy as np
 import pytest
 
 from finetune.backbones import HEAD
+from finetune.config.freeze import make_policy
 from finetune.errors import ConfigError, FinetuneError, FrozenWeightsError
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
-from finetune.freezing.inventory import WeightInfo, to_numpy
-from finetune.freezing.plan import State, make_plan
-from finetune.freezing.policies import FreezeRule, resolve
+from finetune.freezing.inventory import to_numpy
+from finetune.freezing.plan import State, make_plan, resolve
+from finetune.freezing.policies.all import All
+from finetune.freezing.policies.bias_only import BiasOnly
+from finetune.freezing.policies.depth import Depth
+from finetune.freezing.policies.none import NothingFrozen
+from finetune.freezing.policies.norm_only import NormOnly
+from finetune.freezing.policies.patterns import Patterns
+from finetune.freezing.policies.stages import Stages
+from finetune.freezing.policy import Policy, WeightInfo
 from finetune.schedule.phase import Phase
 from tests.helpers.tiny_model import make_tiny
 
@@ -27,7 +37,9 @@ LABELS = np.arange(24) % 3
 
 
 def phase(policy="depth", batch_norm="inference", **keys):
-    return Phase("p", 1, 0.01, FreezeRule(policy, **keys), batch_norm=batch_norm)
+    return Phase(
+        "p", 1, 0.01, make_policy({"policy": policy, **keys}, "freeze"), batch_norm=batch_norm
+    )
 
 
 def plan_of(inventory, a_phase):
@@ -225,37 +237,48 @@ INFOS = [
 NAMES = ("stage1", "stage2", HEAD)
 
 
-@pytest.mark.parametrize(
-    ("rule", "expected"),
-    [
-        (FreezeRule("depth", unfreeze_depth=0), {"h/kernel"}),
-        (FreezeRule("depth", unfreeze_depth=1), {"n/gamma", "n/beta", "h/kernel"}),
-        (FreezeRule("stages", stages=("stage1",)), {"a/kernel", "a/bias", "h/kernel"}),
-        (FreezeRule("bias_only"), {"a/bias", "n/beta", "h/kernel"}),
-        (FreezeRule("norm_only"), {"n/gamma", "n/beta", "h/kernel"}),
-        (FreezeRule("all"), {"h/kernel"}),
-        (FreezeRule("none"), {"a/kernel", "a/bias", "n/gamma", "n/beta", "h/kernel"}),
-        (FreezeRule("patterns", train=("a/.*",), freeze=(".*",)), {"a/kernel", "a/bias"}),
-    ],
-)
-def test_policies(rule, expected):
-    assert resolve(rule, INFOS, NAMES, "x") == expected
+@dataclass(frozen=True)
+class Elsewhere(Policy):
+    """Select a weight that no model has."""
+
+    name: ClassVar[str] = "elsewhere"
+
+    def select(self, weights, stage_names, where):
+        return {"nowhere"}
 
 
 @pytest.mark.parametrize(
-    ("rule", "message"),
+    ("policy", "expected"),
     [
-        (FreezeRule("depth", unfreeze_depth=3), r"x\.unfreeze_depth must be 0\.\.2 .*Received: 3"),
-        (FreezeRule("stages", stages=("stag1",)), "Did you mean stage1"),
-        (FreezeRule("patterns", train=("b/.*",), freeze=(".*",)), r"b/\.\*, which matches no"),
-        (FreezeRule("patterns", train=(".*",), freeze=("a/.*",)), "two rules disagree"),
-        (FreezeRule("patterns", train=("a/.*",)), "leave 3 without a rule"),
-        (FreezeRule("patterns", freeze=(".*",)), "something to train"),
+        (Depth(0), {"h/kernel"}),
+        (Depth(1), {"n/gamma", "n/beta", "h/kernel"}),
+        (Stages(("stage1",)), {"a/kernel", "a/bias", "h/kernel"}),
+        (BiasOnly(), {"a/bias", "n/beta", "h/kernel"}),
+        (NormOnly(), {"n/gamma", "n/beta", "h/kernel"}),
+        (All(), {"h/kernel"}),
+        (NothingFrozen(), {"a/kernel", "a/bias", "n/gamma", "n/beta", "h/kernel"}),
+        (Patterns(train=("a/.*",), freeze=(".*",)), {"a/kernel", "a/bias"}),
     ],
 )
-def test_policies_refuse(rule, message):
+def test_policies(policy, expected):
+    assert resolve(policy, INFOS, NAMES, "x") == expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (Depth(3), r"x\.unfreeze_depth must be 0\.\.2 .*Received: 3"),
+        (Stages(("stag1",)), "Did you mean stage1"),
+        (Patterns(train=("b/.*",), freeze=(".*",)), r"b/\.\*, which matches no"),
+        (Patterns(train=(".*",), freeze=("a/.*",)), "two rules disagree"),
+        (Elsewhere(), "which selects nowhere. Return paths of the weights that select"),
+        (Patterns(train=("a/.*",)), "leave 3 without a rule"),
+        (Patterns(freeze=(".*",)), "something to train"),
+    ],
+)
+def test_policies_refuse(policy, message):
     with pytest.raises(ConfigError, match=message):
-        resolve(rule, INFOS, NAMES, "x")
+        resolve(policy, INFOS, NAMES, "x")
 
 
 def test_every_weight_has_exactly_one_state():

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+from finetune.config.freeze import make_policy
 from finetune.errors import ConfigError
 from finetune.freezing.apply import apply, release
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
 
 L = keras.layers
@@ -103,7 +103,9 @@ def inventory_of(*layers, head=()):
 
 
 def plan_of(inventory, policy="none", batch_norm="inference", **keys):
-    phase = Phase("p", 1, 0.1, FreezeRule(policy, **keys), batch_norm=batch_norm)
+    phase = Phase(
+        "p", 1, 0.1, make_policy({"policy": policy, **keys}, "freeze"), batch_norm=batch_norm
+    )
     return make_plan(phase, inventory.infos, inventory.stage_names, inventory.upkeep)
 
 

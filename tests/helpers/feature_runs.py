@@ -14,7 +14,7 @@ from finetune.features.phase_cuts import FeatureSettings, PhaseCuts
 from finetune.features.service import FeatureService
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.depth import Depth
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.runs.data import require_possible
 from finetune.schedule.phase import Phase
@@ -31,10 +31,7 @@ CONTEXT = {"dataset": "d", "preprocessing": {}, "image_size": [16, 16], "precisi
 
 
 def progressive(*depths, epochs=2, rate=3e-3, **more):
-    return [
-        Phase(f"depth{depth}", epochs, rate, FreezeRule("depth", unfreeze_depth=depth), **more)
-        for depth in depths
-    ]
+    return [Phase(f"depth{depth}", epochs, rate, Depth(depth), **more) for depth in depths]
 
 
 class Spy:

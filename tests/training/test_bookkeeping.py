@@ -3,7 +3,7 @@
 import logging
 
 from finetune.freezing.counts import WeightCounts
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.depth import Depth
 from finetune.record.schema import MetricRow
 from finetune.schedule.phase import Phase
 from finetune.training.bookkeeping import log_counts, log_epoch
@@ -22,7 +22,7 @@ def test_the_counts_of_a_phase_end_with_the_sum_that_keras_calls_non_trainable(c
         "frozen": {"weights": 27, "parameters": 1_225_024},
         "untrainable": {"weights": 18, "parameters": 2688},
     }
-    rule = FreezeRule("depth", unfreeze_depth=0)
+    rule = Depth(0)
     log_counts(Phase("probe", 1, 0.1, rule), WeightCounts(total, {"head": head}, 0))
     assert caplog.messages == [
         "phase probe, total: trainable 2 weights / 2570 parameters, frozen 27 weights / 1225024 "

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from tests.helpers.tiny_model import make_tiny
 from tests.helpers import feature_runs
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.depth import Depth
 from finetune.schedule.phase import Phase
 memory = []
 class Spy(feature_runs.Spy):
@@ -20,7 +20,7 @@ class Spy(feature_runs.Spy):
 feature_runs.Spy = Spy
 gc.freeze()  # the collections between phases need not go through what is imported
 depths = [0, 1, 2, 1] * 15  # every depth is reached before the tenth phase
-phases = [Phase(f"p{i}", 1, 1e-3, FreezeRule("depth", unfreeze_depth=depth))
+phases = [Phase(f"p{i}", 1, 1e-3, Depth(depth))
           for i, depth in enumerate(depths)]
 feature_runs.train(make_tiny, phases, Path(sys.argv[1]), sys.argv[2])
 print("memory", *memory)

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from finetune.config.freeze import make_policy
 from finetune.freezing.apply import apply
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
 from finetune.schedule.phase import Phase
 from finetune.training.optimizers import OptimizerGroups, OptimizerSettings
 from tests.helpers.tiny_model import make_tiny
@@ -28,7 +28,7 @@ class HandAdam:
 
 
 def schedule(*rules):
-    return [Phase(f"p{i}", 1, 0.1, FreezeRule(**rule)) for i, rule in enumerate(rules)]
+    return [Phase(f"p{i}", 1, 0.1, make_policy(rule, "freeze")) for i, rule in enumerate(rules)]
 
 
 def test_three_phases_equal_a_hand_written_adam():

@@ -17,7 +17,8 @@ from finetune.evaluation.metrics import report
 from finetune.features.cut import LinearHead
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.depth import Depth
+from finetune.freezing.policies.none import NothingFrozen
 from finetune.record.files import to_values
 from finetune.record.listener import Listeners
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
@@ -34,9 +35,9 @@ from finetune.training.programs import Programs
 from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
-PROBE = FreezeRule("depth", unfreeze_depth=0)
-TOP = FreezeRule("depth", unfreeze_depth=1)
-ALL = FreezeRule("none")
+PROBE = Depth(0)
+TOP = Depth(1)
+ALL = NothingFrozen()
 # 3 steps an epoch: a probe, a phase that stops early and ends with its best weights, all of it.
 PHASES = [
     Phase("probe", 2, 0.1, PROBE),

@@ -11,7 +11,8 @@ from finetune.errors import FrozenWeightsError, TrainingError
 from finetune.evaluation.metrics import report
 from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
-from finetune.freezing.policies import FreezeRule
+from finetune.freezing.policies.depth import Depth
+from finetune.freezing.policies.none import NothingFrozen
 from finetune.record.listener import Listeners
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.schedule.phase import Phase
@@ -22,8 +23,8 @@ from finetune.training.programs import Programs
 from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
-PROBE = FreezeRule("depth", unfreeze_depth=0)
-ALL = FreezeRule("none")
+PROBE = Depth(0)
+ALL = NothingFrozen()
 
 
 class Spy:

@@ -1,9 +1,10 @@
 """What a record tells so far, as named numbers over global epochs: the same for every tracker."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from finetune.config.schema import ScheduleConfig
 from finetune.printable import printable
 from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 
@@ -17,8 +18,7 @@ _OPTIONAL = {  # numbers that may be null
     "dataset": ("image_size", "sequence_length", "max_samples", "train_per_class"),
     "optimizer": ("weight_decay", "momentum", "beta_1", "beta_2", "epsilon", "clipnorm"),
 }
-_RANGE = ("to_depth", "epochs_per_phase", "learning_rate", "stage_lr_decay", "batch_norm",
-          "patience", "restore_best", "monitor")  # fmt: skip
+_RANGE = {key.name for key in fields(ScheduleConfig)} - {"phases", "from_depth"}
 
 
 @dataclass(frozen=True)

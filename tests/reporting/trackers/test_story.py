@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from finetune.config.schema import Config, PhaseConfig
+from finetune.config.schema import Config, PhaseConfig, ScheduleConfig
 from finetune.reporting.trackers.story import flatten, hyperparameters, story
 from tests.helpers.records import two_phases
 
@@ -38,7 +38,8 @@ def test_the_result_is_told_of_a_completed_run_alone():
 
 def test_hyperparameters_are_what_bears_on_the_result():
     config = Config()
-    config.schedule.phases = {"head": PhaseConfig(epochs=3, learning_rate=0.1)}
+    phases = {"head": PhaseConfig(epochs=3, learning_rate=0.1)}
+    config.schedule = ScheduleConfig(phases=phases)
     config.backbone.path = config.dataset.path = "/somewhere"
     found = hyperparameters(asdict(config))
     assert found["schedule.phases.head.epochs"] == 3
@@ -47,7 +48,7 @@ def test_hyperparameters_are_what_bears_on_the_result():
     assert found["backbone.load_weights"] is True
     assert not [key for key in found if "path" in key or key.startswith(("trackers", "features"))]
     assert "schedule.epochs_per_phase" not in found  # of a range that is not there
-    config.schedule.from_depth = 1
+    config.schedule = ScheduleConfig(phases=phases, from_depth=1)
     assert hyperparameters(asdict(config))["schedule.epochs_per_phase"] == 2
 
 

@@ -1,0 +1,158 @@
+"""The `freeze` mapping of a phase becomes a policy, also one that the program does not hold itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from finetune.config import plugins
+from finetune.config.compose import compose_config
+from finetune.config.freeze import (
+    as_mapping,
+    built_in,
+    check_freeze,
+    description,
+    known_keys,
+    make_policy,
+    type_of_key,
+    unset,
+)
+from finetune.config.overrides import keep_text
+from finetune.config.read import read
+from finetune.errors import ConfigError
+from finetune.freezing.policies.depth import Depth
+from finetune.freezing.policies.patterns import Patterns
+from finetune.freezing.policies.stages import Stages
+from finetune.freezing.policy import Policy, with_head
+
+WHERE = "schedule.phases.head.freeze"
+
+
+@dataclass(frozen=True)
+class Every(Policy):
+    """Train every `step`-th weight of the backbone.
+
+    Args:
+        step: Distance between two weights that train.
+    """
+
+    name: ClassVar[str] = "every"
+    step: int
+    share: float = 0.5
+    loud: bool = False
+    tags: tuple[str, ...] = ()
+    offset: int | None = None
+
+    def problems(self, where):
+        return [f"{where}.step must be above 0. Received: {self.step}."] if self.step < 1 else []
+
+    def select(self, weights, stage_names, where):
+        return with_head(weights, lambda weight: weight.layer % self.step == 0)
+
+
+@pytest.fixture
+def every(monkeypatch):
+    monkeypatch.setitem(plugins._registered, "policies", {})
+    plugins.register("policies", "every", Every)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "policy", "text"),
+    [
+        ({"policy": "depth", "unfreeze_depth": 0}, Depth(0), "depth(0)"),
+        ({"policy": "stages", "stages": ["a", "b"]}, Stages(("a", "b")), "stages(a, b)"),
+        ({"policy": "patterns", "train": [".*"]}, Patterns((".*",)), "patterns(1 train, 0 freeze)"),
+    ],
+)
+def test_a_mapping_is_a_policy_and_back(freeze, policy, text):
+    made = make_policy(unset() | freeze, WHERE)
+    assert made == policy
+    assert str(made) == text
+    assert as_mapping(made) == freeze
+
+
+def test_the_modules_of_the_package_are_the_policies():
+    import finetune.freezing.policies as package
+
+    files = {file.stem for file in Path(package.__file__).parent.glob("[!_]*.py")}
+    assert set(built_in()) == files and len(files) >= 7
+    for name in built_in():
+        assert description(name).endswith("."), name
+    assert known_keys()[0] == "policy"
+
+
+def test_a_policy_of_another_package_is_read_like_the_own(every):
+    config = read(
+        compose_config(
+            [f"{WHERE}={{policy: every, unfreeze_depth: null, step: 2, share: 1, tags: [1e3]}}",
+             f"{WHERE}.loud=on", f"{WHERE}.step=3"]
+        )
+    )  # fmt: skip
+    freeze = config.schedule.phases["head"].freeze
+    made = make_policy(freeze, WHERE)
+    assert made == Every(3, share=1.0, loud=True, tags=("1e3",))
+    assert as_mapping(made) == {
+        "policy": "every", "step": 3, "share": 1.0, "loud": True, "tags": ["1e3"],
+    }  # fmt: skip
+    assert str(made) == "every(3; 1.0; True; 1e3; None)"
+    assert keep_text(f"{WHERE}.tags=[1e3]") == f'{WHERE}.tags=["1e3"]'
+    assert type_of_key("step") == int | None
+    assert "step" not in known_keys() and "step" not in unset()  # other runs are saved as before
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("{policy: evry}", "policy must be a freeze policy. Received: evry."),
+        ("{policy: every}", f"{WHERE} must have step for policy every. Received: none."),
+        ("{policy: every, step: 0}", "step must be above 0. Received: 0."),
+        ("{policy: every, step: x}", "step must have the right type. Received: x. It is a whole"),
+        ("{policy: every, stepp: 1}", f"{WHERE}.stepp must be a key of the config. Received: stepp."),
+        ("{policy: every, stepp: 1}", "Did you mean step?"),
+        ("{policy: every, stages: [a]}", f"Set {WHERE}.stages=null, or {WHERE}.policy=stages."),
+        ("{policy: depth, step: 1}", "policy depth does not use it. Received: 1. "
+         f"Set {WHERE}.step=null, or {WHERE}.policy=every."),
+        ("{policy: {a: 1}}", f"{WHERE}.policy must have the right type"),
+        ("{policy: '???'}", f"{WHERE} must have unfreeze_depth for policy depth"),
+        ("{policy: '${nope}'}", f"{WHERE}.policy must have the right type"),
+        ("3", f"{WHERE} must be a mapping of policy, "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(every, freeze, message):
+    from omegaconf import OmegaConf
+
+    phase = f"{{epochs: 1, learning_rate: 1, freeze: {freeze}}}"
+    node = OmegaConf.create(f"{{backbone: {{preset: a}}, schedule: {{phases: {{head: {phase}}}}}}}")
+    with pytest.raises(ConfigError) as refused:
+        read(node)
+    assert message in "\n".join(refused.value.problems)
+
+
+def test_mistakes_are_reported_together(every):
+    freeze = {"policy": "patterns", "train": ["("], "freeze": ["("], "step": 1, "stages": ["a"]}
+    assert len(list(check_freeze(freeze, WHERE))) == 5
+
+
+def test_a_policy_under_another_name_is_refused(monkeypatch):
+    monkeypatch.setitem(plugins._registered, "policies", {})
+    plugins.register("policies", "other", Every)
+    (problem,) = check_freeze({"policy": "other"}, WHERE)
+    assert problem == (
+        f"{WHERE}.policy must be a policy whose class states this name. Received: other of "
+        f"{__name__}, whose class has name = 'every'. Write name: ClassVar[str] = 'other' in the "
+        "class."
+    )
+
+
+@pytest.mark.parametrize("kind", [dict, Path, tuple[int, str], int | str, "NoSuchType"])
+def test_a_key_that_no_config_can_hold_is_refused(monkeypatch, kind):
+    monkeypatch.setitem(plugins._registered, "policies", {})
+    odd = dataclass(frozen=True)(
+        type("Odd", (Every,), {"name": "odd", "__annotations__": {"step": kind}, "step": None})
+    )
+    plugins.register("policies", "odd", odd)
+    (problem,) = check_freeze({"policy": "odd"}, WHERE)
+    assert "whose keys are int, float, bool, str or a tuple of these. Received: odd of" in problem
+    assert type_of_key("share") is None  # a broken policy has no keys, and is in nobody's way
+    assert not list(check_freeze({"policy": "all"}, WHERE))
