@@ -8,7 +8,8 @@ from typing import Any
 import keras
 
 from finetune.backbones.layer_kinds import is_plain_preprocessing, takes_training
-from finetune.features.graph import Edge, Graph, flat_graph
+from finetune.features.flat_graph import flat_graph
+from finetune.features.graph import Edge, Graph
 from finetune.features.own_code import own_steps
 from finetune.freezing.inventory import Inventory
 from finetune.freezing.plan import FreezePlan, State
@@ -20,10 +21,10 @@ class Cut:
     """The largest frozen, deterministic prefix of one phase.
 
     Args:
-        calls: indices of the calls below the cut.
-        edges: what crosses: made below (or an input of the model) and used above, in order.
-        name: the layers that made it, for people.
-        weights: paths of all weights below.
+        calls: Indices of the calls below the cut.
+        edges: Tensors that cross the cut, in order: made below (or inputs of the model), used above.
+        name: Names of the layers that make them, for people.
+        weights: Paths of all weights below.
     """
 
     calls: tuple[int, ...]
@@ -34,12 +35,12 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """What lies above a cut where that is one dense layer, dropout before it aside.
+    """The part above a cut if it is one dense layer, with nothing but dropout before it.
 
     Args:
-        first: the layer that is given the features.
-        dense: the dense layer, with a bias and no activation.
-        before: the layers before the dense one.
+        first: The layer that takes the features.
+        dense: The dense layer, with a bias and no activation.
+        before: The layers before the dense one.
     """
 
     first: keras.Layer
@@ -48,15 +49,15 @@ class LinearHead:
 
     @property
     def weights(self) -> tuple[keras.Variable, keras.Variable]:
-        """Kernel and bias; where the dense layer has LoRA, the kernel that it adds to."""
+        """Kernel and bias; under LoRA, the kernel that LoRA adds to."""
         return kernel_of(self.dense), self.dense.bias
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of constraints and regularizers, such as ``kernel_constraint MaxNorm``, and of LoRA.
 
-        They hold for the weights as they are: a head that has any trains in no other coordinates.
-        So does one whose kernel is not what trains, below LoRA or quantised.
+        They apply to the weights as they are, so a head that has any cannot train in other
+        coordinates. Neither can one whose kernel does not train, under LoRA or quantised.
         """
         found = [
             (f"{name}_{kind}", getattr(variable, kind))
@@ -64,7 +65,7 @@ class LinearHead:
             for kind in ("constraint", "regularizer")
         ]
         layers = (*self.before, self.dense)
-        found += [("activity_regularizer", each.activity_regularizer) for each in layers]
+        found += [("activity_regularizer", layer.activity_regularizer) for layer in layers]
         terms = [
             f"{name} {getattr(term, '__name__', type(term).__name__)}"
             for name, term in found
@@ -78,24 +79,24 @@ class LinearHead:
 
 
 def task_graph(inventory: Inventory) -> Graph | None:
-    """Takes a task model apart, layers that hold layers of several stages too.
+    """Takes a task model apart, including layers that hold layers of several stages.
 
     Returns:
-        The graph; None where the model is no functional graph, or brings steps of its own along.
+        The graph; None if the model is no functional graph, or has training steps of its own.
     """
     if own_steps(inventory.model):
         return None
     index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
 
     def spans_stages(layer: keras.Layer) -> bool:
-        inner = [each for each in flatten(layer) if each is not layer and each.weights]
-        return len({inventory.layer_stages[index_of[id(each)]] for each in inner}) > 1
+        inside = [inner for inner in flatten(layer) if inner is not layer and inner.weights]
+        return len({inventory.layer_stages[index_of[id(inner)]] for inner in inside}) > 1
 
     return flat_graph(inventory.model, spans_stages)
 
 
 def ready_at(cut: Cut | None, index: int, plans: Sequence[FreezePlan]) -> int:
-    """Returns the first phase from whose start on the prefix of phase `index` stands still."""
+    """Returns the first phase from whose start on the prefix of phase `index` does not change."""
     if cut is None:
         return 0
     ready = index
@@ -105,18 +106,18 @@ def ready_at(cut: Cut | None, index: int, plans: Sequence[FreezePlan]) -> int:
 
 
 def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None:
-    """Returns the cut of the phase that obeys `plan`; None where no weight lies below one.
+    """Returns the cut of a phase with `plan`; None if no weight would be below it.
 
-    A call is below the cut if all that it uses is, none of its weights may move in the phase, and
-    it gives the same output each time and does nothing else, such as adding a loss. A frozen part
-    above a trainable one is therefore not. There is no cut either where something crosses that has
-    not one row a sample: it has no place in a store of rows.
+    A call is below the cut if all its inputs are, none of its weights may change in the phase, and it
+    always computes the same output and does nothing else, such as adding a loss. A frozen part above
+    a trainable one is therefore above the cut. There is no cut either if a tensor would cross that
+    has not one row per sample, since the store holds rows.
     """
     calls, _ = _prefix(graph, inventory, plan)
     calls = _narrowed(graph, calls)
     edges = crossing(graph, calls)
     layers = [graph.calls[index].operation for index in calls]
-    owned = {id(v) for each in layers if isinstance(each, keras.Layer) for v in each.weights}
+    owned = {id(v) for layer in layers if isinstance(layer, keras.Layer) for v in layer.weights}
     weights = tuple(path for path, v in inventory.variables.items() if id(v) in owned)
     batch = graph.specs[graph.inputs[0]].shape[:1]
     if any(graph.specs[edge].shape[:1] != batch for edge in edges):
@@ -129,11 +130,11 @@ def find_cut(graph: Graph, inventory: Inventory, plan: FreezePlan) -> Cut | None
 def awake_above(
     graph: Graph, inventory: Inventory, plan: FreezePlan, cut: Cut | None
 ) -> tuple[tuple[str, ...], int]:
-    """Finds what keeps frozen weights out of the prefix of a phase, other than what trains.
+    """Finds what keeps frozen weights out of the prefix of a phase although nothing in it trains.
 
     Returns:
-        The names of the layers that end the prefix since they augment data in training, though
-        nothing in them trains; and the number of frozen weights that are above them.
+        The names of the layers that end the prefix because they augment data in training, and the
+        number of frozen weights above them.
     """
     augmentation = {id(inventory.layers[index]) for index in inventory.augmentation}
     ends = [
@@ -148,9 +149,9 @@ def awake_above(
 
 
 def _prefix(graph: Graph, inventory: Inventory, plan: FreezePlan) -> tuple[list[int], list[int]]:
-    """Returns the calls of the prefix, and those right above it in which all weights stand still.
+    """Returns the calls of the prefix, and those right above it whose weights do not change.
 
-    Calls of the user's code that are not fixed (`Graph.unfixed`) are in neither.
+    Neither list holds calls in `Graph.unfixed`.
     """
     index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
     still = {id(inventory.variables[path]) for path in plan.still}
@@ -170,7 +171,7 @@ def _prefix(graph: Graph, inventory: Inventory, plan: FreezePlan) -> tuple[list[
 
 
 def crossing(graph: Graph, calls: Sequence[int]) -> tuple[Edge, ...]:
-    """Returns the edges that are made by `calls`, or are inputs, and that other calls use."""
+    """Returns the edges that `calls` make, or that are inputs, and that other calls use."""
     taken = set(calls)
     below = {edge for index in calls for edge in graph.calls[index].outputs} | set(graph.inputs)
     above = [call for index, call in enumerate(graph.calls) if index not in taken]
@@ -179,7 +180,7 @@ def crossing(graph: Graph, calls: Sequence[int]) -> tuple[Edge, ...]:
 
 
 def _narrowed(graph: Graph, calls: list[int]) -> list[int]:
-    """Leaves weightless calls at the top, such as padding, above the cut where less then crosses."""
+    """Leaves weightless calls at the top, such as padding, above the cut if less crosses then."""
 
     def width(kept: list[int]) -> float:
         edges = crossing(graph, kept)
@@ -193,14 +194,14 @@ def _narrowed(graph: Graph, calls: list[int]) -> list[int]:
         needed = any(edge in graph.calls[i].inputs for i in kept for edge in outputs)
         if needed or getattr(graph.calls[index].operation, "weights", ()):
             continue
-        without = [each for each in kept if each != index]
+        without = [other for other in kept if other != index]
         if width(without) < narrowest:
             kept, narrowest = without, width(without)
     return kept
 
 
 def unstorable(graph: Graph, cut: Cut) -> str | None:
-    """Returns which of the tensors that cross are no arrays of numbers, for people; None: none."""
+    """Names the crossing tensors that are no arrays of numbers, for people; None if all are."""
     kinds = {edge: _kind(graph, edge) for edge in cut.edges}
     named = [
         f"{kind} of {_name(graph, cut.calls, (edge,))}"
@@ -211,11 +212,11 @@ def unstorable(graph: Graph, cut: Cut) -> str | None:
 
 
 def _kind(graph: Graph, edge: Edge) -> str | None:
-    """Returns what a tensor is that has no place in an array of numbers; None: it has one."""
+    """Says what a tensor is that fits no array of numbers; None if it does."""
     spec = graph.specs[edge]
     made_by = [call.operation for call in graph.calls if edge in call.outputs]
     # Keras takes what an operation makes of an array for sparse, too.
-    known = all(isinstance(each, keras.Layer) for each in made_by)
+    known = all(isinstance(operation, keras.Layer) for operation in made_by)
     if str(spec.dtype) == "string":
         return "the texts"
     if known and getattr(spec, "sparse", False):
@@ -253,7 +254,7 @@ def _is_fixed(
     inventory: Inventory,
     plan: FreezePlan,
 ) -> bool:
-    """Tells whether the operation gives the same output as long as its weights stand still."""
+    """Tells whether an operation gives the same output as long as its weights do not change."""
     if not isinstance(operation, keras.Layer):
         return True
     for layer in flatten(operation):

@@ -1,4 +1,4 @@
-"""What tells the prefix of one model from that of another: its operations, settings and wiring."""
+"""The digest of a prefix as a program: its operations, their settings and their wiring."""
 
 import hashlib
 import json
@@ -7,23 +7,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from finetune.features.code import code_sha256
+from finetune.features.code_digest import code_sha256
 from finetune.features.cut import Cut
 from finetune.features.graph import Edge, Graph
 from finetune.keras_internals import direct_layers, flatten
 
 
 class UndescribedError(Exception):
-    """What a layer computes cannot be told from what another does: its features have no key."""
+    """A layer cannot be told from another one by its settings, so its features have no key."""
 
 
 def structure_sha256(graph: Graph, cut: Cut) -> str:
     """Returns a digest of the prefix as a program: operations, settings, wiring, shapes.
 
-    Names, which depend on what the process built before, are left out.
+    Names are left out, since they depend on what the process built before.
 
     Raises:
-        UndescribedError: for a layer of the user's own that has no `get_config`.
+        UndescribedError: If a layer of the user's own has no `get_config`.
     """
     numbers = {edge: number for number, edge in enumerate(graph.inputs)}
     lines = [_shape(graph, edge) for edge in graph.inputs]
@@ -58,9 +58,9 @@ def structure_sha256(graph: Graph, cut: Cut) -> str:
 
 
 def _config(operation: Any) -> dict[str, Any]:
-    """Returns an operation's settings; of a layer that fails to, its attributes and inner layers.
+    """Returns the settings of an operation; if that fails, its attributes and inner layers.
 
-    KerasHub's Swin fails: it serializes classes as if they were objects.
+    KerasHub's Swin fails, because it serializes classes as if they were objects.
     """
     try:
         return operation.get_config()
@@ -73,13 +73,14 @@ def _config(operation: Any) -> dict[str, Any]:
             for key, value in vars(operation).items()
             if key not in bookkeeping and not key.startswith("_self_")
         }
-        inner = [[type(each).__qualname__, _config(each)] for each in direct_layers(operation)]
+        layers = direct_layers(operation)
+        inner = [[type(layer).__qualname__, _config(layer)] for layer in layers]
         settings = {key: value for key, value in own.items() if not _is_state(value)}
         return {"dtype": operation.dtype_policy.name, "inner": inner, "settings": settings}
 
 
 def _learned(operation: Any) -> list[Any]:
-    """Returns the vocabularies that layers have adapted to: neither weights nor settings hold them."""
+    """Returns the vocabularies that layers have adapted to, which are in no weight or setting."""
     layers = flatten(operation) if isinstance(operation, keras.Layer) else ()
     return [
         [list(map(str, layer.get_vocabulary())), getattr(layer, "idf_weights", None)]
@@ -89,9 +90,9 @@ def _learned(operation: Any) -> list[Any]:
 
 
 def _is_state(value: Any) -> bool:
-    """Tells weights and layers, which are described elsewhere, from settings."""
+    """Tells whether a value is weights or layers, which are described elsewhere."""
     values = value if isinstance(value, list) and value else [value]
-    return all(isinstance(each, keras.Layer | keras.Variable) for each in values)
+    return all(isinstance(held, keras.Layer | keras.Variable) for held in values)
 
 
 def _shape(graph: Graph, edge: Edge) -> str:
@@ -100,15 +101,15 @@ def _shape(graph: Graph, edge: Edge) -> str:
 
 
 def _constants(arguments: Any) -> Any:
-    """Returns the arguments of a call with tensors left out: slices, axes, flags, arrays."""
+    """Returns the arguments of a call other than tensors: slices, axes, flags, arrays."""
     return arguments.convert(lambda x: "tensor" if isinstance(x, keras.KerasTensor) else x)
 
 
 def _described(value: Any) -> str:
-    """Returns text that is equal for equal values, in each process.
+    """Returns a text that is equal for equal values in every process.
 
     Raises:
-        UndescribedError: where there is none.
+        UndescribedError: If there is none.
     """
     if hasattr(value, "__array__"):
         array = np.ascontiguousarray(value)
@@ -121,12 +122,12 @@ def _described(value: Any) -> str:
 
 
 def _nameless(value: Any) -> Any:
-    """Returns a config without names and flags that do not change what is computed."""
+    """Returns a config without the names and flags that do not change what is computed."""
     if isinstance(value, dict):
         if "DTypePolicy" in str(value.get("class_name")):
             return value  # its name is the precision
         dropped = ("name", "trainable", "build_config", "compile_config")
         return {str(k): _nameless(v) for k, v in value.items() if k not in dropped}
     if isinstance(value, list | tuple):
-        return [_nameless(each) for each in value]
+        return [_nameless(item) for item in value]
     return value

@@ -10,12 +10,12 @@ from finetune.freezing.inventory import Inventory
 def stage_work(inventory: Inventory, graph: Graph | None) -> Mapping[str, float]:
     """Returns the multiply-adds of one example by stage, from input to output.
 
-    A matrix or kernel counts once for each position of its layer's output. Tables that are only
-    looked up (embeddings) do no arithmetic.
+    A matrix or kernel counts once for each position of its layer's output. Embedding tables are only
+    looked up, which costs no arithmetic.
 
     Args:
-        inventory: of the task model.
-        graph: of the same; None: every layer is taken to have one position.
+        inventory: Inventory of the task model's weights.
+        graph: The task model taken apart; None counts one position for every layer.
     """
     positions: dict[int, int] = {}
     for call in () if graph is None else graph.calls:

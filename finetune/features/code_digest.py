@@ -1,4 +1,4 @@
-"""The code of layers that are not Keras' own, as part of what stored features depend on."""
+"""The digest of a user's own code, since stored features depend on it."""
 
 import hashlib
 import types
@@ -15,17 +15,16 @@ _LIBRARIES = ("keras", "keras_hub", "tensorflow", "numpy", "builtins")  # in the
 
 
 def code_sha256(operation: Any) -> str | None:
-    """Returns a digest of the user's own code that an operation runs; None where it runs none.
+    """Returns a digest of the user's own code that an operation runs; None if it runs none.
 
-    It covers the methods of the operation's class and of its bases, of layers inside it, functions
-    that it holds (an activation), and the functions, classes and plain values that these name, one
-    by one.
+    It covers the methods of the operation's class and its bases, those of layers inside it, functions
+    that it holds (an activation), and the functions, classes and plain values that all these refer to.
     """
     seen: dict[int, str] = {}
     layers = flatten(operation) if isinstance(operation, keras.Layer) else [operation]
-    for each in layers:
-        held = [value for value in vars(each).values() if isinstance(value, types.FunctionType)]
-        for thing in (type(each), *held):
+    for layer in layers:
+        held = [value for value in vars(layer).values() if isinstance(value, types.FunctionType)]
+        for thing in (type(layer), *held):
             _collect(thing, seen)
     if not seen:
         return None
@@ -33,7 +32,7 @@ def code_sha256(operation: Any) -> str | None:
 
 
 def _collect(thing: Any, seen: dict[int, str]) -> None:
-    """Adds the code of a class or function of the user's, and of what it names."""
+    """Adds the code of a user's class or function, and of all that it refers to."""
     if not isinstance(thing, type | types.FunctionType) or id(thing) in seen:
         return
     if (getattr(thing, "__module__", None) or "").split(".")[0] in _LIBRARIES:
@@ -43,24 +42,24 @@ def _collect(thing: Any, seen: dict[int, str]) -> None:
         plain = {n: v for n, v in vars(thing).items() if isinstance(v, _PLAIN) and n[:2] != "__"}
         seen[id(thing)] = f"{thing.__qualname__} {sorted((n, repr(v)) for n, v in plain.items())}"
         members = [vars(thing)[name] for name in sorted(vars(thing))]
-        functions = [getattr(each, "__func__", getattr(each, "fget", each)) for each in members]
-        for each in (*thing.__bases__, *functions):
-            _collect(each, seen)
+        functions = [getattr(m, "__func__", getattr(m, "fget", m)) for m in members]
+        for used in (*thing.__bases__, *functions):
+            _collect(used, seen)
         return
-    used = {n: thing.__globals__[n] for n in _names(thing.__code__) if n in thing.__globals__}
+    named = {n: thing.__globals__[n] for n in _names(thing.__code__) if n in thing.__globals__}
     for name, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True):
         with suppress(ValueError):  # not filled yet
-            used[name] = cell.cell_contents
-    values = {name: _constant(each) for name, each in used.items() if isinstance(each, _PLAIN)}
+            named[name] = cell.cell_contents
+    values = {n: _constant(v) for n, v in named.items() if isinstance(v, _PLAIN)}
     text = _text(thing.__code__)
     seen[id(thing)] = f"{thing.__qualname__} {thing.__defaults__!r} {sorted(values.items())} {text}"
-    for each in used.values():
-        _collect(each, seen)
+    for value in named.values():
+        _collect(value, seen)
 
 
 def _text(code: types.CodeType) -> str:
-    """Returns byte code and constants: comments and line numbers change nothing."""
-    return f"{code.co_code.hex()} {code.co_names} {[_constant(each) for each in code.co_consts]}"
+    """Returns byte code and constants, which do not depend on comments and line numbers."""
+    return f"{code.co_code.hex()} {code.co_names} {[_constant(value) for value in code.co_consts]}"
 
 
 def _constant(value: Any) -> str:
@@ -72,6 +71,6 @@ def _constant(value: Any) -> str:
 
 def _names(code: types.CodeType) -> Iterator[str]:
     yield from code.co_names
-    for each in code.co_consts:
-        if isinstance(each, types.CodeType):
-            yield from _names(each)
+    for value in code.co_consts:
+        if isinstance(value, types.CodeType):
+            yield from _names(value)
