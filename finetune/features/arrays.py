@@ -1,7 +1,7 @@
-"""One entry on disk: a file an array and a manifest; whole or absent, and checked when it is read.
+"""One entry on disk: one file for each array, and a manifest; it is checked when it is read.
 
-Its directory is written beside its place and renamed (`finetune.storage.durable`); a process that is killed
-leaves nothing that could be read. Readers map the files into memory.
+Its directory is written beside its place and renamed (`finetune.storage.durable`), so that an entry is
+whole or absent even if a process is killed. Readers map the files into memory.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One tensor of an entry: shape of a sample, and the dtype on disk."""
+    """One tensor of an entry: the shape of a sample, and the dtype on disk."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,13 +37,13 @@ class ArraySpec:
 
 
 def np_dtype(name: str) -> np.dtype:
-    """Returns the NumPy dtype of a name, bfloat16 included."""
+    """Returns the NumPy dtype with a name, including bfloat16."""
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """The features of one cut, split and view: one array a tensor, samples first."""
+    """The features at one cut of one split and view: one array for each tensor, samples first."""
 
     key: str
     arrays: tuple[np.ndarray, ...]
@@ -51,19 +51,19 @@ class Entry:
     @property
     def num_bytes(self) -> int:
         """Bytes on disk."""
-        return sum(each.nbytes for each in self.arrays)
+        return sum(array.nbytes for array in self.arrays)
 
 
 class EntryWriter:
-    """Takes the batches of one entry; `finish` makes it one that can be read.
+    """Writes the batches of one entry; only `finish` makes it readable.
 
-    A context: its files are closed at the end.
+    It is a context manager that closes its files.
 
     Args:
-        directory: empty, and not yet in the entry's place.
-        num_samples: how many samples will be written.
-        specs: of each array.
-        ingredients: what the key was made of; written down for people.
+        directory: An empty directory, not yet in the entry's place.
+        num_samples: Number of samples that will be written.
+        specs: Shape and dtype of each array.
+        ingredients: All that the key was made of, written down for people.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class EntryWriter:
         """Appends one batch of each array.
 
         Raises:
-            ValueError: for a batch of another shape.
-            OverflowError: for values that the dtype cannot hold.
-            OSError: for a disk that takes no more.
+            ValueError: If a batch has another shape.
+            OverflowError: If the dtype cannot hold a value.
+            OSError: If the disk is full.
         """
         for batch, spec, file, digest in zip(
             batches, self._specs, self._files, self._digests, strict=True
@@ -120,7 +120,7 @@ class EntryWriter:
         """Writes the manifest.
 
         Raises:
-            ValueError: if other than the promised number of samples was written.
+            ValueError: If another number of samples was written than promised.
         """
         if self._written != self._num_samples:
             raise ValueError(f"{self._num_samples} samples must be written. Got {self._written}.")
@@ -139,7 +139,7 @@ class EntryWriter:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Reads what is known of an entry.
+    """Reads the manifest of an entry.
 
     Raises:
         Exception: One of `DAMAGES`, if the entry is not what was written.
@@ -151,21 +151,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def read_entry(path: Path) -> Entry:
-    """Maps an entry, after checking every byte of it.
+    """Maps an entry after checking every byte of it.
 
     Raises:
         Exception: One of `DAMAGES`, if the entry is not what was written.
     """
     manifest = read_manifest(path)
     arrays = []
-    for index, each in enumerate(manifest["arrays"]):
-        file, dtype = path / _file(index), np_dtype(each["dtype"])
-        shape = (manifest["num_samples"], *each["shape"])
+    for index, spec in enumerate(manifest["arrays"]):
+        file, dtype = path / _file(index), np_dtype(spec["dtype"])
+        shape = (manifest["num_samples"], *spec["shape"])
         if dtype.hasobject or any(type(size) is not int or size < 1 for size in shape):
             raise ValueError(f"{MANIFEST} has {dtype} of shape {shape}")
         if file.stat().st_size != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{file.name} has not the size of {dtype} of shape {shape}")
-        if file_digest(file) != each["sha256"]:  # read and not mapped, which costs no memory
+        if file_digest(file) != spec["sha256"]:  # read and not mapped, which costs no memory
             raise ValueError(f"{file.name} does not match its sha256")
         arrays.append(np.memmap(file, dtype, "r", shape=shape))
     return Entry(path.name, tuple(arrays))
@@ -176,7 +176,7 @@ def _file(index: int) -> str:
 
 
 def _as_dtype(batch: np.ndarray, dtype: str) -> np.ndarray:
-    """Returns `batch` in the dtype on disk; refuses values out of its range."""
+    """Returns `batch` in the dtype on disk, and refuses values out of its range."""
     if batch.dtype == np_dtype(dtype):
         return np.ascontiguousarray(batch)
     with np.errstate(over="ignore"):

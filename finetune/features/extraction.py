@@ -77,7 +77,7 @@ class Prefix:
         self._programs: dict[str, Any] = {}
 
     def batches(self, examples: Examples, view: int | None) -> Iterator[list[np.ndarray]]:
-        """Yields the features of each batch of a split, one array an edge, in stored order."""
+        """Yields the features of each batch in stored order, as one array for each edge."""
         data = single_pass(examples, batch_size=ROWS_AT_ONCE, view=view)
         computed = self._compiled(data.element_spec)
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
@@ -89,11 +89,11 @@ class Prefix:
                         yield running.popleft().result()
                 while running:
                     yield running.popleft().result()
-            finally:  # where one failed, those that have not begun are not computed
+            finally:  # if one fails, those that have not begun are not computed
                 pool.shutdown(cancel_futures=True)
 
     def seconds_per_row(self, examples: Examples, view: int | None) -> float:
-        """Measures the forward pass: of 4 rows, or of up to 32 where those are fast."""
+        """Measures the forward pass of 4 rows, or of up to 32 if these are fast."""
         most = min(_MEASURED_ROWS, examples.num_examples)
         data = single_pass(examples, batch_size=most, view=view)
         computed = self._compiled(data.element_spec)
@@ -122,9 +122,9 @@ class Prefix:
     def _compiled(self, spec: Any) -> Callable[[Any], list[np.ndarray]]:
         """Returns the function from a batch of `spec` to its features.
 
-        It is traced here, once a spec, whose batch is open. Several threads then call the traced
-        function, which takes no lock: a `tf.function` that fails in one thread while another one
-        calls it can keep TensorFlow's lock for good.
+        It is traced here, once for each spec with an open batch dimension. Several threads then call
+        the traced function, which takes no lock: a `tf.function` that fails in one thread while
+        another one calls it can keep TensorFlow's lock forever.
         """
         flat = keras.tree.flatten(spec)
         key = str((keras.tree.map_structure(str, spec), flat))

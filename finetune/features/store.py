@@ -1,6 +1,6 @@
-"""All features of a machine: one directory an entry, shared by all runs, within a budget.
+"""All features of a machine: one directory for each entry, shared by all runs, within a budget.
 
-An entry is named by the sha256 of everything that its numbers depend on.
+The name of an entry is the sha256 of everything that its numbers depend on.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _POLL_SECONDS = 0.1
 
 
 def features_directory(configured: str | None = None) -> Path:
-    """Returns where features are stored: as configured, by environment, or in the user's cache."""
+    """Returns the directory of the store: configured, from the environment, or the user's cache."""
     if own := configured or os.environ.get("FINETUNE_FEATURES_DIR"):
         return Path(own).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -50,7 +50,7 @@ def features_directory(configured: str | None = None) -> Path:
 
 
 def key_of(ingredients: Mapping[str, Any]) -> str:
-    """Returns the name of the entry that was made from `ingredients`."""
+    """Returns the name of the entry whose numbers depend on `ingredients`."""
     text = json.dumps({"format": FORMAT, **ingredients}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -75,7 +75,7 @@ def require_writable(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class EntryInfo:
-    """What the catalog lists of an entry; times are seconds since 1970."""
+    """An entry as the catalog lists it; times are seconds since 1970."""
 
     key: str
     num_bytes: int
@@ -88,8 +88,8 @@ class Store:
     """The entries below one directory.
 
     Args:
-        directory: made if it is not there.
-        max_bytes: budget of all entries together.
+        directory: The directory of the store; it is made if it does not exist.
+        max_bytes: Budget of all entries together.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
@@ -98,14 +98,14 @@ class Store:
         self._verified: dict[str, Entry] = {}
 
     def has(self, key: str) -> bool:
-        """Tells whether an entry is there, without reading it."""
-        return os.path.isfile(self.directory / key / MANIFEST)  # False where it may not look
+        """Tells whether an entry exists, without reading it."""
+        return os.path.isfile(self.directory / key / MANIFEST)  # False without permission to look
 
     def open(self, key: str) -> Entry | None:
-        """Maps an entry, after checking every byte of it once; marks it as just used.
+        """Maps an entry after checking every byte of it once, and marks it as just used.
 
         Returns:
-            The entry; None if it is not there, or was damaged and has been removed.
+            The entry; None if it does not exist, or was damaged and has been removed.
         """
         path = self.directory / key
         if key in self._verified and self.has(key):
@@ -125,16 +125,16 @@ class Store:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Says what of the config is to be changed where the store cannot be written.
+        """Names the keys of the config to change if the store cannot be written in the block.
 
         Raises:
-            StorageError: for a full disk or a place that cannot be written.
+            StorageError: If the disk is full or the store cannot be written.
         """
         try:
             with durable.storing(self.directory):
                 yield
         except StorageError as error:
-            if not isinstance(error.__cause__, OSError):  # said already
+            if not isinstance(error.__cause__, OSError):  # the message says it already
                 raise
             raise StorageError(
                 f"features.dir must have room and be writable. Received: {self.directory} "
@@ -145,22 +145,25 @@ class Store:
 
     @contextmanager
     def locked(self, keys: Iterable[str], on_wait: Callable[[str, str], None]) -> Iterator[None]:
-        """Holds the right to make `keys`, one process of the machine at a time.
+        """Locks `keys` for this process; only one process of the machine makes an entry at a time.
 
         Args:
-            keys: of the entries.
-            on_wait: called with a key that another process holds and the name of that process,
-                again and again while this one waits; it may raise.
+            keys: Keys of the entries.
+            on_wait: Called with a key that another process holds and the name of that process,
+                repeatedly while this one waits; it may raise.
         """
         folder = self.directory / LOCKS
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             for key in sorted(set(keys)):  # one order for all, so that none waits in a circle
-                lock = _Lock(folder / f"{key}.lock")
-                while not lock.acquire():
-                    on_wait(key, lock.holder())
+                path = folder / f"{key}.lock"
+                lock = filelock.FileLock(path)
+                while not _acquired(lock):
+                    on_wait(key, _holder(path))
                     time.sleep(_POLL_SECONDS)
                 stack.callback(lock.release)
+                with suppress(OSError):  # only people read it
+                    path.write_text(f"{os.getpid()}", encoding="utf-8")
             yield
 
     @contextmanager
@@ -171,16 +174,16 @@ class Store:
         specs: Sequence[ArraySpec],
         ingredients: Mapping[str, Any],
     ) -> Iterator[EntryWriter]:
-        """Gives what an entry is written with; it is there, whole, after a block that did not raise.
+        """Yields the writer of an entry, which exists after a block that did not raise.
 
         The caller holds its lock.
 
         Raises:
-            StorageError: for a full disk or a place that cannot be written.
-            ValueError: if other than the promised number of samples was written.
+            StorageError: If the disk is full or the store cannot be written.
+            ValueError: If another number of samples was written than promised.
         """
         self._verified.pop(key, None)
-        for left in self.directory.glob(f".{key}.*"):  # of processes that were killed
+        for left in self.directory.glob(f".{key}.*"):  # left by processes that were killed
             _delete(left)
         with durable.fresh_directory(self.directory / key) as fresh:
             with EntryWriter(fresh, num_samples, specs, ingredients) as writer:
@@ -191,22 +194,22 @@ class Store:
         """Removes least recently used entries until `num_bytes` more fit the budget.
 
         Args:
-            num_bytes: of what is about to be written.
-            keep: keys of entries that stay.
+            num_bytes: Bytes that will be written next.
+            keep: Keys of entries that stay.
         """
         kept = set(keep)
-        entries = sorted(self.entries(), key=lambda each: each.used)
-        total = sum(each.num_bytes for each in entries)
-        for each in entries:
+        entries = sorted(self.entries(), key=lambda entry: entry.used)
+        total = sum(entry.num_bytes for entry in entries)
+        for entry in entries:
             if total + num_bytes <= self.max_bytes:
                 return
-            if each.key not in kept:
-                log.info("features %s were used least recently and are removed", each.key[:12])
-                self._remove(each.key)
-                total -= each.num_bytes
+            if entry.key not in kept:
+                log.info("features %s were used least recently and are removed", entry.key[:12])
+                self._remove(entry.key)
+                total -= entry.num_bytes
 
     def entries(self) -> list[EntryInfo]:
-        """Lists the entries, damaged ones too; what killed processes left is removed on the way."""
+        """Lists all entries, including damaged ones, and removes what killed processes left."""
         if not self.directory.is_dir():
             return []
         found = []
@@ -217,32 +220,32 @@ class Store:
                 try:
                     found.append(_info(path))
                 except OSError:
-                    continue  # removed by another process just now, or not ours to look into
+                    continue  # another process has just removed it, or it belongs to another user
         return found
 
     def _remove_if_orphaned(self, path: Path) -> None:
-        """Removes what a process left half-written, unless one is writing it now."""
+        """Removes a half-written entry, unless a process is writing it now."""
         try:
             (self.directory / LOCKS).mkdir(exist_ok=True)
             lock = filelock.FileLock(self.directory / LOCKS / f"{path.name.split('.')[1]}.lock")
             with lock.acquire(blocking=False):
                 _delete(path)
-        except (filelock.Timeout, OSError):  # a store that may only be looked at is listed too
+        except (filelock.Timeout, OSError):  # a read-only store is listed too
             return
 
     def clear(self) -> int:
-        """Removes every entry; returns the bytes that were freed.
+        """Removes every entry, and returns the number of bytes that were freed.
 
         Raises:
-            StorageError: for a store that cannot be written.
+            StorageError: If the store cannot be written.
         """
         entries = self.entries()
-        for each in entries:
-            self._remove(each.key)
-        return sum(each.num_bytes for each in entries)
+        for entry in entries:
+            self._remove(entry.key)
+        return sum(entry.num_bytes for entry in entries)
 
     def _remove(self, key: str) -> None:
-        """Removes an entry. Renamed first: whoever looks sees all or nothing. Maps stay readable."""
+        """Removes an entry, renamed first, so that others see all or nothing; maps stay readable."""
         self._verified.pop(key, None)
         doomed = self.directory / f".{key}.old-{os.getpid()}"
         with self.guarded():
@@ -255,49 +258,33 @@ class Store:
             _delete(doomed)
 
 
-class _Lock:
-    """A lock of the file system that says to others which process holds it.
+def _acquired(lock: filelock.BaseFileLock) -> bool:
+    """Tells whether this process holds the lock now; does not wait."""
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        return False
+    return True
 
-    Args:
-        path: of its file, which stays.
-    """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = filelock.FileLock(path)
-
-    def acquire(self) -> bool:
-        """Returns whether this process holds the lock now; does not wait."""
-        try:
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            return False
-        with suppress(OSError):  # what it says is for people only
-            self._path.write_text(f"{os.getpid()}", encoding="utf-8")
-        return True
-
-    def release(self) -> None:
-        """Gives the lock to whoever waits."""
-        self._lock.release()
-
-    def holder(self) -> str:
-        """Returns the name of the process that holds the lock, as far as it is known."""
-        try:
-            number = int(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return "another process"
-        return f"process {number}" if psutil.pid_exists(number) else "another process"
+def _holder(path: Path) -> str:
+    """Returns the name of the process that holds a lock, if it is known."""
+    try:
+        number = int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "another process"
+    return f"process {number}" if psutil.pid_exists(number) else "another process"
 
 
 def _delete(path: Path) -> None:
-    """Removes a directory, or whatever is in its place."""
+    """Removes a directory, or a file or link in its place."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def _mark_used(path: Path) -> None:
-    with suppress(OSError):  # another user's, or removed just now: it is mapped, and can be read
+    with suppress(OSError):  # another user's, or just removed: it is mapped, and stays readable
         os.utime(path / MANIFEST)
 
 

@@ -70,8 +70,8 @@ def bert():
     layers = [tuple(backbone.get_layer(name) for name in names), *((b,) for b in blocks)]
     layers.append((last, backbone.pooled_dense))
     stages = [
-        SimpleNamespace(name=name, layers=each)
-        for name, each in zip(("embeddings", "block1", "block2"), layers, strict=True)
+        SimpleNamespace(name=name, layers=held)
+        for name, held in zip(("embeddings", "block1", "block2"), layers, strict=True)
     ]
     return task, stages
 

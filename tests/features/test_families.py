@@ -75,7 +75,9 @@ def in_two_parts(graph, cut, inputs):
     above = set(range(len(graph.calls))) - set(cut.calls)
     below = Part(graph, cut.calls, graph.inputs, cut.edges)
     crossing = below(tuple(keras.tree.flatten(inputs)), training=False)
-    assert [len(each) for each in crossing] == [2] * len(crossing)  # one row a sample: storable
+    assert [len(tensors) for tensors in crossing] == [2] * len(
+        crossing
+    )  # one row a sample: storable
     return Part(graph, above, cut.edges)(crossing, training=False)
 
 

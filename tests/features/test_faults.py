@@ -365,7 +365,7 @@ def test_a_store_that_may_only_be_read_is_listed_and_read_and_not_cleared():
         (directory / f".{OTHER}.new-1").mkdir()
         directory.chmod(0o500)
         store = Store(directory, 10**9)
-        assert [each.key for each in store.entries()] == [KEY]
+        assert [entry.key for entry in store.entries()] == [KEY]
         assert is_whole(store.open(KEY))
         with pytest.raises(StorageError, match=r"features\.dir must .*Permission denied"):
             store.clear()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from finetune.features.cut import find_cut, find_linear_head
-from finetune.features.graph import Part, flat_graph
+from finetune.features.flat_graph import flat_graph
+from finetune.features.graph import Part
 from finetune.features.structure import structure_sha256
 from finetune.freezing.inventory import take_inventory
 from finetune.freezing.plan import make_plan
@@ -137,7 +138,7 @@ def test_masks_and_inputs_cross_with_the_features():
     assert cut.name == "embed + not_equal + input"
     below, above = parts(graph, cut)
     given = (np.array([[1, 2, 0, 0, 0], [3, 4, 5, 0, 0]]), np.array([[1.0], [2.0]], "float32"))
-    crossing = [each.numpy() for each in below(given)]  # as from the store
+    crossing = [tensor.numpy() for tensor in below(given)]  # as from the store
     assert crossing[1].tolist() == [[True] * 2 + [False] * 3, [True] * 3 + [False] * 2]
     np.testing.assert_allclose(above(tuple(crossing)), model(given), rtol=1e-6)
     unmasked = above((crossing[0], np.ones((2, 5), bool), crossing[2]))

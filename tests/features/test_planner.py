@@ -28,14 +28,14 @@ def test_the_deepest_stored_cut_pays_the_pass_and_the_others_what_they_write():
     # alone: saves 0.44, costs 0.48 + 0.12; with the pass paid for by the deep cut only 0.12
     assert not decide([shallow], "auto", MACHINE)[0].stored
     both = decide([shallow, deep], "auto", MACHINE)
-    assert [each.stored for each in both] == [True, True]
+    assert [verdict.stored for verdict in both] == [True, True]
     assert both[0].costs_seconds == pytest.approx(0.12)
 
 
 def test_the_budget_and_the_disk_are_kept():
     # 120 · 5000 = 600 kB each: the second does not fit 1 MB any more
     two = decide([need(0.02, bytes_per_row=5000), need(bytes_per_row=5000)], "always", MACHINE)
-    assert [each.stored for each in two] == [True, False]
+    assert [verdict.stored for verdict in two] == [True, False]
     assert two[1].reason == "needs 600.0 kB, features.max_gib leaves 400.0 kB"
     full = Machine(10**9, 10**5, 10**9, 1e5)
     assert "free disk leaves 90.0 kB" in decide([need(bytes_per_row=5000)], "auto", full)[0].reason

@@ -96,10 +96,10 @@ def test_a_head_or_a_weight_above_the_cut_is_not_in_the_key(tmp_path):
 def test_a_prefix_that_trains_before_is_extracted_when_it_stands_still(tmp_path):
     phases = [*progressive(2), *progressive(0)]
     cached, computed = (train(make_tiny, phases, tmp_path, c) for c in ("always", "never"))
-    assert [each.stored for each in cached.decisions] == [False, False]
+    assert [decision.stored for decision in cached.decisions] == [False, False]
     assert "decided at phase depth0" in cached.decisions[1].reason
     features = [phase.features for phase in cached.record.phases]
-    assert [each["cached"] for each in features] == [False, True]
+    assert [phase["cached"] for phase in features] == [False, True]
     assert features[1]["samples_extracted"] == 38
     for path, value in computed.weights.items():
         np.testing.assert_allclose(cached.weights[path], value, 1e-4, 1e-5, err_msg=path)
@@ -212,11 +212,11 @@ def test_three_processes_at_once_extract_once_and_agree(tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     processes = [context.Process(target=train_in_process, args=(tmp_path, queue)) for _ in range(3)]
-    for each in processes:
-        each.start()
+    for process in processes:
+        process.start()
     found = [queue.get(timeout=240) for _ in processes]
-    for each in processes:
-        each.join()
+    for process in processes:
+        process.join()
     assert sorted(number for number, _ in found) == [0, 0, 38]
     assert len({loss for _, loss in found}) == 1
 
@@ -250,26 +250,6 @@ def test_a_kill_during_extraction_leaves_a_right_next_run(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_lbfgs_needs_stored_features_and_a_linear_head(tmp_path):
-    (phase,) = progressive(0)
-    (deep,) = progressive(1)
-    for wrong, cache, message in (
-        (phase, "never", "where no features are stored"),
-        (deep, "auto", "unless the phase trains a linear head on frozen features"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            train(make_tiny, [replace(wrong, solver="lbfgs")], tmp_path, cache)
-
-
-def test_lbfgs_trains_kernel_and_bias_or_is_refused(tmp_path):
-    rule = Patterns(train=("logits/bias",), freeze=(".*",))
-    with pytest.raises(ConfigError, match="unless the phase trains a linear head"):
-        train(make_tiny, [Phase("bias", 1, 1e-3, rule, solver="lbfgs")], tmp_path, "auto")
-    exact = [replace(progressive(0)[0], solver="lbfgs")]
-    with pytest.raises(ConfigError, match=r"features\.max_gib must let.*solver lbfgs"):
-        train(make_tiny, exact, tmp_path, "auto", max_bytes=10)
-
-
 def test_a_head_that_trains_in_parts_keeps_its_moments_apart(tmp_path):
     rule = Patterns(train=("logits/kernel",), freeze=(".*",))
     phases = [*progressive(0), Phase("kernel", 2, 1e-3, rule)]
@@ -291,19 +271,3 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     file.touch()
     with pytest.raises(ConfigError, match=r"features\.dir must be a directory.*file"):
         train(make_tiny, progressive(0), file)
-
-
-def test_the_exact_head_is_the_optimum_and_the_next_phase_starts_from_it(tmp_path):
-    exact = replace(progressive(0, epochs=1)[0], solver="lbfgs")
-    run = train(make_tiny, [exact, *progressive(1, epochs=1, rate=1e-9)], tmp_path, cache="auto")
-    assert run.decisions[0].stored
-    phase = run.record.phases[0]
-    assert phase.stopped_by == "optimum" and phase.solver["iterations"] > 0
-    losses = [row.loss for row in run.rows if row.split == "validation"]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    # No gradient training of the same head comes below it on validation, whatever its length.
-    (long,) = progressive(0, epochs=40, rate=1e-2)
-    trained = train(make_tiny, [replace(long, restore_best=True)], tmp_path)
-    best = min(row.loss for row in trained.rows if row.split == "validation")
-    assert losses[0] <= best * 1.05
-    assert keras.backend.backend() == "tensorflow"

@@ -95,7 +95,7 @@ def test_the_least_recently_used_go_first_and_kept_ones_stay(tmp_path):
     size = store.entries()[0].num_bytes
     tight = Store(tmp_path, 3 * size)
     tight.make_room(size, keep=[keys[1]])
-    assert {each.key for each in tight.entries()} == {keys[0], keys[1]}
+    assert {entry.key for entry in tight.entries()} == {keys[0], keys[1]}
     assert tight.clear() == 2 * size
     assert tight.entries() == []
 
@@ -123,11 +123,11 @@ def make_slowly(folder, queue):
 
 def test_only_what_is_ours_is_removed(tmp_path):
     foreign = [tmp_path / name for name in (".python.3999999", f".{KEY}.x", "models", ".cache.1")]
-    for each in foreign:
-        each.mkdir()
+    for path in foreign:
+        path.mkdir()
     store = Store(tmp_path, 10**9)
     assert store.entries() == [] and store.clear() == 0
-    assert all(each.is_dir() for each in foreign)
+    assert all(path.is_dir() for path in foreign)
 
 
 @pytest.mark.parametrize("manifest", [None, "[1]", "{"])
@@ -167,9 +167,9 @@ def test_eight_processes_make_an_entry_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     processes = [context.Process(target=make_slowly, args=(tmp_path, queue)) for _ in range(8)]
-    for each in processes:
-        each.start()
+    for process in processes:
+        process.start()
     found = [queue.get(timeout=60) for _ in range(9)]
-    for each in processes:
-        each.join()
+    for process in processes:
+        process.join()
     assert sorted(map(str, found)) == ["66.0"] * 8 + ["made"]
