@@ -1,8 +1,8 @@
 """The command line: verbs, Hydra, exit codes.
 
-Exit codes: 0 done; 2 the input is wrong (one block on stderr, no traceback); 1 anything else;
-130 interrupted. TensorFlow is imported only by the verbs that build a model, and only after the
-config has been checked.
+Exit codes: 0 for success; 2 if the input is wrong (one block on stderr, no traceback); 130 if
+interrupted; 1 for any other failure. Only verbs that build a model import TensorFlow, and only after
+the config has been checked.
 """
 
 import os
@@ -27,7 +27,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """Runs one command.
 
     Args:
-        argv: arguments after the program's name; None reads ``sys.argv``.
+        argv: Arguments after the name of the program; None reads ``sys.argv``.
 
     Returns:
         The exit code.
@@ -48,7 +48,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
 
 def _asked_for(arguments: list[str]) -> str | None:
-    """Returns the page that is asked for, without importing what runs; None where none is."""
+    """Returns the help page or version to show, or None if the command runs a verb."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--version" in arguments[:1]:
         from finetune import __version__
@@ -66,8 +66,8 @@ def _asked_for(arguments: list[str]) -> str | None:
 
 
 def _print(text: str) -> None:
-    from_here = sys.stdout.encoding or "utf-8"
-    if not from_here.lower().startswith("utf"):
+    encoding = sys.stdout.encoding or "utf-8"
+    if not encoding.lower().startswith("utf"):
         from finetune.startup import write_plainly
 
         write_plainly(sys.stdout)
@@ -100,24 +100,23 @@ def _dispatch(arguments: list[str]) -> int:
     from finetune.errors import ConfigError, unknown_name
     from finetune.reporting.terminal.console import make_console
 
-    ends = arguments.index("--") if "--" in arguments else len(arguments)  # of the options
-    quiet, verbose = (any(e in names for e in arguments[:ends]) for names in (QUIET, VERBOSE))
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, rest = arguments[:end], arguments[end:]
+    quiet, verbose = (any(word in names for word in options) for names in (QUIET, VERBOSE))
     if quiet and verbose:
         raise ConfigError(
             "--verbose must be given without --quiet. Received: both. Leave one of them out."
         )
-    named = (*QUIET, *VERBOSE)
-    arguments = [*(e for e in arguments[:ends] if e not in named), *arguments[ends:]]
-    verb, rest = "train", arguments
+    verb, arguments = "train", [*(w for w in options if w not in (*QUIET, *VERBOSE)), *rest]
     if arguments and not arguments[0].startswith(("-", "+", "~")) and "=" not in arguments[0]:
-        verb, rest = arguments[0], arguments[1:]
+        verb, *arguments = arguments
     if verb not in VERBS:
         raise ConfigError(unknown_name("VERB", "a verb, or an override KEY=VALUE", verb, VERBS))
-    return _function(verb)(rest, make_console(quiet and verb != "catalog", verbose))
+    return _function(verb)(arguments, make_console(quiet and verb != "catalog", verbose))
 
 
 def _function(verb: str) -> "Callable[[list[str], Console], int]":
-    """Imports what a verb does; what only other verbs need is not imported."""
+    """Imports the function of a verb, without the modules that only other verbs need."""
     from importlib import import_module
 
     module, _, name = VERBS[verb].partition(":")

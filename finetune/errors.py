@@ -1,4 +1,4 @@
-"""The one error family: every failure that a user can fix says what, where and how.
+"""The errors of this package: every one that a user can fix says what is wrong, where, and how to fix it.
 
 Message form: ``<path> must be <expected>. Received: <value>. <How to fix>.``
 """
@@ -8,16 +8,16 @@ from difflib import get_close_matches
 
 
 class FinetuneError(Exception):
-    """Base of every error this package raises on purpose; ``exit_code`` is the command's."""
+    """Base class of the errors that this package raises; ``exit_code`` is that of the command."""
 
     exit_code = 1
 
 
 class ConfigError(FinetuneError):
-    """The user's input is wrong; carries every problem that was found, not only the first.
+    """The user's input is wrong; holds every problem that was found, not only the first.
 
     Args:
-        problems: one message, or several that are reported together.
+        problems: One message, or several messages that are reported together.
     """
 
     exit_code = 2
@@ -30,24 +30,24 @@ class ConfigError(FinetuneError):
 
 
 class FrozenWeightsError(FinetuneError):
-    """A weight that a phase holds still has changed: the run's promise is broken."""
+    """A weight that must stay frozen in a phase has changed."""
 
 
 class StorageError(FinetuneError):
-    """Something could not be written; what was there before is whole."""
+    """A file or directory could not be written; what was there before is intact."""
 
 
 class TrainingError(FinetuneError):
-    """Training itself failed, for example for want of memory."""
+    """Training itself failed, for example because memory ran out."""
 
 
 class NotFiniteError(TrainingError):
     """A loss is NaN or infinite.
 
     Args:
-        received: the loss, and where it was.
-        override: of the learning rate, to try.
-        advice: what to do with the override, which is put after it; None: resume the run.
+        received: The loss, and where it occurred.
+        override: An override that sets a lower learning rate.
+        advice: What to do with the override, which is appended to it; None advises to resume the run.
     """
 
     def __init__(self, received: str, override: str, advice: str | None = None) -> None:
@@ -61,11 +61,11 @@ class NotFiniteError(TrainingError):
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of what an error says, without a full stop; else its class."""
+    """Returns the first line of an error message without its full stop, or the class if it is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-# What other programs call a key.
+# Names that other programs give to a key.
 SHORT_NAMES = {
     "lr": "learning_rate",
     "rate": "learning_rate",
@@ -85,16 +85,16 @@ SHORT_NAMES = {
 
 
 def nearest(name: str, valid: Sequence[str]) -> str | None:
-    """Returns the valid name most like `name`, or None where none is close."""
+    """Returns the valid name that is most similar to `name`, or None if none is similar."""
     if SHORT_NAMES.get(name) in valid:
         return SHORT_NAMES[name]
-    same = [each for each in valid if each.casefold() == name.casefold()]
+    same = [candidate for candidate in valid if candidate.casefold() == name.casefold()]
     found = same or get_close_matches(name, valid, n=1, cutoff=0.6)
     return found[0] if found else None
 
 
 def told_apart(name: str, received: str) -> str:
-    r"""Returns a name; where another could look the same, with the characters of both written out.
+    r"""Returns a name; if the two could look the same, with the characters of both written out.
 
     >>> print(told_apart("caf\xe9", "cafe\u0301"))
     café ('caf\xe9', and not 'cafe\u0301')
@@ -109,10 +109,10 @@ def unknown_name(where: str, kind: str, name: str, valid: Iterable[str]) -> str:
     """Returns the message for a name that is not in a closed list.
 
     Args:
-        where: the config path or argument that holds the name, e.g. ``freeze.policy``.
-        kind: what the name should be, with its article, e.g. ``a policy``.
-        name: what was received.
-        valid: every valid name; listed in full up to 30, else the most similar.
+        where: Config path or argument that holds the name, e.g. ``freeze.policy``.
+        kind: What the name should be, with its article, e.g. ``a policy``.
+        name: The name that was received.
+        valid: All valid names. Up to 30 are listed; of more, only the most similar ones.
     """
     names = list(valid)
     close = nearest(name, names)

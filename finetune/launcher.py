@@ -1,4 +1,4 @@
-"""The command that started this process, as suggestions repeat it.
+"""The command that started this process, so that suggestions can repeat it.
 
 `python -m finetune`, the console script `finetune` and `scripts/run` start the same program, but only the
 one that was used is known to work in the user's shell.
@@ -18,9 +18,9 @@ def launcher(words: Sequence[str], executable: str) -> str:
     """Returns the command without its arguments, quoted for a shell.
 
     Args:
-        words: the command line of the interpreter (`sys.orig_argv`).
-        executable: the interpreter (`sys.executable`), for a process that something else started, such
-            as a notebook.
+        words: Command line of the interpreter (`sys.orig_argv`).
+        executable: The interpreter (`sys.executable`), which is used if something else, such as a
+            notebook, started the process.
     """
     options = iter(range(1, len(words)))
     for index in options:
@@ -42,13 +42,13 @@ def launcher(words: Sequence[str], executable: str) -> str:
 
 
 def _interpreter(executable: str) -> str:
-    """Returns `python` where the shell finds this interpreter by that name, else its path."""
+    """Returns `python` if the shell finds this interpreter by that name, else its path."""
     found = _found("python")
     return "python" if found in (None, os.path.abspath(executable)) else _near(executable)
 
 
 def _found(name: str) -> str | None:
-    """Returns where the shell finds a program."""
+    """Returns the path at which the shell finds a program, or None."""
     from shutil import which
 
     found = which(name)
@@ -79,10 +79,10 @@ PROGRAM = os.environ.get(VARIABLE) or launcher(sys.orig_argv, sys.executable)
 
 
 def tool(name: str) -> str:
-    """Returns how a program is started that is installed beside this interpreter.
+    """Returns the command of a program that is installed beside this interpreter.
 
     Args:
-        name: of the program, and of the module that it runs.
+        name: Name of the program and of the module that it runs.
     """
     python = os.path.abspath(sys.executable)
     if _found(name) == os.path.join(os.path.dirname(python), name):
@@ -94,7 +94,7 @@ def tool(name: str) -> str:
 def installing(extra: str) -> str:
     """Returns the commands that install one of this project's extras.
 
-    No package index has this project: the same name there belongs to somebody else.
+    This project is in no package index; a package of the same name there is not related to it.
     """
     return (
         f"in the project's folder, pip install -c constraints.txt -e '.[{extra}]', or "
@@ -116,20 +116,20 @@ def typed(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def may_sweep() -> bool:
-    """Tells whether the command that runs could run once for each of several values, with -m."""
+    """Tells whether the running command can make a sweep with ``-m``."""
     first = next((word for word in _typed if not word.startswith("-")), "train")
     return (first == "train" or "=" in first) and not {"--cfg", "-c"} & set(_typed)
 
 
 def typed_again(replaced: Mapping[str, str], *more: str) -> str:
-    """Returns the command that runs, corrected, as it is pasted into a shell.
+    """Returns the running command with corrections, ready to be pasted into a shell.
 
     Args:
-        replaced: what takes the place of which argument.
-        more: arguments that are added.
+        replaced: Corrected arguments by the arguments that they replace.
+        more: Arguments to add.
 
     Returns:
-        The command; for a call from Python the list of overrides.
+        The command; if the call came from Python, the list of overrides.
     """
     if not _typed:
         return str([*replaced.values(), *more])
@@ -137,9 +137,9 @@ def typed_again(replaced: Mapping[str, str], *more: str) -> str:
 
 
 def command(*words: object) -> str:
-    """Returns a command of this program as a shell takes it.
+    """Returns a command of this program, quoted for a shell.
 
     Args:
-        words: the verb and its arguments; what a terminal would obey is escaped.
+        words: The verb and its arguments. Control characters in them are escaped.
     """
     return " ".join([PROGRAM, *(shlex.quote(_printable(word)) for word in words)])

@@ -1,4 +1,4 @@
-"""Text that is data, on its way to a terminal or a log: one line that is shown and not obeyed."""
+"""Makes text from data safe for a terminal or a log: one line without control characters."""
 
 import logging
 import unicodedata
@@ -7,10 +7,11 @@ _JOINERS = "\u200c\u200d"  # scripts and emoji need them; they move nothing
 
 
 def printable(text: object) -> str:
-    r"""Returns text on one line, with what a terminal would obey or hide written as an escape.
+    r"""Returns text on one line, in which characters that a terminal obeys or hides are escaped.
 
-    That is control characters (ESC, BEL, line breaks), those that turn the direction of writing,
-    other invisible ones, and bytes of file names that are no text. Letters of every script stay.
+    These are control characters (ESC, BEL, line breaks), characters that change the direction of
+    writing, other invisible ones, and bytes of file names that are not valid text. Letters of every
+    script stay as they are.
 
     >>> printable("\x1b[31mcat\n" + chr(0xDCFF))
     '\\x1b[31mcat\\n\\udcff'
@@ -19,7 +20,8 @@ def printable(text: object) -> str:
     if shown.isprintable():
         return shown
     return "".join(
-        each if _harmless(each) else each.encode("unicode_escape").decode("ascii") for each in shown
+        character if _harmless(character) else character.encode("unicode_escape").decode("ascii")
+        for character in shown
     )
 
 
@@ -32,7 +34,7 @@ def _harmless(character: str) -> bool:
 
 
 class LogFormatter(logging.Formatter):
-    """Writes each message on one line; a traceback below it stays as it is."""
+    """Writes every message on one line; a traceback below it is not changed."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """See `logging.Formatter`."""

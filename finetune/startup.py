@@ -1,4 +1,4 @@
-"""Start-up: what need not be imported is not, native lines stay off the terminal, SIGTERM is heard."""
+"""Start-up: fewer imports, no native log lines on the terminal, and signals that end a run cleanly."""
 
 import _thread
 import codecs
@@ -14,15 +14,15 @@ from typing import Any
 
 from finetune.errors import ConfigError
 
-_SOON = 0.05  # seconds, after which a finalizer has ended
-STARTED = time.time()  # of this process, as nearly as it can tell
+_SOON = 0.05  # seconds; a finalizer has ended by then
+STARTED = time.time()  # when this process started, to within the time of a few imports
 
 
 @contextmanager
 def native_stderr_held() -> Iterator[None]:
-    """Holds file descriptor 2 back; what was written is shown only if the block fails.
+    """Buffers file descriptor 2 and shows what was written to it only if the block fails.
 
-    TensorFlow writes lines such as «could not find cuda drivers» before its log level can be set.
+    TensorFlow writes lines such as "could not find cuda drivers" before its log level can be set.
     """
     sys.stderr.flush()
     saved = os.dup(2)
@@ -32,7 +32,7 @@ def native_stderr_held() -> Iterator[None]:
             yield
         except BaseException as error:
             os.dup2(saved, 2)
-            # Neither one of ours nor Ctrl-C: the lines may say why.
+            # For any error but this package's own and Ctrl-C, the lines may give the reason.
             if isinstance(error, Exception) and not hasattr(error, "exit_code"):
                 held.seek(0)
                 os.write(2, held.read())
@@ -47,23 +47,23 @@ BACKEND = "KERAS_BACKEND"
 
 
 def choose_tensorflow() -> str | None:
-    """Lets Keras run on TensorFlow in this process, whatever the environment or keras.json says.
+    """Makes Keras use TensorFlow in this process, whatever the environment or keras.json says.
 
     Returns:
-        What to tell the user; None where nothing else was asked for.
+        A notice for the user if the environment asked for another backend, else None.
     """
     asked = os.environ.get(BACKEND, "")
     os.environ[BACKEND] = "tensorflow"
     if asked in ("", "tensorflow"):
         return None
-    return f"{BACKEND}={asked} is left aside: this program trains with TensorFlow"
+    return f"{BACKEND}={asked} is ignored: this program trains with TensorFlow"
 
 
 def require_tensorflow() -> None:
-    """Refuses a process in which Keras runs, or would run, on something else than TensorFlow.
+    """Refuses a process in which Keras uses, or would use, another backend than TensorFlow.
 
     Raises:
-        ConfigError: saying what to set; a process of the user's own is not changed.
+        ConfigError: If it does. The process is the user's own, so its backend is not changed.
     """
     keras = sys.modules.get("keras")
     if keras is None:
@@ -82,11 +82,12 @@ _PLAIN |= {"…": "...", "→": "->", "←": "<-", "±": "+-", "≥": ">=", "≤
 
 
 def _written_plainly(error: UnicodeError) -> tuple[str, int]:
-    """Replaces what an encoding has no letter for: signs by plain ones, others by an escape."""
+    """Replaces characters that an encoding lacks: signs by ASCII signs, all others by escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     shown = (
-        _PLAIN.get(each) or ascii(each)[1:-1] for each in error.object[error.start : error.end]
+        _PLAIN.get(character) or ascii(character)[1:-1]
+        for character in error.object[error.start : error.end]
     )
     return "".join(shown), error.end
 
@@ -95,7 +96,7 @@ codecs.register_error("finetune.plain", _written_plainly)
 
 
 def write_plainly(*streams: Any) -> None:
-    """Lets text streams that are not UTF-8 write any text, in place."""
+    """Makes text streams that are not UTF-8 accept any text; changes the streams in place."""
     for stream in streams:
         encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("_", "-")
         if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
@@ -104,9 +105,9 @@ def write_plainly(*streams: Any) -> None:
 
 @contextmanager
 def left_out(*modules: str) -> Iterator[None]:
-    """Makes optional imports of `modules` fail in the block, so that they cost nothing there.
+    """Makes optional imports of `modules` fail inside the block, so that they take no time.
 
-    A module that is already imported stays.
+    Modules that are already imported stay available.
     """
     absent = [name for name in modules if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] - None refuses an import
@@ -119,11 +120,11 @@ def left_out(*modules: str) -> Iterator[None]:
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Raises Ctrl-C and SIGTERM again where Python drops what is raised.
+    """Raises Ctrl-C and SIGTERM again if Python has dropped them.
 
-    That is in a finalizer, a weak reference's callback or a callback of C code, which the garbage
-    collector and libraries may run at any time: the process would go on as if nothing had been
-    pressed.
+    Python drops exceptions in finalizers, in callbacks of weak references and in callbacks of C code,
+    which the garbage collector and libraries may run at any time. The process would continue as if
+    nobody had pressed Ctrl-C.
     """
     before = sys.unraisablehook
 
@@ -132,10 +133,10 @@ def interrupts_kept() -> Iterator[None]:
             if not issubclass(unraisable.exc_type, KeyboardInterrupt):
                 before(unraisable)
                 return
-        except KeyboardInterrupt:  # while the other error was being printed
+        except KeyboardInterrupt:  # it came while the other error was being printed
             pass
-        # Not at once, which would raise it in here. Nor by `threading`: the finalizer may run while
-        # one of its locks is held.
+        # Raised at once, it would be dropped here too. `threading` cannot be used: the finalizer may
+        # run while one of its locks is held.
         _thread.start_new_thread(_interrupt_soon, ())
 
     sys.unraisablehook = report
@@ -147,14 +148,14 @@ def interrupts_kept() -> Iterator[None]:
 
 def _interrupt_soon() -> None:
     time.sleep(_SOON)
-    # In a job of the background SIGINT is ignored, and only SIGTERM can have been asked for.
+    # SIGINT is ignored in a background job, so the signal was SIGTERM.
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     _thread.interrupt_main(signal.SIGTERM if ignored else signal.SIGINT)
 
 
 @contextmanager
 def sigterm_raised() -> Iterator[None]:
-    """Takes SIGTERM as Ctrl-C, unless it is handled or ignored already."""
+    """Handles SIGTERM like Ctrl-C, unless it is already handled or ignored."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt

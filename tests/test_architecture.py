@@ -226,3 +226,33 @@ def definitions(name):
 )
 def test_each_of_these_has_one_definition(name, module):
     assert definitions(name) == [module]
+
+
+# Constructors that take more and are to be split; no other one may.
+LONG_CONSTRUCTORS = {"training/progress.py: Progress", "training/trainer.py: Trainer"}
+
+
+def num_parameters(function):
+    """Returns how many parameters a function takes, `self` left out."""
+    given = function.args
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    return sum(parameter.arg not in ("self", "cls") for parameter in named)
+
+
+def test_constructors_take_at_most_seven_parameters():
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for kind in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for member in kind.body if isinstance(kind, ast.ClassDef) else ():
+                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                    if num_parameters(member) > 7:
+                        found.add(f"{path.relative_to(PACKAGE).as_posix()}: {kind.name}")
+    assert found <= LONG_CONSTRUCTORS
+
+
+@pytest.mark.parametrize("room", ["config", "storage", "commands"])
+def test_functions_take_at_most_seven_parameters(room):
+    for path in files_of(room):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                assert num_parameters(function) <= 7, f"{path}: {function.name}"

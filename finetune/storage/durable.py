@@ -1,6 +1,6 @@
-"""Writes that last: a file or directory is as it was or as it should be, whenever the process dies.
+"""Durable writes: a file or directory is either unchanged or complete, whenever the process dies.
 
-All that a run keeps goes through here: the record, checkpoints, stored features, the model.
+Everything that a run keeps is written here: the record, checkpoints, stored features, the model.
 """
 
 import errno
@@ -20,19 +20,19 @@ _UNWRITABLE = {
 
 
 def _nothing(path: Path) -> None:
-    """Stands where tests put what kills the process between two steps of a write."""
+    """Does nothing; tests replace it to kill the process between two steps of a write."""
 
 
 between: Callable[[Path], None] = _nothing
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    r"""Replaces `path` with `content`: written beside it, flushed to disk, then renamed.
+    r"""Writes `content` beside `path`, flushes it to disk, and renames it to `path`.
 
-    Bytes of file names that are no text are written as ``\udcff`` in a text, which JSON reads back.
+    Bytes of file names that are not valid text are written as ``\udcff``, which JSON reads back.
 
     Raises:
-        StorageError: for a full disk or a place that cannot be written; `path` is as it was.
+        StorageError: If the disk is full or the place cannot be written; `path` is unchanged.
     """
     with storing(path):
         fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
@@ -54,24 +54,24 @@ def _as_bytes(content: str | bytes) -> bytes:
 
 @contextmanager
 def fresh_directory(target: Path) -> Iterator[Path]:
-    """Gives a directory to write into, which becomes `target` at the end of the block.
+    """Yields a directory to write into, which becomes `target` at the end of the block.
 
-    Every file in it is flushed before it is renamed; what was at `target` is removed afterwards. A
-    block that raises leaves `target` as it was.
+    Every file in it is flushed before the directory is renamed; the earlier content of `target` is
+    removed afterwards. If the block raises, `target` is unchanged.
 
     Raises:
-        StorageError: for a full disk or a place that cannot be written; `target` is as it was.
+        StorageError: If the disk is full or the place cannot be written; `target` is unchanged.
     """
     written = target.with_name(f".{target.name}.new-{os.getpid()}")
     replaced = target.with_name(f".{target.name}.old-{os.getpid()}")
     with storing(target):
         try:
-            for each in (written, replaced):
-                shutil.rmtree(each, ignore_errors=True)
+            for leftover in (written, replaced):
+                shutil.rmtree(leftover, ignore_errors=True)
             written.mkdir(parents=True)
             yield written
-            for each in (*written.rglob("*"), written):
-                flush(each)
+            for path in (*written.rglob("*"), written):
+                flush(path)
             between(target)
             if target.exists():
                 target.rename(replaced)
@@ -90,7 +90,7 @@ def fresh_directory(target: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file, or the names in a directory, are on disk."""
+    """Waits until a file, or the list of names in a directory, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -99,9 +99,10 @@ def flush(path: Path) -> None:
 
 
 def remove_left_over(directory: Path) -> None:
-    """Removes what killed processes left half-written in a directory that no one writes to now.
+    """Removes what killed processes left half-written in a directory that nobody writes to now.
 
-    A directory that was moved aside for a successor which never came is moved back.
+    If a process died after it moved a directory aside and before it put the new one in its place, the
+    old directory is moved back.
     """
     for path in directory.glob(".*.old-*"):
         target = directory / path.name[1:].rpartition(".old-")[0]
@@ -116,10 +117,10 @@ def remove_left_over(directory: Path) -> None:
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Says in one line what cannot be written, and why, instead of an OSError.
+    """Turns an OSError of a write into one line that says what cannot be written, and why.
 
     Raises:
-        StorageError: for a full disk or a place that cannot be written.
+        StorageError: If the disk is full or the place cannot be written.
     """
     try:
         yield
@@ -131,11 +132,11 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def storage_error(path: Path | str, error: OSError) -> StorageError | None:
-    """Returns what to say of a full disk or a place that cannot be written; None: of neither."""
+    """Returns the error for a full disk or a place that cannot be written; None for any other error."""
     if error.errno in FULL:
         return StorageError(
             f"{path} must have room to be written. Received: {_reason(error)}. Free some disk "
-            "space and go on; what was written before is whole."
+            "space and start the command again; what was written before is intact."
         )
     if error.errno in _UNWRITABLE:
         return StorageError(
@@ -146,5 +147,5 @@ def storage_error(path: Path | str, error: OSError) -> StorageError | None:
 
 
 def _reason(error: OSError) -> str:
-    """Returns the system's own words: libraries add offsets and addresses."""
+    """Returns the system's own description, without the offsets and addresses that libraries add."""
     return os.strerror(error.errno or 0)

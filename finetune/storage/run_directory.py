@@ -1,4 +1,4 @@
-"""The run directory: one run writes to it at a time, none over another; no run, no directory."""
+"""The run directory: one run writes to it at a time, and a run that never started leaves none."""
 
 import os
 import shutil
@@ -14,30 +14,26 @@ from finetune.storage.durable import storing
 
 LOCK = ".lock"
 _DEFAULT_PLACES = ("outputs/*", "outputs/*/*", "multirun/*/*", "multirun/*/*/*")
-_PRECEDING = (
-    LOCK,
-    ".hydra",
-    "multirun.yaml",
-    "plots",
-)  # and logs: what is there before a run begins
+# Written before a run starts, as are logs.
+_PRECEDING = (LOCK, ".hydra", "multirun.yaml", "plots")
 
 
 @contextmanager
 def locked(directory: Path, sweep: Path | None = None) -> Iterator[None]:
-    """Holds a directory, made if it is not there, for one run.
+    """Locks a directory for one run; creates it if it does not exist.
 
-    The operating system gives the lock up when the process ends, however it ends. Where nothing has
-    been written but what precedes a run when the block ends, that is removed, with the folders that
-    were made for it: a command that fails before it trains leaves nothing.
+    The operating system releases the lock when the process ends, however it ends. If the run has not
+    started by the end of the block, everything that was written before it is removed, and so are the
+    folders that were created for it: a command that fails before it trains leaves nothing behind.
 
     Args:
-        directory: the run directory, or the one of a sweep.
-        sweep: the directory of the sweep that `directory` is a job of. Whatever is in it is the
-            sweep's own, also what was written before the lock was taken.
+        directory: The directory of a run or of a sweep.
+        sweep: The directory of the sweep that `directory` is a job of. Everything in it belongs to
+            the sweep, even what was written before the lock was taken.
 
     Raises:
-        ConfigError: if another process, or another run of this one, holds it.
-        StorageError: if the directory cannot be made.
+        ConfigError: If another process, or another run of this process, holds the lock.
+        StorageError: If the directory cannot be created.
     """
     with storing(directory):
         found, made = _found_and_made(directory, sweep)
@@ -50,8 +46,8 @@ def locked(directory: Path, sweep: Path | None = None) -> Iterator[None]:
             except filelock.Timeout as error:
                 raise ConfigError(
                     "the run directory must be one that no other run writes to. Received: "
-                    f"{directory}, which a process holds now (fuser {directory / LOCK} names it). "
-                    "Wait for it to end, stop it, or choose another directory."
+                    f"{directory}, which another process uses (fuser {directory / LOCK} shows which one). "
+                    "Wait until it ends, stop it, or choose another directory."
                 ) from error
         try:
             yield
@@ -60,53 +56,55 @@ def locked(directory: Path, sweep: Path | None = None) -> Iterator[None]:
             lock.release()
     finally:
         for folder in made:
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
 def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:  # /proc and the like let nobody make anything
+    except FileNotFoundError as error:  # /proc and the like allow no new directories
         raise StorageError(
-            f"the run directory must be one that can be made. Received: {directory}, which the "
-            "file system refuses to make. Choose another directory."
+            f"the run directory must be one that can be created. Received: {directory}, which the "
+            "file system refuses to create. Choose another directory."
         ) from error
 
 
 def _found_and_made(directory: Path, sweep: Path | None) -> tuple[set[str], list[Path]]:
-    """Returns the names that are in a directory, and the folders to be made, innermost first."""
+    """Returns the names in a directory, and the folders that must be created, innermost first."""
     if sweep is None:
-        made = [each for each in (directory, *directory.parents) if not each.exists()]
-        return {each.name for each in directory.iterdir()} if directory.is_dir() else set(), made
-    made = [each for each in (directory, *directory.parents) if sweep in each.parents]
+        made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+        return {path.name for path in directory.iterdir()} if directory.is_dir() else set(), made
+    made = [folder for folder in (directory, *directory.parents) if sweep in folder.parents]
     return set(), made
 
 
 def _remove_what_precedes_a_run(directory: Path, found: set[str]) -> None:
-    """Removes what was written into a directory, unless a run, or a job of a sweep, has begun."""
+    """Removes what was written into a directory, unless a run or a job of a sweep has started."""
     try:
-        new = [each for each in directory.iterdir() if each.name not in found]
+        new = [path for path in directory.iterdir() if path.name not in found]
     except FileNotFoundError:  # somebody has removed it
         return
-    if not all(each.name in _PRECEDING or each.suffix == ".log" for each in new):
+    if not all(path.name in _PRECEDING or path.suffix == ".log" for path in new):
         return
-    for each in sorted(new, key=lambda path: path.name == LOCK):  # the lock last
-        if each.is_dir() and not each.is_symlink():
-            shutil.rmtree(each, ignore_errors=True)
+    for path in sorted(new, key=lambda path: path.name == LOCK):  # the lock last
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            each.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def expanded(path: str | Path, what: str) -> Path:
-    """Returns a path whose ``~`` is a home directory, which a shell leaves alone in ``KEY=~/…``.
+    """Returns a path with a leading ``~`` replaced by the home directory.
+
+    A shell does not replace it in ``KEY=~/…``.
 
     Args:
-        path: as typed.
-        what: names it, for the message.
+        path: The path as typed.
+        what: Name of the path in messages.
 
     Raises:
-        ConfigError: for the home of a user who does not exist.
+        ConfigError: If the path names the home of a user who does not exist.
     """
     try:
         return Path(path).expanduser()
@@ -118,36 +116,36 @@ def expanded(path: str | Path, what: str) -> Path:
 
 
 def newest(below: Path) -> Path | None:
-    """Returns the run directory that was begun last of those in the default places, or None.
+    """Returns the newest run directory in the default places, or None if there is none.
 
     Args:
-        below: the directory in which ``outputs`` and ``multirun`` are.
+        below: The directory that holds ``outputs`` and ``multirun``.
     """
-    begun = {}
+    started = {}
     for pattern in _DEFAULT_PLACES:
         for directory in below.glob(pattern):
             for sign in (".hydra/hydra.yaml", "run.json"):  # the first is written once
                 if os.path.isfile(directory / sign):
-                    begun[directory] = (directory / sign).stat().st_mtime_ns
+                    started[directory] = (directory / sign).stat().st_mtime_ns
                     break
-    return max(begun, key=begun.__getitem__, default=None)
+    return max(started, key=started.__getitem__, default=None)
 
 
-def refuse_occupied(directory: Path, key: str, go_on: str | None = None) -> None:
-    """Refuses to write a run where another run is.
+def refuse_occupied(directory: Path, key: str, resume_by: str | None = None) -> None:
+    """Refuses to write a run into a directory that holds another run.
 
     Args:
-        directory: the run directory, or the one of a sweep.
-        key: what named it, for the message.
-        go_on: how the run that is there goes on; None: by the command line.
+        directory: The directory of a run or of a sweep.
+        key: The config key that names it, for the message.
+        resume_by: How to resume the run that is there; None for the command line's `resume`.
 
     Raises:
-        ConfigError: if `directory`, or a folder directly in it, holds a record.
+        ConfigError: If `directory`, or a folder directly in it, holds a record.
     """
     for record in (directory / "run.json", *directory.glob("*/run.json")):
         if record.exists():
             raise ConfigError(
                 f"{key} must be a directory without a run. Received: {directory} (it holds "
                 f"{record.relative_to(directory)}). Choose another directory, move that run away, "
-                f"or let it go on: {go_on or command('resume', record.parent)}."
+                f"or resume it: {resume_by or command('resume', record.parent)}."
             )

@@ -54,7 +54,7 @@ def test_the_default_directory_is_one_and_locked(train, tmp_path, capsys):
     def trained(config, directory):
         begun(config, directory)
         assert main(["resume", str(directory)]) == 2
-        assert "which a process holds now" in capsys.readouterr().err
+        assert "which another process uses" in capsys.readouterr().err
         seen.append(directory)
 
     assert train(trained) == 0
@@ -102,7 +102,7 @@ def test_a_command_that_ends_before_it_trains_leaves_no_folder(
 def test_a_sweep_keeps_the_jobs_that_trained(train, tmp_path, capsys):
     def trained(config, directory):
         assert main(["resume", str(directory)]) == 2
-        assert "which a process holds now" in capsys.readouterr().err
+        assert "which another process uses" in capsys.readouterr().err
         (begun if config.seed == 1 else failed)(config, directory)
 
     swept = ["-m", "seed=0,1", "hydra.sweep.dir=~/sweep", "hydra.sweep.subdir=seed=${seed}"]
@@ -137,7 +137,7 @@ def test_a_job_whose_config_is_refused_leaves_no_folder(train, tmp_path, capsys)
 
 def test_a_directory_that_the_file_system_refuses_is_no_traceback(train, capsys):
     assert train(begun, "hydra.run.dir=/proc/finetune/a") == 1
-    assert "the run directory must be one that can be made. Received: /proc/finetune/a" in (
+    assert "the run directory must be one that can be created. Received: /proc/finetune/a" in (
         capsys.readouterr().err
     )
 

@@ -251,7 +251,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
 
 def test_a_run_is_not_written_over_another(run, capsys):
     assert main([*TINY, f"hydra.run.dir={run}"]) == 2
-    assert f"let it go on: python -m finetune resume {run}" in capsys.readouterr().err
+    assert f"or resume it: python -m finetune resume {run}" in capsys.readouterr().err
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def test_a_second_run_is_refused_and_changes_nothing(tmp_path):
     with locked(tmp_path / "run"):
         written(tmp_path / "run", "finetune.log")
         before = names(tmp_path)
-        with pytest.raises(ConfigError, match="which a process holds now"):
+        with pytest.raises(ConfigError, match="which another process uses"):
             with locked(tmp_path / "run"):
                 raise AssertionError("two runs hold one directory")
         assert names(tmp_path) == before
