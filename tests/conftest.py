@@ -1,4 +1,4 @@
-"""A tiny two-stage task model, its inventory, and digits small enough to train in a second."""
+"""Fixtures that many rooms share, and which tests are fast."""
 
 import gc
 import os
@@ -10,7 +10,10 @@ os.environ["FINETUNE_LAUNCHER"] = "python -m finetune"  # in suggestions, howeve
 
 import pytest
 
+from tests.helpers import durations
 from tests.helpers.tiny_model import make_tiny
+
+pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
@@ -53,8 +56,17 @@ def own_stores(tmp_path_factory):
     os.environ["TRACKIO_DIR"] = str(tmp_path_factory.mktemp("trackio"))
 
 
-def pytest_configure():
-    """Lets commands run in the process of the tests.
+def pytest_addoption(parser):
+    """Adds the option that measures the tests anew."""
+    parser.addoption(
+        "--update-durations",
+        action="store_true",
+        help="rewrite tests/durations.json, from which the fast tests follow, with what is measured",
+    )
+
+
+def pytest_configure(config):
+    """Measures tests where that is asked for, and lets commands run in the process of the tests.
 
     absl keeps the stderr of its import, here pytest's, and closes it when Hydra sets logging up
     while another one is in place: then nothing more is shown, but «lost sys.stderr».
@@ -62,9 +74,24 @@ def pytest_configure():
     from absl import logging
 
     logging.get_absl_handler().python_handler.stream = sys.__stderr__
+    if config.getoption("--update-durations"):
+        config.pluginmanager.register(durations.Measured())
+        if not hasattr(config, "workerinput"):
+            config.pluginmanager.register(durations.Written())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Marks the fast tests; where processes share the work, the longest modules come first."""
+    listed = durations.read()
+    for item in items:
+        if durations.is_fast(item, listed):
+            item.add_marker("fast")
+    if hasattr(config, "workerinput"):
+        items[:] = durations.by_expense(items, listed)
 
 
 def pytest_collection_finish():
-    """Takes what has been imported out of what every collection goes through: they are many."""
+    """Keeps imported objects out of garbage collections, which would look at all of them."""
     gc.collect()
     gc.freeze()

@@ -421,6 +421,19 @@ def test_test_passes_arguments_to_pytest_without_coverage(project, tmp_path):
     assert f"{project}|-m pytest tests/freezing -k plan\n" in done.stdout
 
 
+def test_test_fast_runs_all_checks_and_the_fast_tests(project, tmp_path):
+    done = call(project / "scripts/test", "fast", cwd=tmp_path)
+    words = "-m pytest -n 2 --dist loadfile --no-loadscope-reorder -m fast"
+    assert f"{project}|{words}\n" in done.stdout
+    assert "-m pyright" in done.stdout and "--cov" not in done.stdout
+
+
+def test_test_describes_itself_without_an_environment(project, tmp_path):
+    done = call(project / "scripts/test", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "scripts/test fast" in done.stdout
+    assert str(project) not in done.stdout  # nothing ran
+
+
 def test_unknown_extra_is_refused(capsys):
     assert environment.main(["cuda"]) == 2
     assert "extras must be among dev, docs, gpu" in capsys.readouterr().err
