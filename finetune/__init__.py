@@ -8,6 +8,9 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as in typing, whose import `--help` need not wait for
 if TYPE_CHECKING:
+    from finetune.config.decorators import backbone, dataset, metric, policy, tracker
+    from finetune.config.metric import Metric
+    from finetune.datasets.offered import Splits
     from finetune.errors import ConfigError, FrozenWeightsError
     from finetune.inference.api import LoadedRun, load
     from finetune.record.schema import (
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
         PhaseRecord,
         RunRecord,
     )
+    from finetune.reporting.trackers.protocol import TrackedRun, Tracker
     from finetune.runs.finetuner import FineTuner
 
 __version__ = "0.1.0"
@@ -31,18 +35,34 @@ __all__ = [
     "FrozenProof",
     "FrozenWeightsError",
     "LoadedRun",
+    "Metric",
     "MetricRow",
     "PhaseRecord",
     "RunRecord",
+    "Splits",
+    "TrackedRun",
+    "Tracker",
     "__version__",
+    "backbone",
+    "dataset",
     "load",
+    "metric",
+    "policy",
+    "tracker",
 ]
 _NEEDS_TENSORFLOW = {
     "FineTuner": "finetune.runs.finetuner",
     "LoadedRun": "finetune.inference.api",
     "load": "finetune.inference.api",
 }
-_ERRORS = ("ConfigError", "FrozenWeightsError")
+_OTHERS = {
+    "finetune.config.decorators": ("backbone", "dataset", "metric", "policy", "tracker"),
+    "finetune.config.metric": ("Metric",),
+    "finetune.datasets.offered": ("Splits",),
+    "finetune.errors": ("ConfigError", "FrozenWeightsError"),
+    "finetune.reporting.trackers.protocol": ("TrackedRun", "Tracker"),
+}
+_MODULES = {name: module for module, names in _OTHERS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
@@ -54,6 +74,4 @@ def __getattr__(name: str) -> object:
 
         require_tensorflow()
         return getattr(import_module(_NEEDS_TENSORFLOW[name]), name)
-    return getattr(
-        import_module("finetune.errors" if name in _ERRORS else "finetune.record.schema"), name
-    )
+    return getattr(import_module(_MODULES.get(name, "finetune.record.schema")), name)

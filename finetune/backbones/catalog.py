@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from finetune.errors import ConfigError
@@ -84,3 +85,8 @@ PACKAGED_BACKBONES: dict[str, BackboneEntry] = {
     ),
 }
 NAMED_BACKBONES: dict[str, BackboneEntry] = {**BUNDLED_BACKBONES, **PACKAGED_BACKBONES}
+
+
+# The entries of the group ``backbones``: functions that return the directory of a checkpoint.
+resnet_mini = partial(directory_of, NAMED_BACKBONES["resnet_mini"])
+minilm_l6 = partial(directory_of, NAMED_BACKBONES["minilm_l6"])

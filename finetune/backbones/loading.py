@@ -19,12 +19,13 @@ import tensorflow as tf
 from safetensors import SafetensorError
 
 from finetune.backbones import converters, handles, network, tokenizers
-from finetune.backbones.catalog import NAMED_BACKBONES, directory_of
+from finetune.backbones.catalog import NAMED_BACKBONES
 from finetune.backbones.conversion import load_backbone
 from finetune.backbones.coverage import Coverage
 from finetune.backbones.directories import KERASHUB, Checkpoint, recognise
 from finetune.backbones.families import FAMILIES, size_argument
 from finetune.backbones.sizes import Size, own_size, refused_size
+from finetune.config import plugins
 from finetune.errors import ConfigError, first_line, unknown_name
 
 _UNKNOWN_ARGUMENT = re.compile(r"(unexpected|Unrecognized) keyword argument.*")
@@ -147,10 +148,10 @@ def load(
 
 def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Origin:
     where = "backbone.preset"
-    if preset in NAMED_BACKBONES:
-        entry = NAMED_BACKBONES[preset]
-        checkpoint = recognise(directory_of(entry), where, load_weights)
-        return _Origin(preset, entry.source, checkpoint, where)
+    if preset in plugins.names("backbones"):
+        checkpoint = recognise(plugins.call("backbones", preset, where), where, load_weights)
+        own = NAMED_BACKBONES.get(preset)
+        return _Origin(preset, "package" if own is None else own.source, checkpoint, where)
     if "://" in preset:
         fetched = handles.fetch(preset, revision)
         where = f"{where} ({preset})"  # the directory is one of a cache, which says little
@@ -165,7 +166,7 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
         )
     if family is None:
         known = {preset for family in FAMILIES for preset in family.backbone.presets}
-        valid = [*NAMED_BACKBONES, *sorted(known)]
+        valid = [*plugins.names("backbones"), *sorted(known)]
         kind = "a bundled or KerasHub preset, or an hf:// or kaggle:// handle"
         raise ConfigError(unknown_name(where, kind, preset, valid))
     files = ("tokenizer.json",) if family.kind == "text" else ()

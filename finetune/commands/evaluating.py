@@ -11,6 +11,7 @@ from finetune.commands.arguments import one_of, run_argument, split_options, wri
 from finetune.commands.libraries import import_quietly
 from finetune.config.saved import read_saved
 from finetune.config.schema import Config
+from finetune.config.used_plugins import require_still_there
 from finetune.errors import ConfigError, unknown_name
 from finetune.inference.completed import read_completed
 from finetune.inference.results import Evaluation, as_csv, as_json, show
@@ -58,6 +59,7 @@ def evaluate(arguments: list[str], console: Console) -> int:
             f"Received: {request.directory}. Call finetune.load({str(request.directory)!r})."
             "evaluate(inputs, labels)."
         )
+    require_still_there(request.directory, record.plugins)
     config = read_saved(request.directory, request.overrides)
     _warn_on_stderr()
     with console.status("evaluating"):

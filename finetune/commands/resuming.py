@@ -24,11 +24,13 @@ def resume(arguments: list[str], console: Console) -> int:
             f"Received: {' '.join(arguments) or 'nothing'}. Write {PROGRAM} resume RUN_DIR."
         )
     from finetune.config.saved import read_saved
+    from finetune.config.used_plugins import require_still_there
     from finetune.reporting.trackers.choice import require_installed
     from finetune.runs.resume import read_run
     from finetune.storage.run_directory import locked
 
     directory, allow_changed = run_argument(given[0], console), ALLOW in flags
+    require_still_there(directory, _plugins_of(directory))
     config = read_saved(directory, given[1:])
     require_installed(config.trackers)
     with locked(directory):
@@ -42,6 +44,16 @@ def resume(arguments: list[str], console: Console) -> int:
             runs = import_runs()
         runs.resume(config, directory, earlier, allow_changed, STARTED, console)
     return 0
+
+
+def _plugins_of(directory: Path) -> dict[str, str]:
+    """Returns the plug-ins of a run; none where its record is missing or damaged and is rewritten."""
+    from finetune.record.files import read_json
+
+    try:
+        return read_json(directory / "run.json").plugins
+    except (FileNotFoundError, ConfigError):
+        return {}
 
 
 def _log_to(path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from omegaconf import MISSING
 
+from finetune.config import plugins
 from finetune.config.schedule_checks import check_schedule
 from finetune.config.schema import (
     AUGMENTATIONS,
@@ -45,6 +46,7 @@ def check(config: Config) -> list[str]:
         *_check_features(config.features, config.dataset),
         *_check_runtime(config.runtime),
         *_check_trackers(config.trackers),
+        *_check_metrics(config.metrics),
     ]
 
 
@@ -105,6 +107,8 @@ def _check_dataset(dataset: DatasetConfig) -> Iterator[str]:
 
 def _check_source(dataset: DatasetConfig) -> Iterator[str]:
     """Checks the keys that only some sources have."""
+    if dataset.name != MISSING and not plugins.is_own("datasets", dataset.name):
+        return  # which keys a plug-in takes is its own affair
     what = FILE_DATASETS.get(dataset.name)
     if what is not None and dataset.path in (None, MISSING):
         yield f"dataset.path must be {what}. Received: nothing. Add dataset.path=PATH."
@@ -212,3 +216,8 @@ def _check_trackers(trackers: TrackersConfig) -> Iterator[str]:
             "trackers.mlflow_uri must be a URI or an absolute path: a resume may be started "
             f"elsewhere. Received: {uri}. Write trackers.mlflow_uri=$PWD/mlruns, or http://HOST:PORT."
         )
+
+
+def _check_metrics(metrics: list[str]) -> Iterator[str]:
+    for name in metrics:
+        yield from choice("metrics", "a metric", str(name), plugins.names("metrics"))

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from finetune.config import hydra_source as config_source
+from finetune.config import plugin_configs
 from finetune.config.hydra_source import config_dir
 from finetune.config.overrides import PHASES, normalise, quote, several_values, unparsed
 from finetune.config.read import read, wrong_type
@@ -41,6 +42,7 @@ def register_schema() -> None:
     From here on Hydra reads YAML files only through `config_source`.
     """
     config_source.register()
+    plugin_configs.register()
     schema = OmegaConf.structured(Config)
     OmegaConf.set_readonly(
         schema.schedule, None
@@ -143,7 +145,8 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
         return several_values(override)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = (error.missing_cfg_file or value).rpartition("/")
-        return unknown_name(group or path, f"a config of the group {group}", name, error.options)
+        problem = unknown_name(group or path, f"a config of the group {group}", name, error.options)
+        return " ".join([problem, *plugin_configs.folders()[1]])
     cause = error.__cause__
     if override.startswith("~") and "does not support deletion" in str(cause):
         return (

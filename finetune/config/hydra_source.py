@@ -14,6 +14,7 @@ import yaml
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
+from finetune.config import plugin_configs
 from finetune.config.overrides import keep_text
 from finetune.config.schema import GROUPS
 from finetune.config.strict_yaml import MAX_BYTES, load_strictly
@@ -55,6 +56,8 @@ class FileConfigSource(hydra_file_source()):
             problems = list(_problems(file, config_path))
             if problems:
                 raise ConfigError(problems)
+        if config_path.partition("/")[0] in GROUPS:
+            plugin_configs.require_one_package(file.relative_to(self.path), config_dir())
         text = file.read_text(encoding="utf-8")
         header = config_header(text[:512])
         content = OmegaConf.create(_with_texts(text, _package(config_path, header)))

@@ -10,74 +10,23 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from finetune.config.metric import Metric
-from finetune.errors import ConfigError, first_line, unknown_name
+from finetune.config.plugin_groups import GROUPS, is_metric
+from finetune.errors import ConfigError, FinetuneError, first_line, unknown_name
 
 HOUSE = "finetune"
-_METRICS = (
-    *("loss", "accuracy", "macro_f1", "micro_f1", "auroc", "top_5_accuracy"),
-    *("mean_average_precision", "expected_calibration_error"),
-)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
-def _is_policy(entry: Any) -> bool:
-    methods = [getattr(entry, name, None) for name in ("problems", "select")]
-    return inspect.isclass(entry) and is_dataclass(entry) and all(map(callable, methods))
-
-
-def _is_metric(entry: Any) -> bool:
-    return isinstance(entry, Metric)
-
-
 @dataclass(frozen=True)
-class _Group:
-    """One group of entries.
-
-    Args:
-        kind: What an entry is, with its article, for messages.
-        form: The object that an entry point must name, for messages.
-        fits: Whether an object has this form.
-        built_in: Entries of this program: ``package:attribute``, where each public module of the
-            package defines one under this attribute; or ``module:attribute`` by name.
-    """
-
-    kind: str
-    form: str
-    fits: Callable[[Any], bool]
-    built_in: str | Mapping[str, str]
-
-
-_GROUPS = {
-    "policies": _Group(
-        "a freeze policy",
-        "a frozen dataclass with problems() and select()",
-        _is_policy,
-        "finetune.freezing.policies:POLICY",
-    ),
-    "datasets": _Group("a dataset", "a function", callable, {}),
-    "backbones": _Group("a backbone", "a function", callable, {}),
-    "metrics": _Group(
-        "a metric",
-        "a finetune.Metric",
-        _is_metric,
-        {name: f"finetune.evaluation.built_in:{name}" for name in _METRICS},
-    ),
-    "trackers": _Group("a tracker", "a class or function that makes a tracker", callable, {}),
-    "configs": _Group("a folder of configs", "a folder of a package", lambda _: True, {}),
-}
-GROUPS = tuple(_GROUPS)
-
-
-@dataclass(frozen=True)
-class _Offer:
+class Offer:
     """An entry that is on offer; nothing of it has been imported.
 
     Args:
@@ -95,7 +44,7 @@ class _Offer:
     value: str = ""
 
 
-_registered: dict[str, dict[str, Any]] = {group: {} for group in _GROUPS}
+_registered: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
 
 
 def names(group: str) -> list[str]:
@@ -105,7 +54,7 @@ def names(group: str) -> list[str]:
         group: ``policies``, ``datasets``, ``backbones``, ``metrics``, ``trackers`` or ``configs``.
     """
     own = [offer.name for offer in _built_in(group)]
-    others = {offer.name for offer in _installed(group)} | _registered[group].keys()
+    others = {offer.name for offer in installed(group)} | _registered[group].keys()
     return [*own, *sorted(others.difference(own))]
 
 
@@ -116,6 +65,11 @@ def origin(group: str, name: str) -> str:
     offer the name, all of them are returned, joined by ``and``; an unknown name gives ``""``.
     """
     return " and ".join(offer.origin for offer in _offers(group, name))
+
+
+def is_own(group: str, name: str) -> bool:
+    """Tells whether no plug-in offers a name, be it a built-in one or not."""
+    return all(offer.origin == HOUSE for offer in _offers(group, name))
 
 
 def load(group: str, name: str, where: str) -> Any:
@@ -130,7 +84,7 @@ def load(group: str, name: str, where: str) -> Any:
         ConfigError: For a name that nothing offers or that two packages offer, and for an entry
             that cannot be imported or is not what the group asks for; it names the package.
     """
-    wanted = _GROUPS[group]
+    wanted = GROUPS[group]
     offers = _offers(group, name)
     if not offers:
         raise ConfigError(unknown_name(where, wanted.kind, name, names(group)))
@@ -158,6 +112,27 @@ def load(group: str, name: str, where: str) -> Any:
     return entry
 
 
+def call(group: str, name: str, where: str, *arguments: Any) -> Any:
+    """Loads an entry and returns what it makes of the arguments.
+
+    Raises:
+        ConfigError: As from `load`, and for anything that the code of a plug-in raises.
+    """
+    entry = load(group, name, where)
+    if is_own(group, name):
+        return entry(*arguments)
+    try:
+        return entry(*arguments)
+    except FinetuneError:
+        raise
+    except Exception as error:
+        (offer,) = _offers(group, name)
+        raise ConfigError(
+            f"{where} must be {GROUPS[group].kind} that works. Received: {name} of {offer.origin}, "
+            f"which raised {type(error).__name__}: {first_line(error)}. {_remedy(offer)}"
+        ) from error
+
+
 def register(group: str, name: str, entry: Any) -> None:
     """Offers an entry to this process, as the decorators of `finetune` do.
 
@@ -171,7 +146,7 @@ def register(group: str, name: str, entry: Any) -> None:
     Raises:
         ConfigError: For a name that something else already has, or an entry of another form.
     """
-    wanted = _GROUPS[group]
+    wanted = GROUPS[group]
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"the name of {wanted.kind} must be letters, digits, _, . and -, starting with a "
@@ -197,21 +172,21 @@ def problems() -> list[str]:
     """Returns what is wrong with the entry points of installed packages: one line each."""
     found = list(_metadata(tuple(sys.path))[1])
     for group in sorted({point.group for _, _, point in _metadata(tuple(sys.path))[0]}):
-        if group.removeprefix("finetune.") not in _GROUPS:
+        if group.removeprefix("finetune.") not in GROUPS:
             origins = {f"{package} {version}" for package, version, p in _points(group)}
-            valid = ", ".join(f"finetune.{name}" for name in _GROUPS)
+            valid = ", ".join(f"finetune.{name}" for name in GROUPS)
             found.append(f"{', '.join(sorted(origins))}: {group} is none of {valid}")
     return found
 
 
-def _offers(group: str, name: str) -> list[_Offer]:
+def _offers(group: str, name: str) -> list[Offer]:
     """Returns everything that is offered under a name; more than one is a clash."""
-    found = [offer for offer in (*_built_in(group), *_installed(group)) if offer.name == name]
+    found = [offer for offer in (*_built_in(group), *installed(group)) if offer.name == name]
     entry = _registered[group].get(name)
     if entry is not None:
         value = _definition(entry)
         if not any(_alike(offer.value, value) for offer in found):  # else its package offers both
-            found.append(_Offer(name, _module(entry), lambda: entry, None, value))
+            found.append(Offer(name, _module(entry), lambda: entry, None, value))
     return found
 
 
@@ -220,15 +195,27 @@ def _alike(value: str, other: str) -> bool:
     return re.split("[.:]", value, maxsplit=1)[0] == re.split("[.:]", other, maxsplit=1)[0]
 
 
-def _built_in(group: str) -> Iterator[_Offer]:
-    held = _GROUPS[group].built_in
+def _built_in(group: str) -> Iterator[Offer]:
+    held = GROUPS[group].built_in
     if isinstance(held, str):
         package, _, attribute = held.partition(":")
         folder = Path(__file__).parents[2].joinpath(*package.split("."))
         modules = (module.name for module in pkgutil.iter_modules([str(folder)]))
         held = {m: f"{package}.{m}:{attribute}" for m in modules if not m.startswith("_")}
     for name, value in held.items():
-        yield _Offer(name, HOUSE, partial(_import, value), None, value)
+        yield Offer(name, HOUSE, partial(_import, value), None, value)
+
+
+def _folder(value: str) -> Path:
+    """Returns a folder inside a package, without importing the package."""
+    top, *parts = value.replace(":", ".").split(".")
+    spec = find_spec(top)
+    places = [] if spec is None else spec.submodule_search_locations or []
+    for place in places:
+        folder = Path(place).joinpath(*parts)
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"there is no folder {'/'.join((top, *parts))}")
 
 
 def _import(value: str) -> Any:
@@ -236,10 +223,12 @@ def _import(value: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def _installed(group: str) -> Iterator[_Offer]:
+def installed(group: str) -> Iterator[Offer]:
+    """Yields what installed packages offer in a group; nothing of it is imported."""
     for package, version, point in _points(f"finetune.{group}"):
         value = point.value.partition("[")[0].replace(" ", "")
-        yield _Offer(point.name, f"{package} {version}", point.load, package, value)
+        load = partial(_folder, value) if group == "configs" else point.load
+        yield Offer(point.name, f"{package} {version}", load, package, value)
 
 
 def _points(group: str) -> list[tuple[str, str, Any]]:
@@ -279,13 +268,13 @@ def _metadata(_path: tuple[str, ...]) -> tuple[list[tuple[str, str, Any]], list[
 
 def _definition(entry: Any) -> str:
     """Returns ``module:qualified name`` of the class or function that an entry is made of."""
-    defined = entry.compute if _is_metric(entry) else entry
+    defined = entry.compute if is_metric(entry) else entry
     name = getattr(defined, "__qualname__", type(defined).__qualname__)
     return f"{_module(entry)}:{name}"
 
 
 def _module(entry: Any) -> str:
-    return str((entry.compute if _is_metric(entry) else entry).__module__)
+    return str((entry.compute if is_metric(entry) else entry).__module__)
 
 
 def _described(entry: Any) -> str:
@@ -293,7 +282,7 @@ def _described(entry: Any) -> str:
     return f"{kind} {getattr(entry, '__qualname__', '')}".strip()
 
 
-def _remedy(offer: _Offer) -> str:
+def _remedy(offer: Offer) -> str:
     if offer.package is None:
         return "Correct what is registered."
     return f"Repair the package, or remove it: pip uninstall {offer.package}."

@@ -3,11 +3,12 @@
 Importing it loads neither Keras nor TensorFlow.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
+from finetune.config import plugins
 from finetune.config.freeze import unset
 
 BATCH_NORM_MODES = ("inference", "train")
@@ -180,6 +181,16 @@ class TrackersConfig:
     wandb_mode: str | None = None
 
 
+def trackers_config() -> TrackersConfig:
+    """Returns the defaults, with one more key for each tracker of a plug-in."""
+    known = [item.name for item in fields(TrackersConfig)]
+    more = [name for name in plugins.names("trackers") if name.isidentifier() and name not in known]
+    if not more:
+        return TrackersConfig()
+    keys = [(name, bool, field(default=False)) for name in more]
+    return make_dataclass("TrackersConfig", keys, bases=(TrackersConfig,))()
+
+
 @dataclass
 class Config:
     """The whole config of one run."""
@@ -192,7 +203,8 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    trackers: TrackersConfig = field(default_factory=TrackersConfig)
+    trackers: TrackersConfig = field(default_factory=trackers_config)
+    metrics: list[str] = field(default_factory=list)
 
 
 # Places on disk: relative ones are relative to where the command was started.

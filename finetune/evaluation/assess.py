@@ -1,5 +1,6 @@
 """How good what a model says of the test split is, with pictures of its mistakes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,17 @@ import numpy as np
 
 from finetune.datasets.dataset import Dataset
 from finetune.evaluation.metrics import Report, report
+from finetune.evaluation.named import with_named
 from finetune.evaluation.previews import illustrated
 from finetune.tasks.objective import Objective
 
 
 def assess(
-    dataset: Dataset, objective: Objective, directory: Path | None, outputs: np.ndarray
+    dataset: Dataset,
+    objective: Objective,
+    directory: Path | None,
+    metrics: Sequence[str],
+    outputs: np.ndarray,
 ) -> Report:
     """Compares outputs with the labels of the test split.
 
@@ -20,10 +26,14 @@ def assess(
         dataset: Holds the test split.
         objective: What the model was trained for.
         directory: Run directory, where thumbnails of mistakes are written; None writes none.
+        metrics: Names of more metrics.
         outputs: (rows, classes) outputs of the model, in stored order from the first row.
     """
     split = dataset.splits["test"]
-    found = report(outputs, split.labels[: len(outputs)], dataset.classes, objective)
+    labels = split.labels[: len(outputs)]
+    found = with_named(
+        report(outputs, labels, dataset.classes, objective), metrics, outputs, labels, objective
+    )
     if directory is None:
         return found
     mistakes = illustrated(found.details.mistakes, found.mistaken, split, directory)

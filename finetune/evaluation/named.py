@@ -1,13 +1,15 @@
 """Metrics that a config names: this program's own, and those of plug-ins."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from finetune.config import plugins
 from finetune.config.metric import Metric
-from finetune.errors import ConfigError, first_line
+from finetune.errors import ConfigError
+from finetune.evaluation.metrics import Report
 from finetune.tasks.objective import MULTI_LABEL, Objective
 
 
@@ -36,33 +38,21 @@ def metric(name: str, where: str, objective: Objective) -> Metric:
     even = np.full((number, number), 0.5 if multi_label else 1 / number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about an example that means nothing
-        value(name, where, found, labels, even)
+        value(name, where, labels, even)
     return found
 
 
-def value(
-    name: str, where: str, found: Metric, labels: np.ndarray, probabilities: np.ndarray
-) -> float:
-    """Computes a metric.
-
-    Args:
-        name: Name of the metric.
-        where: Config path that holds the name, for messages.
-        found: The metric.
-        labels: As in `Metric`.
-        probabilities: As in `Metric`.
-
-    Raises:
-        ConfigError: For a metric that raises or returns no number; it names the package.
-    """
-    try:
-        return float(found(labels, probabilities))
-    except Exception as error:  # whatever a plug-in raises
-        raise ConfigError(
-            f"{where} must be a metric that returns a number. Received: {name} of "
-            f"{plugins.origin('metrics', name)}, which raised {type(error).__name__}: "
-            f"{first_line(error)}. Correct the metric, or leave it out."
-        ) from error
+def with_named(
+    found: Report,
+    names: Sequence[str],
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    objective: Objective,
+) -> Report:
+    """Adds the metrics that a config names to a report, unless they are in it; see `measured`."""
+    more = [name for name in dict.fromkeys(names) if name not in found.metrics]
+    computed = measured(more, "metrics", outputs, labels, objective)
+    return replace(found, metrics={**found.metrics, **computed})
 
 
 def measured(
@@ -80,11 +70,28 @@ def measured(
     Raises:
         ConfigError: For a metric that is unknown, broken, or defined for another task.
     """
-    chosen = {name: metric(name, where, objective) for name in names}
-    if not chosen:
-        return {}
-    given = probabilities_of(outputs, objective)
-    return {name: value(name, where, found, labels, given) for name, found in chosen.items()}
+    names = list(names)
+    for name in names:
+        metric(name, where, objective)
+    given = probabilities_of(outputs, objective) if names else outputs
+    return {name: value(name, where, labels, given) for name in names}
+
+
+def value(name: str, where: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Computes one metric, see `Metric`.
+
+    Raises:
+        ConfigError: For a metric that raises or returns no number; it names the package.
+    """
+    result = plugins.call("metrics", name, where, labels, probabilities)
+    try:
+        return float(result)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{where} must be a metric that returns a number. Received: {name} of "
+            f"{plugins.origin('metrics', name)}, which returned {type(result).__name__}. Let it "
+            "return one number for the whole split."
+        ) from error
 
 
 def probabilities_of(outputs: np.ndarray, objective: Objective) -> np.ndarray:

@@ -13,6 +13,7 @@ from finetune.datasets.readers import (
 )
 from finetune.errors import ConfigError
 from finetune.evaluation.metrics import Report, report
+from finetune.evaluation.named import with_named
 from finetune.inference.predicting import forward
 from finetune.inference.trained import TrainedModel
 
@@ -39,7 +40,10 @@ def evaluate(trained: TrainedModel, split: Split, kind: str, batch_size: int) ->
     with damage_named([split]):
         batches = single_pass(examples, batch_size=batch_size, view=None)
         outputs = np.concatenate([run(each) for each in batches])
-    return report(outputs, split.labels, trained.classes, trained.objective)
+    found = report(outputs, split.labels, trained.classes, trained.objective)
+    record = trained.record
+    names = [*(record.config.get("metrics") or ()), *(phase.monitor for phase in record.phases)]
+    return with_named(found, names, outputs, split.labels, trained.objective)
 
 
 def _reader(trained: TrainedModel, split: Split) -> Reader:

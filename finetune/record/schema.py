@@ -270,6 +270,8 @@ class RunRecord:
     `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
     `test_interval` is of the test accuracy. `remarks` judge the run at its end, in sentences.
     `metrics_sha256` is of metrics.csv, `model_sha256` of each file in model/.
+    `plugins` are the package and version of each plug-in entry, by ``group.name``; `directions` say of
+    the metrics of plug-ins whether larger (``max``) or smaller (``min``) is better.
     """
 
     config: dict[str, Any]
@@ -294,6 +296,8 @@ class RunRecord:
     remarks: list[str] = field(default_factory=list)
     metrics_sha256: str = ""
     model_sha256: dict[str, str] = field(default_factory=dict)
+    plugins: dict[str, str] = field(default_factory=dict)
+    directions: dict[str, str] = field(default_factory=dict)
     history: list[MetricRow] = field(default_factory=list)
 
 

@@ -167,6 +167,7 @@ def metrics(record: RunRecord) -> list[tuple[str, str]]:
     shown = []
     for name, value in record.test.items():
         called = name.replace("_", " ").replace("top 5", "top-5").replace("f1", "F1")
-        plain = name == "loss" or not math.isfinite(value)
+        # A metric of a plug-in may be anything, not only a share.
+        plain = name == "loss" or name in record.directions or not math.isfinite(value)
         shown.append((called, number(value) if plain else percent(value)))
     return shown

@@ -25,6 +25,7 @@ from finetune.datasets.notices import notices
 from finetune.datasets.pipeline import Examples
 from finetune.datasets.readers import ImageReader, Reader, TextReader
 from finetune.errors import ConfigError
+from finetune.evaluation.named import metric as require_metric
 from finetune.freezing.inventory import Inventory, take_inventory
 from finetune.freezing.plan import FreezePlan, make_plan
 from finetune.record.schema import loaded_weights
@@ -93,6 +94,7 @@ class Run:
     built: Built
     phases: tuple[Phase, ...]
     plans: tuple[FreezePlan, ...]
+    metrics: tuple[str, ...] = ()
 
 
 def plan_run(built: Built, config: Config) -> Run:
@@ -106,7 +108,10 @@ def plan_run(built: Built, config: Config) -> Run:
     plans = tuple(
         make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases
     )
-    return Run(built, phases, plans)
+    metrics = tuple(dict.fromkeys([*config.metrics, *(phase.monitor for phase in phases)]))
+    for name in metrics:
+        require_metric(name, "metrics", built.programs.objective)
+    return Run(built, phases, plans, metrics)
 
 
 class Workbench:

@@ -10,7 +10,9 @@ from finetune.backbones import HEAD
 from finetune.backbones.catalog import NAMED_BACKBONES
 from finetune.backbones.handles import HF_SCHEME
 from finetune.backbones.saving import preset_task
+from finetune.config import plugins
 from finetune.config.schema import Config
+from finetune.config.used_plugins import used
 from finetune.datasets.bad_samples import as_record
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.datasets.dataset import Dataset, row_digests
@@ -41,6 +43,12 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
     return RunRecord(
         config=asdict(config),
         overrides=list(overrides),
+        plugins=used(config),
+        directions={
+            name: plugins.load("metrics", name, "metrics").direction
+            for name in run.metrics
+            if not plugins.is_own("metrics", name)
+        },
         seed=config.seed,
         versions=versions(),
         device=run.built.device.as_record(),
@@ -136,6 +144,7 @@ def identity(record: RunRecord) -> dict[str, Any]:
         "dataset.classes": record.dataset.classes,
         **{f"backbone.{key}": getattr(record.backbone, key) for key in backbone},
         **{f"device.{key}": value for key, value in record.device.items()},
+        **{f"plugins.{k}": v for k, v in record.plugins.items() if not k.startswith("trackers.")},
     }
 
 

@@ -58,6 +58,7 @@ _OVERRIDES = (
     "dataset.batch_size",
     "dataset.class_weights",
     "head.standardise",
+    "metrics",
 )
 
 

@@ -65,7 +65,9 @@ def try_out(run: Run, config: Config, console: Console) -> None:
             run.built.programs,
             record=record,
             listener=Listeners([]),
-            assess=functools.partial(assess, run.built.dataset, run.built.programs.objective, None),
+            assess=functools.partial(
+                assess, run.built.dataset, run.built.programs.objective, None, run.metrics
+            ),
         ).run()
     except NotFiniteError as error:
         advice = (

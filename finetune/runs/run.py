@@ -161,7 +161,7 @@ def execute(
         record=record,
         listener=listeners,
         assess=functools.partial(
-            assess, run.built.dataset, run.built.programs.objective, directory
+            assess, run.built.dataset, run.built.programs.objective, directory, run.metrics
         ),
         finish=lambda: _finish(run, config, directory / "model", record),
         keeping=Keeping(

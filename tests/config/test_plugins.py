@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from finetune.config import plugins
+from finetune.config.plugin_groups import Group
 from finetune.errors import ConfigError
 
 
@@ -103,8 +104,8 @@ def test_two_packages_with_one_name_are_refused_when_it_is_used(install):
 
 def test_a_built_in_name_cannot_be_taken(install, monkeypatch):
     own = {"moons": "builtins:len"}
-    group = plugins._Group("a dataset", "a function", callable, own)
-    monkeypatch.setitem(plugins._GROUPS, "datasets", group)
+    group = Group("a dataset", "a function", callable, own)
+    monkeypatch.setitem(plugins.GROUPS, "datasets", group)
     assert load("datasets", "moons") is len
     assert plugins.origin("datasets", "moons") == "finetune"
     with pytest.raises(ConfigError, match=r"moons of .*, which finetune already offers"):
@@ -115,8 +116,8 @@ def test_a_built_in_name_cannot_be_taken(install, monkeypatch):
 
 
 def test_modules_of_a_package_are_entries(monkeypatch):
-    group = plugins._Group("a number", "", callable, "finetune.config:number")
-    monkeypatch.setitem(plugins._GROUPS, "datasets", group)
+    group = Group("a number", "", callable, "finetune.config:number")
+    monkeypatch.setitem(plugins.GROUPS, "datasets", group)
     assert "values" in plugins.names("datasets")
     from finetune.config.values import number
 

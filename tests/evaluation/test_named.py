@@ -83,9 +83,12 @@ def test_a_metric_that_fails_is_named_before_training():
     with pytest.raises(ConfigError) as raised:
         metric("failing", "metrics", Objective(ONE, 3))
     assert str(raised.value) == (
-        f"metrics must be a metric that returns a number. Received: failing of {__name__}, which "
-        "raised ValueError: no such thing. Correct the metric, or leave it out."
+        f"metrics must be a metric that works. Received: failing of {__name__}, which raised "
+        "ValueError: no such thing. Correct what is registered."
     )
+    plugins.register("metrics", "listed", Metric(lambda labels, probabilities: [1.0]))
+    with pytest.raises(ConfigError, match="metrics must be a metric that returns a number.*list"):
+        metric("listed", "metrics", Objective(ONE, 3))
 
 
 def test_a_metric_is_given_labels_and_probabilities():

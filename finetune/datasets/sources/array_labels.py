@@ -13,6 +13,7 @@ def labels_of(
     names: Mapping[str, str],
     targets: Mapping[str, np.ndarray],
     given: np.ndarray | None,
+    where: str = "dataset.path",
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the labels of each split by index, and the class names.
 
@@ -23,6 +24,7 @@ def labels_of(
         names: of the arrays, by split; the first one decides what they are.
         targets: the arrays.
         given: class names, (classes,) of type str; None: those of the first array.
+        where: What messages call the dataset.
 
     Raises:
         ConfigError: for labels that are no such thing, or differ from split to split.
@@ -30,7 +32,7 @@ def labels_of(
     targets = {part: _plain(array) for part, array in targets.items()}
     train = column_of(next(iter(targets.values())))
     problems = [
-        _float_labels(f"dataset.path: {names[part]}", array)
+        _float_labels(f"{where}: {names[part]}", array)
         for part, array in targets.items()
         if array.dtype.kind == "f" and column_of(array).ndim == 1
     ]
@@ -39,36 +41,36 @@ def labels_of(
     given = None if given is None else _plain(given)
     if given is None:
         if train.dtype.kind in "uib" and train.ndim == 1:
-            _require_all_classes(f"dataset.path: {next(iter(names.values()))}", train)
+            _require_all_classes(f"{where}: {next(iter(names.values()))}", train)
         classes = _own_classes(train)
     elif given.dtype.kind == "U" and given.ndim == 1 and len(set(given.tolist())) == len(given):
         classes = given.tolist()
     else:
         raise ConfigError(
-            "dataset.path: classes must be different names, (classes,) of type str. Received: "
+            f"{where}: classes must be different names, (classes,) of type str. Received: "
             f"{given.tolist()} of {given.dtype}. Store numpy.asarray(names, dtype=str), where no "
             "two names differ only in white space or in how their accents are stored."
         )
     done = {}
     for part, array in targets.items():
         array = column_of(array)
-        where = f"dataset.path: {names[part]}"
+        place = f"{where}: {names[part]}"
         if array.dtype.kind == "U" and array.ndim == 1 and train.dtype.kind == "U":
-            done[part] = indices(where, array.tolist(), classes)
+            done[part] = indices(place, array.tolist(), classes)
         elif array.dtype.kind in "uib" and array.ndim == 1 and train.ndim == 1:
-            problems += _out_of_range(where, array, len(classes))
+            problems += _out_of_range(place, array, len(classes))
             done[part] = array.astype(np.int64)
         elif array.ndim == 2 and array.shape[1] == len(classes) and train.ndim == 2:
             if not np.isin(array, (0, 1)).all():
                 problems.append(
-                    f"{where} must be 0 or 1 for each class. Received: other values in rows "
+                    f"{place} must be 0 or 1 for each class. Received: other values in rows "
                     f"{listed(np.flatnonzero(~np.isin(array, (0, 1)).all(1)))}. Fix them."
                 )
             else:
                 done[part] = array.astype(np.uint8)
         else:
             problems.append(
-                f"{where} must be class indices (n,) of an integer type, names (n,) of type str, "
+                f"{place} must be class indices (n,) of an integer type, names (n,) of type str, "
                 f"or 0 and 1 of shape (n, {len(classes)}), alike in all splits. Received: shape "
                 f"{array.shape} of {array.dtype}. Convert it."
             )

@@ -62,7 +62,7 @@ def load_arrays(
     arrays = _read(Path(path).expanduser(), path)
     keys = _keys(arrays, path, "train")
     problems: list[str] = []
-    inputs = {part: _inputs(x, arrays[x], problems) for part, (x, _) in keys.items()}
+    inputs = {part: checked_inputs(x, arrays[x], problems) for part, (x, _) in keys.items()}
     for x, y in keys.values():
         problems += _unequal(arrays, x, y)
     if problems:
@@ -84,7 +84,7 @@ def load_arrays(
         "arrays",
         Path(path).expanduser().resolve().name,
         classes,
-        {part: _rows(part, x, inputs[part], labels[part]) for part, (x, _) in keys.items()},
+        {part: rows_of(part, x, inputs[part], labels[part]) for part, (x, _) in keys.items()},
         kind="text" if inputs["train"].dtype == object else "image",
         max_samples=max_samples,
         train_per_class=train_per_class,
@@ -110,7 +110,7 @@ def arrays_part(path: str, part: str) -> Part:
     arrays = _read(Path(path).expanduser(), path)
     x, y = _keys(arrays, path, part)[part]
     problems: list[str] = []
-    inputs = _inputs(x, arrays[x], problems)
+    inputs = checked_inputs(x, arrays[x], problems)
     problems += _unequal(arrays, x, y)
     if problems:
         raise ConfigError(problems)
@@ -123,7 +123,7 @@ def arrays_part(path: str, part: str) -> Part:
         Path(path).expanduser().resolve().name,
         None if x == "x" else part,
         classes,
-        _rows(part, x, inputs, targets[part]),
+        rows_of(part, x, inputs, targets[part]),
         "text" if inputs.dtype == object else "image",
         Found({part: x}, notes=one_hot_note({part: y}, {part: arrays[y]}, targets)),
     )
@@ -138,7 +138,7 @@ def _unequal(arrays: Mapping[str, np.ndarray], x: str, y: str) -> list[str]:
     ]
 
 
-def _rows(part: str, name: str, inputs: np.ndarray, labels: np.ndarray) -> Rows:
+def rows_of(part: str, name: str, inputs: np.ndarray, labels: np.ndarray) -> Rows:
     """Returns the rows of a split; a row of no text is a bad one."""
     sources = row_names(name, len(inputs))
     if inputs.dtype != object:
@@ -232,14 +232,24 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, 
     return {part: (found[part]["x"][0], found[part]["y"][0]) for part in SPLITS if part in found}
 
 
-def _inputs(name: str, array: np.ndarray, problems: list[str]) -> np.ndarray:
+def checked_inputs(
+    name: str, array: np.ndarray, problems: list[str], where: str = "dataset.path"
+) -> np.ndarray:
+    """Returns examples as a dataset holds them: texts as objects, images with channels.
+
+    Args:
+        name: Name of the array, for messages.
+        array: The examples.
+        problems: Gets a message for an array that is neither.
+        where: What messages call the dataset.
+    """
     if array.dtype.kind == "U" and array.ndim == 1:
         return object_array(array.tolist())
     if array.dtype.kind not in "uif" or not (
         array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))
     ):
         problems.append(
-            f"dataset.path: {name} must be images {_IMAGES}. Received: shape {array.shape} of "
+            f"{where}: {name} must be images {_IMAGES}. Received: shape {array.shape} of "
             f"{array.dtype}. Reshape or convert it."
         )
         return array
@@ -250,7 +260,7 @@ def _inputs(name: str, array: np.ndarray, problems: list[str]) -> np.ndarray:
     scaled = images.dtype.kind == "f" and high <= 1
     if not (low >= 0 and high <= 255) or scaled:
         problems.append(
-            f"dataset.path: {name} must be images in 0..255. Received: values {low}..{high}. "
+            f"{where}: {name} must be images in 0..255. Received: values {low}..{high}. "
             f"{'Multiply them by 255' if scaled else 'Store them as uint8'}, without NaN: the "
             "backbone's own preprocessing follows."
         )

@@ -123,6 +123,7 @@ def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
     yield column("status", lambda r: r.status, "text")
     yield column("epochs", lambda r: sum(p.epochs_run for p in r.phases), "count")
     yield column("trainable", _most_trainable, "count")
+    directions = {name: way for r in records for name, way in r.directions.items()}
     metrics: dict[str, list[Mapping[str, float]]] = {
         "validation": [_validation(each) for each in records],
         "test": [each.test for each in records],
@@ -130,8 +131,8 @@ def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
     for split, found in metrics.items():
         for name in dict.fromkeys(name for each in found for name in each):
             values = tuple(each.get(name) for each in found)
-            lower = name in LOWER_IS_BETTER
-            kind = "number" if name == "loss" else "percent"
+            lower = name in LOWER_IS_BETTER or directions.get(name) == "min"
+            kind = "number" if name == "loss" or name in directions else "percent"
             better, judged = "low" if lower else "high", split == "validation"
             yield Column(f"{split}.{name}", values, kind, better, judged)
     yield column("seconds.total", lambda r: r.seconds.get("total"), "seconds", "low")

@@ -160,11 +160,13 @@ def more_metrics(record: RunRecord) -> str:
         "micro_f1": "micro-F1",
         "macro_f1": "macro-F1",
         "mean_average_precision": "mean average precision",
+        "auroc": "AUROC",
         "expected_calibration_error": "calibration error",
     }
-    text = ", ".join(
-        f"{n} {record.test[key]:.2%}" for key, n in named.items() if key in record.test
-    )
+    shown = [f"{n} {record.test[key]:.2%}" for key, n in named.items() if key in record.test]
+    others = [name for name in record.directions if name in record.test]  # of plug-ins
+    shown += [f"{printable(name)} {written.number(record.test[name])}" for name in others]
+    text = ", ".join(shown)
     occur = [each for each in record.test_per_class if each["support"]]
     worst = [each for each in sorted(occur, key=lambda each: each["f1"])[:3] if each["f1"] < 1]
     if not worst:

@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from finetune.config import plugins
 from finetune.config.schema import TRACKERS, TrackersConfig
 from finetune.errors import ConfigError
 from finetune.launcher import installing
@@ -13,28 +14,50 @@ from finetune.reporting.trackers.trackio import TrackioTracker
 from finetune.reporting.trackers.wandb import WandbTracker
 
 
+def mlflow(settings: TrackersConfig) -> Tracker:
+    """Returns the tracker of MLflow."""
+    return MlflowTracker(settings.mlflow_uri)
+
+
+def wandb(settings: TrackersConfig) -> Tracker:
+    """Returns the tracker of Weights & Biases."""
+    return WandbTracker(settings.wandb_mode)
+
+
+def trackio(_settings: TrackersConfig) -> Tracker:
+    """Returns the tracker of Trackio."""
+    return TrackioTracker()
+
+
 def chosen(settings: TrackersConfig, directory: Path) -> dict[str, Tracker]:
     """Returns the trackers of a run by the names that people know them by; none is opened.
 
     Args:
-        settings: checked.
-        directory: the run directory.
+        settings: The config of the trackers, checked.
+        directory: The run directory.
+
+    Raises:
+        ConfigError: For a tracker of a plug-in that cannot be made.
     """
     trackers: dict[str, Tracker] = {
         "TensorBoard": TensorBoardTracker(directory / "tensorboard"),
-        "MLflow": MlflowTracker(settings.mlflow_uri),
-        "Weights & Biases": WandbTracker(settings.wandb_mode),
-        "Trackio": TrackioTracker(),
     }
-    asked = {title: getattr(settings, key) for key, title in TRACKERS.items()}
-    return {name: each for name, each in trackers.items() if asked.get(name, True)}
+    for key in _asked(settings):
+        trackers[TRACKERS.get(key, key)] = plugins.call(
+            "trackers", key, f"trackers.{key}", settings
+        )
+    return trackers
+
+
+def _asked(settings: TrackersConfig) -> list[str]:
+    return [key for key in plugins.names("trackers") if getattr(settings, key, False)]
 
 
 def require_installed(settings: TrackersConfig) -> None:
     """Refuses a tracker whose package is not there, before anything is spent.
 
     Raises:
-        ConfigError: naming what to install, for each of them.
+        ConfigError: Naming what to install, and every plug-in that cannot be imported.
     """
     problems = [
         f"trackers.{key} must be false where {title} is not installed. Received: true. Install it: "
@@ -42,5 +65,10 @@ def require_installed(settings: TrackersConfig) -> None:
         for key, title in TRACKERS.items()
         if getattr(settings, key) and find_spec(key) is None
     ]
+    for key in _asked(settings):
+        try:
+            plugins.load("trackers", key, f"trackers.{key}")
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems)
