@@ -57,9 +57,7 @@ def test_a_command_trains_with_tensorflow_whatever_the_shell_says(asked, told, m
     notice = choose_tensorflow()
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
     assert notice == (
-        f"KERAS_BACKEND={asked} is ignored: this program trains with TensorFlow"
-        if told
-        else None
+        f"KERAS_BACKEND={asked} is ignored: this program trains with TensorFlow" if told else None
     )
 
 

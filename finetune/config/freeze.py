@@ -180,6 +180,7 @@ def _foreign(name: str, key: str, value: Any, where: str) -> str:
     )
 
 
+@cache
 def _key_types(policy: Any) -> dict[str, Any]:
     hints = get_type_hints(policy)
     return {key.name: _type_in_config(key.name, hints[key.name]) for key in fields(policy)}
@@ -192,7 +193,7 @@ def _type_in_config(key: str, hint: Any) -> Any:
         TypeError: If a config cannot hold such a value.
     """
     union = get_origin(hint) in (Union, UnionType)
-    choices = [each for each in get_args(hint) if each is not NoneType] if union else [hint]
+    choices = [kind for kind in get_args(hint) if kind is not NoneType] if union else [hint]
     kind = choices[0]
     item, *rest = get_args(kind) if get_origin(kind) is tuple else (kind,)
     if len(choices) != 1 or item not in _SCALARS or rest not in ([], [...]):

@@ -1,4 +1,4 @@
-"""Checks of a schedule: its phases, their rates and rules."""
+"""Checks of a schedule: its range of depths and the keys of its phases."""
 
 from collections.abc import Iterator
 
@@ -70,7 +70,7 @@ def _check_phase(where: str, phase: PhaseConfig) -> Iterator[str]:
         )
     else:
         yield from positive(
-            f"{where}.epochs", phase.epochs, f"To leave the phase out, say ~{where}."
+            f"{where}.epochs", phase.epochs, f"To leave the phase out, write ~{where}."
         )
     yield from _check_keys(where, phase)
     yield from choice(f"{where}.solver", "a solver", phase.solver, SOLVERS)

@@ -1,1 +1,1 @@
-"""What trains, what is held fixed, and the proof that it stayed fixed."""
+"""Which weights train, which are held, and the proof that the held ones did not change."""

@@ -1,9 +1,9 @@
-"""The only place that sets `trainable`, and that holds layers in inference mode.
+"""The only place that sets `trainable` and that holds layers in inference mode.
 
-Setting a parent's flag does not reach a child that already has it, and ``training=False`` given to
-a functional backbone is overridden while Keras fits (keras#20285). So every layer and every weight
-is set by itself, layers are held one by one at their own ``call``, and the result is asserted.
-Layers that augment data are not held, also where the layer around them is.
+Setting a parent's flag does not reach a child that already has it, and Keras overrides
+``training=False`` given to a functional backbone while it fits (keras#20285). So this module sets
+every layer and every weight by itself, holds layers one by one at their own ``call``, and asserts the
+result. Layers that augment data are never held, even where the layer around them is.
 """
 
 import functools
@@ -20,7 +20,7 @@ from finetune.keras_internals import call_context, direct_layers, made_trainable
 
 _UNHELD = object()
 _asked: ContextVar[Any] = ContextVar("asked", default=_UNHELD)
-"""The mode that the outermost of these layers around the running one was asked for."""
+"""The mode that the outermost of the wrapped layers around the running one was called in."""
 
 
 def apply(plan: FreezePlan, inventory: Inventory) -> None:
@@ -30,7 +30,7 @@ def apply(plan: FreezePlan, inventory: Inventory) -> None:
     place; `release` undoes the latter.
 
     Raises:
-        FinetuneError: if Keras then reports another set of trainable weights than the plan.
+        FinetuneError: If Keras then reports another set of trainable weights than the plan.
     """
     release(inventory)
     trainable = plan.trainable
@@ -62,9 +62,9 @@ def _set_mode(layer: keras.Layer, hold: bool) -> None:
     """Replaces the call of a layer by one in inference mode, or in the mode of the whole model.
 
     Args:
-        layer: any.
-        hold: inference mode, where its call takes a mode; else what the held layers around it were
-            asked for, which has no effect outside of them.
+        layer: Any layer of the model.
+        hold: True runs the layer in inference mode, if its call takes a mode. False runs it in the
+            mode in which the held layers around it were called; this has no effect outside of them.
     """
     call = layer.call
     signature = inspect.signature(call)
@@ -75,8 +75,8 @@ def _set_mode(layer: keras.Layer, hold: bool) -> None:
     @functools.wraps(call)
     def call_in_mode(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind_partial(*args, **kwargs)
-        # Keras keeps the mode last given to any layer for all that follow and are given none: a
-        # held layer that hands its False on would put the rest of the model to sleep.
+        # Keras keeps the mode that a layer was last given for all later layers that are given
+        # none: a held layer that passed its False on would put the rest of the model to sleep.
         context = call_context(layer)
         outer = context.get_value("training")
         asked = _asked.get()

@@ -1,4 +1,4 @@
-"""Weight counts of the root model, in weights and parameters, checked against Keras' own."""
+"""Counts of the weights and parameters of the root model, compared with what Keras reports."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ Count = dict[str, int]
 
 @dataclass(frozen=True)
 class WeightCounts:
-    """Counts of one phase.
+    """The counts of one phase.
 
     Args:
-        total: ``trainable``, ``frozen``, ``untrainable``, ``non_trainable`` and ``total``, each
-            ``{weights, parameters}``.
-        stages: the first three by stage, from input to head.
-        random_seeds: state variables of random generators, in no weight count.
+        total: Counts ``{weights, parameters}`` of the whole model: ``trainable``, ``frozen``,
+            ``untrainable``, ``non_trainable`` and ``total``.
+        stages: The first three of these counts for each stage, from input to head.
+        random_seeds: Number of state variables of random generators, which no other count includes.
     """
 
     total: dict[str, Count]
@@ -26,10 +26,10 @@ class WeightCounts:
 
 
 def count(plan: FreezePlan, inventory: Inventory) -> WeightCounts:
-    """Counts the weights of the model as they stand after `apply`.
+    """Counts the weights of the model after `apply`.
 
     Raises:
-        FinetuneError: if the counts differ from ``model.trainable_weights`` or
+        FinetuneError: If the counts differ from ``model.trainable_weights`` or
             ``model.non_trainable_weights``.
     """
     stages = {name: {state.value: _zero() for state in State} for name in inventory.stage_names}

@@ -1,4 +1,4 @@
-"""Every weight of a task model, listed once: its stage, its layer, and what it could do."""
+"""A list of every weight of a task model: its stage, its layer, and whether it can train."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -20,17 +20,17 @@ BIAS_NAMES = ("bias", "beta")
 
 @dataclass(frozen=True)
 class Inventory:
-    """The live side: `infos` in model order, and the Keras objects they stand for.
+    """Descriptions of the weights of a task model, and the Keras objects that they describe.
 
     Args:
-        model: the task model.
-        infos: its weights.
-        variables: the same by path.
-        layers: all of the model, those inside others too.
-        layer_stages: the stage of each layer.
-        stage_names: of the backbone, from input to output, then the head.
-        upkeep: what layers write to in their own call.
-        augmentation: indices of the layers that augment data: they are awake in every phase.
+        model: Task model.
+        infos: Descriptions of its weights, in model order.
+        variables: Keras variables of the weights by path.
+        layers: All layers of the model, including those inside other layers.
+        layer_stages: Name of the stage of each layer.
+        stage_names: Stages of the backbone from input to output, then the head.
+        upkeep: What layers write to in their own call.
+        augmentation: Indices of the layers that augment data; no phase holds them.
     """
 
     model: keras.Model
@@ -46,28 +46,19 @@ class Inventory:
 def take_inventory(
     model: keras.Model, stages: Sequence[Any], untrainable: Collection[str] = ()
 ) -> Inventory:
-    """Lists the weights of `model`; sets every weight that can train to ``trainable`` first.
+    """Lists the weights of `model`, after it sets every weight that can train to ``trainable``.
 
     Args:
-        model: the built task model.
-        stages: backbone stages from input to output, each with `name`, `layers` and, where it is
-            not 1, `uses`. What belongs to no stage is the head.
-        untrainable: names of weights that cannot be trained, whatever their layer says.
+        model: Built task model.
+        stages: Backbone stages from input to output. A stage has a `name`, `layers` and, if a forward
+            pass runs it more than once, `uses`. What belongs to no stage is the head.
+        untrainable: Names of weights that cannot be trained, whatever their layer says.
 
     Raises:
-        FinetuneError: if a weight belongs to two stages.
+        FinetuneError: If a weight belongs to two stages.
     """
-    held = held_by_layers(model)
-    thaw(model, held)
-    stage_of: dict[int, str] = {}
-    for stage in stages:
-        for top in stage.layers:
-            for layer in flatten(top):
-                if stage_of.setdefault(id(layer), stage.name) != stage.name:
-                    raise FinetuneError(
-                        f"layer {layer.name} must be in one stage. Received: "
-                        f"{stage_of[id(layer)]} and {stage.name}. A shared layer has no depth."
-                    )
+    thaw(model, held_by_layers(model))
+    stage_of = _stage_of(stages)
     layers = tuple(flatten(model))
     owners = {
         id(variable): index
@@ -105,34 +96,48 @@ def take_inventory(
     )
 
 
+def _stage_of(stages: Sequence[Any]) -> dict[int, str]:
+    """Returns the name of the stage of every layer that is in one, by the layer's `id`."""
+    stage_of: dict[int, str] = {}
+    for stage in stages:
+        for top in stage.layers:
+            for layer in flatten(top):
+                if stage_of.setdefault(id(layer), stage.name) != stage.name:
+                    raise FinetuneError(
+                        f"layer {layer.name} must be in one stage. Received: "
+                        f"{stage_of[id(layer)]} and {stage.name}. A shared layer has no depth."
+                    )
+    return stage_of
+
+
 def held_by_layers(model: keras.Model) -> frozenset[int]:
-    """Finds the weights that their layers hold still, whatever a flag of the layer says.
+    """Finds the weights that their own layers hold, whatever the flag of the layer says.
 
     They are the kernels that LoRA adds to, and weights whose own flag is off while that of their
     layer is on. Quantised kernels and constants were never trainable.
 
     Returns:
-        Their `id`.
+        The `id` of these weights.
     """
     held = set()
     for layer in flatten(model):
         if getattr(layer, "lora_enabled", False):  # freezing and thawing the layer wakes it
             base = (getattr(layer, name, None) for name in ("_kernel", "_embeddings"))
-            held.update(id(each) for each in base if each is not None)
+            held.update(id(weight) for weight in base if weight is not None)
         if layer.trainable:
-            held.update(id(each) for each in made_trainable(layer) if not each.trainable)
+            held.update(id(weight) for weight in made_trainable(layer) if not weight.trainable)
     return frozenset(held)
 
 
 def thaw(model: keras.Model, held: Collection[int] = ()) -> None:
-    """Sets every flag as if nothing had ever been frozen, but for what layers hold still.
+    """Sets every flag as if nothing had ever been frozen, except for weights that layers hold.
 
-    On TensorFlow assigning a flag the value it already has changes nothing below it, so each
+    On TensorFlow, assigning a flag the value that it already has changes nothing below it, so every
     layer is set to False and then to True by itself.
 
     Args:
-        model: built.
-        held: what `held_by_layers` returned.
+        model: Built model.
+        held: The `id` of the weights that `held_by_layers` found.
     """
     for layer in flatten(model):
         layer.trainable = False
@@ -152,12 +157,12 @@ def _unique(path: str, stage: str, taken: dict[str, Any]) -> str:
 
 
 def to_numpy(variable: Any) -> np.ndarray:
-    """Returns a copy of a Keras variable's value."""
+    """Returns a copy of the value of a Keras variable."""
     return np.array(as_array(variable))
 
 
 def as_array(variable: Any) -> np.ndarray:
-    """Returns a Keras variable's value as it is now, read-only, not copied where it is on a CPU."""
+    """Returns the current value of a Keras variable, read-only; on a CPU it is not copied."""
     tensor = variable.value.read_value()
     if tensor.dtype.name == "bfloat16":  # NumPy's buffers know no such type
         return tensor.numpy()

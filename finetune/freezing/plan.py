@@ -1,4 +1,4 @@
-"""Freeze plans: a policy resolved on one model, every weight in exactly one state. Pure."""
+"""Freeze plans: a policy resolved on one model, with every weight in exactly one state. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class FreezePlan:
     """What one phase does with every weight of one model.
 
     Args:
-        states: the state of every weight, by path, in model order.
-        inactive_stages: stages in which nothing trains; all their layers run in inference mode.
-        held_layers: indices of layers elsewhere that run in inference mode, since they would write to
-            what stands still: BatchNorms that keep their statistics.
-        still: paths of the weights that must not change in this phase.
+        states: State of every weight by path, in model order.
+        inactive_stages: Stages in which nothing trains; all their layers run in inference mode.
+        held_layers: Indices of layers in other stages that run in inference mode because they would
+            write to held weights, such as BatchNorms that keep their statistics.
+        still: Paths of the weights that must not change in this phase.
     """
 
     states: Mapping[str, State]
@@ -43,7 +43,7 @@ class FreezePlan:
 
 
 class Planned(Protocol):
-    """What a plan needs to know of a phase of the schedule."""
+    """What a plan needs to know about a phase of the schedule."""
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Planned(Protocol):
 
     @property
     def policy(self) -> Policy:
-        """Decides what trains."""
+        """Decides which weights train."""
         ...
 
     @property
@@ -70,31 +70,30 @@ def make_plan(
     """Resolves the policy of `phase` on the weights `infos`.
 
     Args:
-        phase: whose plan it is.
-        infos: every weight of the model.
-        stage_names: backbone stages from input to output, then the head.
-        upkeep: what layers write to in their own call.
+        phase: Phase of the schedule.
+        infos: Descriptions of every weight of the model.
+        stage_names: Backbone stages from input to output, then the head.
+        upkeep: What layers write to in their own call.
 
     Raises:
-        ConfigError: see `resolve`; and for a layer that would have to
-            keep its state and cannot.
+        ConfigError: As for `resolve`, and if the plan has to hold a layer that cannot be held.
     """
     where = f"schedule.phases.{phase.name}.freeze"
     trainable = resolve(phase.policy, infos, stage_names, where)
     states = {info.path: _state(info, trainable) for info in infos}
     active = {info.stage for info in infos if info.path in trainable}
     inactive = frozenset(stage_names) - active
-    held = [each for each in upkeep if _is_held(each, states, inactive, phase.batch_norm)]
-    restless = [each for each in held if each.always]
-    if restless:
-        raise ConfigError([_restless(where, each) for each in restless])
-    awake = {path for each in upkeep if each not in held for path in each.writes}
+    held = [writer for writer in upkeep if _is_held(writer, states, inactive, phase.batch_norm)]
+    unholdable = [writer for writer in held if writer.always]
+    if unholdable:
+        raise ConfigError([_unholdable(where, writer) for writer in unholdable])
+    written = {path for writer in upkeep if writer not in held for path in writer.writes}
     still = tuple(
         path
         for path, state in states.items()
-        if state is State.FROZEN or (state is State.UNTRAINABLE and path not in awake)
+        if state is State.FROZEN or (state is State.UNTRAINABLE and path not in written)
     )
-    return FreezePlan(states, inactive, frozenset(each.layer for each in held), still)
+    return FreezePlan(states, inactive, frozenset(writer.layer for writer in held), still)
 
 
 def resolve(
@@ -131,7 +130,7 @@ def resolve(
 def _is_held(
     upkeep: Upkeep, states: Mapping[str, State], inactive: frozenset[str], batch_norm: str
 ) -> bool:
-    """Tells whether a layer must not write to its state in a phase."""
+    """Tells whether a phase has to keep a layer from writing to its state."""
     if any(states[path] is State.FROZEN for path in upkeep.writes):
         return True  # as SpectralNormalization would to a frozen kernel
     learns = [states[path] is State.TRAINABLE for path in upkeep.learns]
@@ -139,12 +138,12 @@ def _is_held(
     return not trains or (upkeep.of_data and batch_norm == "inference" and upkeep.stage != HEAD)
 
 
-def _restless(where: str, upkeep: Upkeep) -> str:
+def _unholdable(where: str, upkeep: Upkeep) -> str:
     return (
-        f"{where} must let layer {upkeep.name} train, or it must write to its weights in "
+        f"{where} must let layer {upkeep.name} train, or the layer must write to its weights in "
         f"training only. Received: a layer that writes to {', '.join(upkeep.writes)} in inference "
-        "mode too, where they are to stand still. Give its call a `training` argument and let it write "
-        "where that is true; or train its stage with batch_norm=train."
+        "mode too, although this phase holds them. Give its call a `training` argument and let it "
+        "write only if that is true; or train its stage with batch_norm=train."
     )
 
 

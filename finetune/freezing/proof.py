@@ -1,4 +1,4 @@
-"""Proof that what a phase holds still did not move: a digest of each weight, before and after."""
+"""Proof that the weights that a phase holds did not change: digests of them, before and after."""
 
 import hashlib
 import os
@@ -26,36 +26,36 @@ def _digest(value: np.ndarray) -> str:
     return result.hexdigest()
 
 
-def combine(each: Mapping[str, str]) -> str:
+def combine(digests_by_path: Mapping[str, str]) -> str:
     """Returns one sha256 over all paths and their digests, in path order."""
-    lines = "".join(f"{path} {each[path]}\n" for path in sorted(each))
+    lines = "".join(f"{path} {digest}\n" for path, digest in sorted(digests_by_path.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def require_unchanged(phase: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    """Fails where a weight that had to hold still has moved.
+    """Fails if a weight that the phase holds has changed.
 
     Raises:
-        FrozenWeightsError: naming the weights.
+        FrozenWeightsError: With the paths of these weights.
     """
     changed = [path for path in before if before[path] != after[path]]
     if changed:
         shown = ", ".join(changed[:10]) + (" …" if len(changed) > 10 else "")
         raise FrozenWeightsError(
-            f"phase {phase} must hold its {len(before)} frozen weights still. Received: "
+            f"phase {phase} must not change its {len(before)} held weights. Received: "
             f"{len(changed)} changed ({shown}). Something outside the optimizer wrote to them; "
             "the model of this phase is not saved."
         )
 
 
 def require_same(phase: str, now: Mapping[str, str], combined: str) -> None:
-    """Fails where what a phase holds still is not what it was when the phase began.
+    """Fails if the held weights are not those that the phase started with.
 
     Raises:
-        FrozenWeightsError: for a checkpoint that does not fit the pretrained weights.
+        FrozenWeightsError: If a checkpoint does not fit the pretrained weights.
     """
     if combine(now) != combined:
         raise FrozenWeightsError(
-            f"phase {phase} must go on with the frozen weights that it began with. Received: "
-            "others. The pretrained weights, or the checkpoint, are of another run."
+            f"phase {phase} must resume with the held weights that it started with. Received: "
+            "other weights. The pretrained weights or the checkpoint belong to another run."
         )

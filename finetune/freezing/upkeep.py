@@ -1,7 +1,7 @@
-"""What layers write to by themselves while a model trains: moving statistics and the like.
+"""The weights that layers write to by themselves while a model trains, such as moving statistics.
 
-Of the layers of Keras and KerasHub this is known. A layer of another class is watched: the model is
-traced once in each mode, in a scope in which nothing is assigned for real.
+For the layers of Keras and KerasHub these are known. For layers of other classes, the model is traced
+once in each mode, in a scope in which nothing is really assigned, to see what they write to.
 """
 
 import functools
@@ -25,17 +25,17 @@ from finetune.keras_internals import (
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What the call of one layer writes to in training; no Keras object in it.
+    """Describes what the call of one layer writes to in training; holds no Keras object.
 
     Args:
-        layer: index in `Inventory.layers`.
-        name: of the layer, for messages.
-        stage: of the layer.
-        writes: paths of the weights that it writes to.
-        learns: paths of the weights in the layer that can train.
-        of_data: whether what it writes depends on its inputs, as BatchNorm's statistics do; the
+        layer: Index of the layer in `Inventory.layers`.
+        name: Name of the layer, for messages.
+        stage: Name of the stage of the layer.
+        writes: Paths of the weights that the layer writes to.
+        learns: Paths of the weights in the layer that can train.
+        of_data: Whether the written values depend on the inputs, as BatchNorm's statistics do; the
             norm that SpectralNormalization estimates depends on a kernel alone.
-        always: whether it writes in inference mode too, so that nothing can hold it.
+        always: Whether the layer writes in inference mode too, so that nothing can hold it.
     """
 
     layer: int
@@ -49,7 +49,7 @@ class Upkeep:
 
 @dataclass
 class _Writes:
-    """Variables that one layer writes to, by `id`, and whether the inputs decide what."""
+    """Variables that one layer writes to, by `id`, and whether the values depend on the inputs."""
 
     of_data: dict[int, bool]
     always: bool = False
@@ -65,18 +65,18 @@ def find_upkeep(
     """Finds the layers that write to weights in their own call.
 
     Args:
-        model: built; whatever can train is trainable.
-        layers: all of the model.
-        stages: the stage of each layer.
-        paths: of the weights of the model, by `id`.
-        can_train: tells of a path whether its weight can train.
+        model: Built model in which every weight that can train is trainable.
+        layers: All layers of the model.
+        stages: Name of the stage of each layer.
+        paths: Paths of the model's weights, by the `id` of the weight.
+        can_train: Function that tells whether the weight at a path can train.
     """
     found = {index: _known(layer) for index, layer in enumerate(layers) if is_of_library(layer)}
     own = {index: layer for index, layer in enumerate(layers) if index not in found}
     if any(layer.weights and functional_of(layer) is None for layer in own.values()):
         try:
             found |= _watched(model, own)
-        except CALL_FAILS:  # whatever they keep may be a statistic
+        except CALL_FAILS:  # any weight that they do not train may be a statistic
             found |= {index: _kept(layer) for index, layer in own.items()}
     made = []
     for index, writes in sorted(found.items()):
@@ -84,13 +84,13 @@ def find_upkeep(
         if not written:
             continue
         inside = [id(weight) for layer in flatten(layers[index]) for weight in layer.weights]
-        weights = [paths[each] for each in dict.fromkeys(inside) if each in paths]
+        weights = [paths[id_] for id_ in dict.fromkeys(inside) if id_ in paths]
         made.append(
             Upkeep(
                 layer=index,
                 name=layers[index].name,
                 stage=stages[index],
-                writes=tuple(paths[each] for each in written),
+                writes=tuple(paths[id_] for id_ in written),
                 learns=tuple(path for path in weights if can_train(path)),
                 of_data=any(written.values()),
                 always=writes.always,
@@ -100,7 +100,7 @@ def find_upkeep(
 
 
 def _known(layer: keras.Layer) -> _Writes:
-    """Returns what a layer of Keras' own classes writes to."""
+    """Returns what a layer of one of Keras' own classes writes to."""
     if isinstance(layer, keras.layers.BatchNormalization):
         return _kept(layer)
     if isinstance(layer, keras.layers.SpectralNormalization):
@@ -109,11 +109,11 @@ def _known(layer: keras.Layer) -> _Writes:
 
 
 def _kept(layer: keras.Layer) -> _Writes:
-    return _Writes({id(each): True for each in made_untrainable(layer)})
+    return _Writes({id(weight): True for weight in made_untrainable(layer)})
 
 
 def _watched(model: keras.Model, layers: Mapping[int, keras.Layer]) -> dict[int, _Writes]:
-    """Returns what each of `layers` writes to, by its index."""
+    """Returns what each of `layers` writes to, by the index of the layer."""
     training = _traced(model, layers, training=True)
     inference = _traced(model, layers, training=False) if training else {}
     return {
@@ -126,8 +126,12 @@ def _watched(model: keras.Model, layers: Mapping[int, keras.Layer]) -> dict[int,
 def _traced(
     model: Any, layers: Mapping[int, keras.Layer], training: bool
 ) -> dict[int, dict[int, bool]]:
-    """Traces a model once: index of a layer -> `id` of a variable -> whether the inputs decide."""
-    specs = [tf.TensorSpec(each.shape, each.dtype) for each in graph_of(model).inputs]
+    """Traces a model once and returns what each layer writes to.
+
+    Returns:
+        Index of a layer -> `id` of a variable -> whether the written value depends on the inputs.
+    """
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in graph_of(model).inputs]
     found: dict[int, dict[int, bool]] = {}
 
     def run(*inputs: tf.Tensor) -> tf.Tensor:
@@ -151,9 +155,9 @@ def _traced(
 def _noted(
     model: keras.Model, layers: Mapping[int, keras.Layer], scope: keras.StatelessScope
 ) -> Iterator[dict[int, int]]:
-    """Yields which of `layers` writes to each variable, by `id`; filled while the model runs.
+    """Yields which of `layers` writes to each variable, by `id`; a run of the model fills it.
 
-    Replaces ``call`` of these layers meanwhile, and of those of Keras that write.
+    Inside the block, ``call`` of these layers and of Keras' own layers that write is replaced.
     """
     writers: dict[int, int] = {}
     variables = model.weights
@@ -168,15 +172,15 @@ def _noted(
 
         @functools.wraps(call)
         def noting(*args: Any, **kwargs: Any) -> Any:
-            before = {id(each): scope.get_current_value(each) for each in variables}
+            before = {id(weight): scope.get_current_value(weight) for weight in variables}
             result = call(*args, **kwargs)
-            for each in variables:
-                if scope.get_current_value(each) is not before[id(each)]:
-                    # What is inside has been noted before, and is held if it can be told to.
-                    known = watched.get(writers.get(id(each), index), layer)
+            for weight in variables:
+                if scope.get_current_value(weight) is not before[id(weight)]:
+                    # A layer inside this one was noted first and stays, if its call takes a mode.
+                    known = watched.get(writers.get(id(weight), index), layer)
                     better = takes_training(layer) and not takes_training(known)
-                    if id(each) not in writers or better:
-                        writers[id(each)] = index
+                    if id(weight) not in writers or better:
+                        writers[id(weight)] = index
             return result
 
         return noting
@@ -192,8 +196,8 @@ def _noted(
 
 
 def _depends(value: Any, inputs: Sequence[tf.Tensor]) -> bool:
-    """Tells whether a traced value is made of `inputs`; one of another graph is taken to be."""
-    wanted, seen = {id(each) for each in inputs}, set()
+    """Tells whether a traced value depends on `inputs`; a value of another graph counts as if it did."""
+    wanted, seen = {id(tensor) for tensor in inputs}, set()
     waiting = [tf.convert_to_tensor(value)]
     while waiting:
         tensor = waiting.pop()

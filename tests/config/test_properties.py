@@ -113,12 +113,12 @@ def test_a_plan_is_total_or_refused(infos, policy, batch_norm):
         if policy.name != "patterns" and info.stage == HEAD and info.can_train:
             assert state is State.TRAINABLE
     assert set(plan.still) <= set(by_path)
-    for each in upkeep:
-        written = set(each.writes)
-        if each.layer in plan.held_layers:
+    for writer in upkeep:
+        written = set(writer.writes)
+        if writer.layer in plan.held_layers:
             assert written <= set(plan.still)
         else:
-            assert each.stage == HEAD or batch_norm == "train"
+            assert writer.stage == HEAD or batch_norm == "train"
             assert not written & set(plan.still)
 
 
@@ -242,7 +242,7 @@ def test_any_value_in_any_key_is_a_config_or_a_config_error(changes):
         assert all(re.match(r"\S.* must ", problem, re.DOTALL) for problem in error.problems)
         return
     assert 1 <= config.dataset.batch_size <= MAX_INT
-    assert all(isinstance(each, PhaseConfig) for each in config.schedule.phases.values())
+    assert all(isinstance(phase, PhaseConfig) for phase in config.schedule.phases.values())
     for _name, phase in config.schedule.phases.items():
         assert 1 <= phase.epochs <= MAX_INT and 0 < phase.learning_rate < float("inf")
     try:

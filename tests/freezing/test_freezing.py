@@ -5,9 +5,7 @@ stage2: conv 3·3·4·4 + 4 = 148 in 2; BatchNorm 8 in 2; statistics 8 in 2, con
 head:   dense 4·3 + 3 = 15 in 2.
 """
 
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import ClassVar
 
 import keras
 import numpy as np
@@ -15,20 +13,13 @@ import pytest
 
 from finetune.backbones import HEAD
 from finetune.config.freeze import make_policy
-from finetune.errors import ConfigError, FinetuneError, FrozenWeightsError
+from finetune.errors import FinetuneError, FrozenWeightsError
 from finetune.freezing import proof
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import count
 from finetune.freezing.inventory import to_numpy
-from finetune.freezing.plan import State, make_plan, resolve
-from finetune.freezing.policies.all import All
-from finetune.freezing.policies.bias_only import BiasOnly
-from finetune.freezing.policies.depth import Depth
-from finetune.freezing.policies.none import NothingFrozen
-from finetune.freezing.policies.norm_only import NormOnly
-from finetune.freezing.policies.patterns import Patterns
-from finetune.freezing.policies.stages import Stages
-from finetune.freezing.policy import Policy, WeightInfo
+from finetune.freezing.plan import State, make_plan
+from finetune.freezing.policy import WeightInfo
 from finetune.schedule.phase import Phase
 from tests.helpers.tiny_model import make_tiny
 
@@ -167,7 +158,7 @@ def test_trap_dropout_in_a_frozen_stage_is_off_while_keras_fits():
 
 
 class Block(keras.layers.Layer):
-    """Dropout that is told its mode, as attention layers tell theirs."""
+    """Passes its mode on to a dropout layer, as attention layers do."""
 
     def build(self, shape):
         self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
@@ -179,7 +170,7 @@ class Block(keras.layers.Layer):
 
 
 class Encoder(keras.layers.Layer):
-    """Runs two blocks without telling them a mode: they ask Keras' call context."""
+    """Runs two blocks without passing a mode, so that they look it up in Keras' call context."""
 
     def build(self, shape):
         self.blocks = [Block(name=f"block{i}") for i in (1, 2)]
@@ -224,65 +215,15 @@ def test_a_layer_that_overrides_trainable_is_reported(tiny, monkeypatch):
         apply(plan, tiny)
 
 
-# Policies on two-weight "models": pure.
-
 INFOS = [
     WeightInfo("a/kernel", "stage1", 0, 9),
-    WeightInfo("a/bias", "stage1", 0, 3, is_bias=True),
-    WeightInfo("n/gamma", "stage2", 1, 3, is_norm=True),
-    WeightInfo("n/beta", "stage2", 1, 3, is_norm=True, is_bias=True),
     WeightInfo("n/mean", "stage2", 1, 3, can_train=False, is_norm=True),
     WeightInfo("h/kernel", HEAD, 2, 6),
 ]
-NAMES = ("stage1", "stage2", HEAD)
-
-
-@dataclass(frozen=True)
-class Elsewhere(Policy):
-    """Select a weight that no model has."""
-
-    name: ClassVar[str] = "elsewhere"
-
-    def select(self, weights, stage_names, where):
-        return {"nowhere"}
-
-
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [
-        (Depth(0), {"h/kernel"}),
-        (Depth(1), {"n/gamma", "n/beta", "h/kernel"}),
-        (Stages(("stage1",)), {"a/kernel", "a/bias", "h/kernel"}),
-        (BiasOnly(), {"a/bias", "n/beta", "h/kernel"}),
-        (NormOnly(), {"n/gamma", "n/beta", "h/kernel"}),
-        (All(), {"h/kernel"}),
-        (NothingFrozen(), {"a/kernel", "a/bias", "n/gamma", "n/beta", "h/kernel"}),
-        (Patterns(train=("a/.*",), freeze=(".*",)), {"a/kernel", "a/bias"}),
-    ],
-)
-def test_policies(policy, expected):
-    assert resolve(policy, INFOS, NAMES, "x") == expected
-
-
-@pytest.mark.parametrize(
-    ("policy", "message"),
-    [
-        (Depth(3), r"x\.unfreeze_depth must be 0\.\.2 .*Received: 3"),
-        (Stages(("stag1",)), "Did you mean stage1"),
-        (Patterns(train=("b/.*",), freeze=(".*",)), r"b/\.\*, which matches no"),
-        (Patterns(train=(".*",), freeze=("a/.*",)), "two rules disagree"),
-        (Elsewhere(), "which selects nowhere. Return paths of the weights that select"),
-        (Patterns(train=("a/.*",)), "leave 3 without a rule"),
-        (Patterns(freeze=(".*",)), "something to train"),
-    ],
-)
-def test_policies_refuse(policy, message):
-    with pytest.raises(ConfigError, match=message):
-        resolve(policy, INFOS, NAMES, "x")
 
 
 def test_every_weight_has_exactly_one_state():
-    plan = make_plan(phase(unfreeze_depth=1), INFOS, NAMES, ())
+    plan = make_plan(phase(unfreeze_depth=1), INFOS, ("stage1", "stage2", HEAD), ())
     assert list(plan.states) == [info.path for info in INFOS]
     assert plan.states["a/kernel"] is State.FROZEN
     assert plan.states["n/mean"] is State.UNTRAINABLE

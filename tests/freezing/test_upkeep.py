@@ -1,4 +1,4 @@
-"""Layers that write to weights in their own call: found, held, and awake where they should be."""
+"""Layers that write to weights in their own call are found, and held exactly where a phase asks for it."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ L = keras.layers
 
 
 class Centre(L.Layer):
-    """Keeps a moving mean of what it is given, under a name that says nothing."""
+    """Keeps a moving mean of its inputs, under a name that does not tell so."""
 
     def build(self, shape):
         self.gain = self.add_weight(shape=(shape[-1],), initializer="ones", name="gain")
@@ -31,7 +31,7 @@ class Centre(L.Layer):
 
 
 class Counter(L.Layer):
-    """Counts its calls in training: what it writes is not made of what it is given."""
+    """Counts its calls in training; the count does not depend on the inputs."""
 
     def build(self, shape):
         self.kernel = self.add_weight(shape=(shape[-1],), initializer="ones", name="kernel")
@@ -60,7 +60,7 @@ class Constant(Counter):
 
 
 class Pair(L.Layer):
-    """Tells the layer that keeps the mean nothing of the mode: it decides by itself when it runs."""
+    """Runs the layer that keeps the mean in training only, and passes no mode on to it."""
 
     class Mean(L.Layer):
         def build(self, shape):
@@ -86,7 +86,7 @@ class SyncBN(L.BatchNormalization):
 
 
 class FrozenBN(L.BatchNormalization):
-    """As detection models have it: its statistics never move."""
+    """Never updates its statistics, as in detection models."""
 
     def call(self, inputs, training=None, mask=None):
         return super().call(inputs, training=False, mask=mask)
@@ -111,14 +111,14 @@ def plan_of(inventory, policy="none", batch_norm="inference", **keys):
 
 def moved(inventory, plan):
     """Returns what three steps of Keras' fit move."""
-    before = {path: to_numpy(each) for path, each in inventory.variables.items()}
+    before = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
     apply(plan, inventory)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     inventory.model.compile(keras.optimizers.SGD(0.1), loss)
     inputs = np.random.default_rng(0).normal(3.0, 2.0, (24, 6)).astype("float32")
     inventory.model.fit(inputs, np.arange(24) % 3, batch_size=8, verbose=0)
     release(inventory)
-    after = {path: to_numpy(each) for path, each in inventory.variables.items()}
+    after = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
     return {path for path in before if not np.array_equal(before[path], after[path])}
 
 
@@ -130,17 +130,17 @@ def test_what_layers_write_to():
         L.LayerNormalization(name="ln"), L.Dropout(0.5), Pair(name="pair"),
     ]  # fmt: skip
     inventory = inventory_of(*layers)
-    found = {each.name: each for each in inventory.upkeep}
-    assert {name: (set(each.writes), each.of_data) for name, each in found.items()} == {
+    found = {writer.name: writer for writer in inventory.upkeep}
+    assert {name: (set(writer.writes), writer.of_data) for name, writer in found.items()} == {
         "bn": ({"bn/moving_mean", "bn/moving_variance"}, True),
         "sync": ({"sync/moving_mean", "sync/moving_variance"}, True),
         "centre": ({"centre/mean"}, True),
         "counter": ({"counter/calls"}, False),
         "spectral": ({"spectral/inner/kernel", "spectral/vector_u"}, False),
-        "pair": ({"pair/inner/mean"}, True),  # the one that can be told the mode
+        "pair": ({"pair/inner/mean"}, True),  # the layer whose call takes a mode
     }
     assert found["centre"].learns == ("centre/gain",)
-    assert not any(each.always for each in found.values())
+    assert not any(writer.always for writer in found.values())
     assert not any("call" in vars(layer) for layer in inventory.layers)
     assert float(to_numpy(inventory.variables["counter/calls"])) == 0  # it was only traced
 
@@ -194,7 +194,7 @@ def test_spectral_normalization_works_where_its_kernel_trains():
     assert biases == {"low/bias", "spectral/inner/bias", "out/kernel", "out/bias"}
 
 
-def test_a_layer_that_writes_in_every_mode_is_refused_where_it_should_stand_still():
+def test_a_layer_that_writes_in_every_mode_is_refused_where_it_should_be_held():
     inventory = inventory_of(Restless(name="restless"))
     with pytest.raises(ConfigError, match=r"layer restless train.*writes to restless/calls in inf"):
         plan_of(inventory, "all")
@@ -216,7 +216,7 @@ def scope_is_stateless():
     return in_stateless_scope() and get_stateless_scope() is not None
 
 
-def test_what_cannot_be_watched_is_taken_to_write_to_all_that_it_keeps():
+def test_a_layer_that_cannot_be_traced_counts_as_writing_to_all_it_does_not_train():
     inventory = inventory_of(Broken(name="broken"))
     (found,) = inventory.upkeep
     assert (found.writes, found.of_data) == (("broken/mean",), True)

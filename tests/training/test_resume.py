@@ -409,7 +409,7 @@ def test_only_what_has_moved_is_kept_where_the_rest_can_be_loaded(killed):
     shutil.rmtree(max(killed.iterdir()))  # what is left is from within the phase probe
     checkpoint = Checkpoints(killed).latest(start_of)
     assert sorted(checkpoint.arrays["weights"]) == ["logits/bias", "logits/kernel"]
-    with pytest.raises(FrozenWeightsError, match="phase probe must go on with the frozen weights"):
+    with pytest.raises(FrozenWeightsError, match="phase probe must resume with the held weights"):
         Run(killed, seed=5).run()
 
 
