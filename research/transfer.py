@@ -95,7 +95,7 @@ class Transfer:
         self.directory = str(directory)
         images, self.labels = digit_splits()
         converter = keras_hub.layers.ImageConverter.from_preset(self.directory)
-        self.inputs = {name: np.asarray(converter(each)) for name, each in images.items()}
+        self.inputs = {name: np.asarray(converter(batch)) for name, batch in images.items()}
         self.features = self.pool(self.backbone())
 
     def backbone(self, load_weights: bool = True) -> keras.Model:
@@ -107,8 +107,8 @@ class Transfer:
     def pool(self, backbone: keras.Model) -> Arrays:
         """Returns pooled features (n, channels) of each split."""
         return {
-            name: backbone.predict(each, batch_size=256, verbose=0).mean((1, 2))
-            for name, each in self.inputs.items()
+            name: backbone.predict(batch, batch_size=256, verbose=0).mean((1, 2))
+            for name, batch in self.inputs.items()
         }
 
     def train_head(self, features: Arrays, split: str, seed: int) -> keras.Model:
@@ -178,7 +178,7 @@ def evaluate(directory: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, f
         started = time.perf_counter()
         values = [run(seed) for seed in seeds]
         figures[name] = round(float(np.mean(values)), 2)
-        each = ", ".join(f"{value:.2f}" for value in values)
+        accuracies = ", ".join(f"{value:.2f}" for value in values)
         seconds = time.perf_counter() - started
-        print(f"{name}: {figures[name]:.2f} % ({each}; {seconds:.0f} s)", flush=True)
+        print(f"{name}: {figures[name]:.2f} % ({accuracies}; {seconds:.0f} s)", flush=True)
     return figures

@@ -90,7 +90,7 @@ def load_arrays(folder: Path) -> dict[str, Any]:
     arrays = {}
     for split in ("train", "validation"):
         whole = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
-        images, labels = (np.asarray(each) for each in whole)
+        images, labels = (np.asarray(array) for array in whole)
         arrays[split] = (images.astype("float32") / 255, labels)
     return arrays
 
@@ -281,7 +281,7 @@ def measure(num_train: int, rows: list[str], repeat: int) -> dict[str, Any]:
                     if side == "ours":
                         result.setdefault("store", {})[work] = stored(folder / "features")
             figures = {
-                side: {k: statistics.median(each[k] for each in values) for k in values[0]}
+                side: {k: statistics.median(sample[k] for sample in values) for k in values[0]}
                 for side, values in taken.items()
             }
             result["rows"][work] = {**figures, "ceiling": ceiling(work, pyramid, num_train)}

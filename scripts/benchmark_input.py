@@ -140,14 +140,14 @@ def images(rounds: int) -> dict[str, float]:
             measured["plain"].append(plain_epochs(root))
             measured["ours"].append(our_epochs(root))
         figures = {
-            f"{who}, images/s, {which} epoch": statistics.median(each[i] for each in values)
+            f"{who}, images/s, {which} epoch": statistics.median(rates[i] for rates in values)
             for who, values in measured.items()
             for i, which in enumerate(("first", "second"))
         }
         pairs = zip(measured["ours"], measured["plain"], strict=True)
         ratios = [(a[0] / b[0], a[1] / b[1]) for a, b in pairs]
-        figures["ours / plain, first epoch"] = statistics.median(each[0] for each in ratios)
-        figures["ours / plain, second epoch"] = statistics.median(each[1] for each in ratios)
+        figures["ours / plain, first epoch"] = statistics.median(ratio[0] for ratio in ratios)
+        figures["ours / plain, second epoch"] = statistics.median(ratio[1] for ratio in ratios)
         return {**figures, **step_waits(root)}
 
 

@@ -152,7 +152,7 @@ def config_page() -> str:
             parts += ["What each optimizer takes, beside `clipnorm`; the others stay null:\n"]
             taken = config.OPTIMIZER_KEYS.items()
             parts += [
-                "\n".join(f"- `{n}`: {', '.join(f'`{k}`' for k in each)}" for n, each in taken),
+                "\n".join(f"- `{n}`: {', '.join(f'`{k}`' for k in names)}" for n, names in taken),
                 "",
             ]
     return "\n".join(parts)
@@ -161,26 +161,32 @@ def config_page() -> str:
 def _heading(name: str) -> str:
     titles = {"top": "Of the whole run", "phase": f"A phase: `{PHASE}`"}
     names = sorted(file.stem for file in (CONFIGS / name).glob("*.yaml"))
-    choose = f"\n\nBy name: {', '.join(f'`{name}={each}`' for each in names)}." if names else ""
+    choose = f"\n\nBy name: {', '.join(f'`{name}={choice}`' for choice in names)}." if names else ""
     return f"## {titles.get(name, f'`{name}`')}{choose}\n"
 
 
 def _row(path: str, kind: str, files: dict[Path, dict[str, Said]]) -> str:
     group = path.partition(".")[0] if "." in path else ""
-    inside = {f.stem: each for f, each in files.items() if path in each or _parent(path) in each}
+    inside = {
+        f.stem: keys_of_file
+        for f, keys_of_file in files.items()
+        if path in keys_of_file or _parent(path) in keys_of_file
+    }
     # The file that lists most keys is the one that explains them; others fill in.
     ranked = sorted(inside, key=lambda name: -len(inside[name]))
     told = [inside[name][path] for name in ranked if path in inside[name]]
-    spoken = [policy_keys().get(path), *(each.comment for each in told)]
+    spoken = [policy_keys().get(path), *(line.comment for line in told)]
     spoken = [comment for comment in spoken if comment]
     if not spoken:
         up = (inside[name].get(_parent(path)) for name in ranked)
-        spoken = [each.comment for each in up if each is not None and each.comment]
+        spoken = [line.comment for line in up if line is not None and line.comment]
     if not spoken:
         raise SystemExit(f"error: {path} must have a comment in configs/{group}. Received: none.")
     values = {name: inside[name][path].value for name in ranked if path in inside[name]}
     valid = (
-        f" One of {', '.join(f'`{each}`' for each in CHOICES[path])}." if path in CHOICES else ""
+        f" One of {', '.join(f'`{choice}`' for choice in CHOICES[path])}."
+        if path in CHOICES
+        else ""
     )
     text = _cell(spoken[0]).rstrip(".") + "." + valid
     return f"| `{path}` | {_cell(kind)} | {_default(path, values)} | {text} |"
@@ -194,7 +200,7 @@ def _default(path: str, values: dict[str, str]) -> str:
     different = sorted(set(values.values()))
     if len(different) == 1:
         return "must be set" if different[0] == "???" else f"`{_cell(different[0])}`"
-    return "by config" if len(different) > 2 else " or ".join(f"`{each}`" for each in different)
+    return "by config" if len(different) > 2 else " or ".join(f"`{value}`" for value in different)
 
 
 def _parent(path: str) -> str:

@@ -94,8 +94,8 @@ def _arrays(path: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with h5py.File(path) as file:
         file.visititems(
-            lambda name, each: (
-                found.update({name: each[()].tobytes()}) if isinstance(each, h5py.Dataset) else None
+            lambda name, item: (
+                found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
             )
         )
     return found
@@ -106,7 +106,7 @@ def _timeless(value: object) -> object:
         return {
             k: _timeless(v) for k, v in value.items() if PROOF.search(k) or not TIMING.search(k)
         }
-    return [_timeless(each) for each in value] if isinstance(value, list) else value
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def torture(kills: int, seed: int, work: Path, overrides: list[str]) -> int:

@@ -93,7 +93,7 @@ def modules_at_import(package):
     graph = {}
     for name, path in names.items():
         found = set(imports(path.read_text(), top_level_only=True))
-        graph[name] = {each for each in found if each in names and each != name}
+        graph[name] = {module for module in found if module in names and module != name}
     return graph
 
 

@@ -62,7 +62,7 @@ def test_an_extra_is_installed_from_the_project_and_from_no_index():
     shown = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("configs/**/*.yaml"), ROOT / "README.md"]
     shown += ROOT.glob("finetune/**/*.py")
     assert len(shown) > 100
-    assert [str(each) for each in shown if "install 'finetune" in each.read_text("utf-8")] == []
+    assert [str(page) for page in shown if "install 'finetune" in page.read_text("utf-8")] == []
 
 
 def test_scripts_run_names_itself(tmp_path):
@@ -86,9 +86,9 @@ def test_scripts_run_names_itself(tmp_path):
 def test_a_tool_is_started_as_the_shell_finds_it_or_by_this_interpreter(tmp_path, monkeypatch):
     here = tmp_path / "bin" / "python"
     here.parent.mkdir()
-    for each in (here, here.parent / "mlflow"):
-        each.write_text("#!/bin/sh\n", encoding="utf-8")
-        each.chmod(0o755)
+    for path in (here, here.parent / "mlflow"):
+        path.write_text("#!/bin/sh\n", encoding="utf-8")
+        path.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(here))
     monkeypatch.setenv("PATH", str(here.parent))
     assert tool("mlflow") == "mlflow"

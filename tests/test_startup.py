@@ -128,7 +128,7 @@ class _Raises:
 @pytest.fixture(params=["SIGINT", "SIGTERM"])
 def handled(request):
     """Lets one of the two signals raise; SIGINT is ignored otherwise, as in a background job."""
-    kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(getattr(signal, request.param), signal.default_int_handler)
     yield

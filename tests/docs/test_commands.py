@@ -58,7 +58,7 @@ STARTS = (
     ("finetune",),
 )
 SMALL = ["dataset.max_samples=40", "dataset.batch_size=16"]
-SHOWN = {each.words: each for each in commands()}
+SHOWN = {command.words: command for command in commands()}
 WRITTEN_TO = ("--picture", "--output")
 
 
@@ -122,17 +122,17 @@ def data(tmp_path_factory):
 
 def with_data(arguments, folder):
     """Puts what the test has made where a command has a place of the reader's own."""
-    table = "several" if any("label_separator" in each for each in arguments) else "reviews.csv"
+    table = "several" if any("label_separator" in word for word in arguments) else "reviews.csv"
     places = {"image_folder": "flowers", "table": table, "arrays": "shapes.npz"}
     starts = ("dataset=", "dataset.name=")
-    source = next((each.split("=")[1] for each in arguments if each.startswith(starts)), None)
+    source = next((word.split("=")[1] for word in arguments if word.startswith(starts)), None)
     replaced = []
-    for each in arguments:
-        if each.startswith("dataset.path="):
-            each = f"dataset.path={folder / places[source]}"
-        if each == "backbone.path=DIR":
-            each = f"backbone.path={ROOT}/finetune/backbones/presets/resnet_mini"
-        replaced.append(each)
+    for word in arguments:
+        if word.startswith("dataset.path="):
+            word = f"dataset.path={folder / places[source]}"
+        if word == "backbone.path=DIR":
+            word = f"backbone.path={ROOT}/finetune/backbones/presets/resnet_mini"
+        replaced.append(word)
     return replaced
 
 
@@ -195,12 +195,12 @@ def test_a_command_does_what_the_page_says(words, data, runs, tmp_path, monkeypa
 def two_jobs(arguments):
     """Yields the arguments of a sweep with two values of its first swept key, one of the others."""
     first = True
-    for each in arguments:
-        key, equals, values = each.partition("=")
+    for word in arguments:
+        key, equals, values = word.partition("=")
         if equals and re.fullmatch(r"[^{}\[\],]+(,[^{}\[\],]+)+", values):
             kept = values.split(",")[: 2 if first else 1]
-            each, first = f"{key}={','.join(kept)}", False
-        yield each
+            word, first = f"{key}={','.join(kept)}", False
+        yield word
 
 
 def run_small(arguments, folder):
@@ -209,13 +209,13 @@ def run_small(arguments, folder):
     if "--picture" in rest:
         rest = rest[: rest.index("--picture")]
     overrides, _, flags = split_overrides(rest)
-    if any(part in each for part in COMPOSED for each in overrides):
+    if any(part in override for part in COMPOSED for override in overrides):
         config = read(compose_config(overrides))
         assert config.schedule.phases
         return
     if "-m" in flags:
         arguments = [*two_jobs(arguments)]
-        short = shorter([each for each in overrides if "," not in each])
+        short = shorter([override for override in overrides if "," not in override])
     else:
         short = shorter(overrides)
     directory = f"hydra.sweep.dir={folder}/run" if "-m" in flags else f"hydra.run.dir={folder}/run"
@@ -227,7 +227,7 @@ def run_small(arguments, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "code"), python_blocks(), ids=lambda each: each[:20])
+@pytest.mark.parametrize(("page", "code"), python_blocks(), ids=lambda value: value[:20])
 def test_python_runs(page, code, data, runs, tmp_path, monkeypatch):
     import finetune
 
@@ -250,7 +250,9 @@ def test_python_runs(page, code, data, runs, tmp_path, monkeypatch):
 
 def test_the_documentation_shows_commands_and_new_ones_would_be_found():
     assert len(SHOWN) > 35
-    assert {"README.md", "docs/gpu.md", "docs/recipes.md"} <= {each.page for each in commands()}
+    assert {"README.md", "docs/gpu.md", "docs/recipes.md"} <= {
+        command.page for command in commands()
+    }
     script = "a 'b c' \\\n  d  # note\npip install x && python -m finetune …"
     expected = [("a", "b c", "d"), ("pip", "install", "x"), ("python", "-m", "finetune")]
     assert split(script) == expected

@@ -36,7 +36,7 @@ def test_every_key_has_a_row_with_what_it_does():
     paths = [path for path, _ in reference.keys()]
     assert "schedule.phases.NAME.freeze.unfreeze_depth" in paths and len(paths) > 60
     for path in paths:
-        (row,) = [each for each in rows if each.startswith(f"| `{path}` |")]
+        (row,) = [row for row in rows if row.startswith(f"| `{path}` |")]
         assert row.rstrip("| .").rpartition("| ")[2], path
 
 

@@ -56,10 +56,14 @@ def test_every_page_is_there_and_fetches_nothing(site):
         parser = Fetched()
         parser.feed(page.read_text(encoding="utf-8"))
         assert parser.addresses
-        outside = [each for each in parser.addresses if re.match(r"[a-z]+:(?!image/)|//", each)]
+        outside = [
+            address for address in parser.addresses if re.match(r"[a-z]+:(?!image/)|//", address)
+        ]
         assert not outside, page.name
-        inside = [each.lstrip("/") for each in parser.addresses if not each.startswith("data:")]
-        lost = [each for each in inside if not (site / each.partition("?")[0]).exists()]
+        inside = [
+            address.lstrip("/") for address in parser.addresses if not address.startswith("data:")
+        ]
+        lost = [address for address in inside if not (site / address.partition("?")[0]).exists()]
         assert not lost, page.name
     for style in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?(https?:)?//", style.read_text(encoding="utf-8"))
@@ -79,9 +83,9 @@ def test_from_disk_it_is_searched_and_nothing_leaves_it(site):
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 800})
         troubles = []
-        page.on("console", lambda each: troubles.append(each.text))
-        page.on("pageerror", lambda each: troubles.append(str(each)))
-        page.on("request", lambda each: troubles.append(each.url))
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda asked: troubles.append(asked.url))
         page.goto((site / "index.html").as_uri())
         box = page.locator("[data-md-component=search-query]")
         box.click()
@@ -94,7 +98,7 @@ def test_from_disk_it_is_searched_and_nothing_leaves_it(site):
             page.goto((site / f"{name}.html").as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") == 400, name
         browser.close()
-    assert [each for each in troubles if not each.startswith((site.as_uri(), "data:"))] == []
+    assert [text for text in troubles if not text.startswith((site.as_uri(), "data:"))] == []
 
 
 def links_of(path):

@@ -16,7 +16,7 @@ def texts_of(source):
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
-            parts = (each.value if isinstance(each, ast.Constant) else "…" for each in node.values)
+            parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
             found.append("".join(map(str, parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(node.value.replace("{", "…{"))

@@ -100,7 +100,7 @@ def test_the_run_directory_holds_what_the_design_says(runs):
     assert f"loaded {total} of {total} weights" in result.stdout
     interval = record["test_interval"]
     assert interval["low"] < record["test"]["accuracy"] < interval["high"]
-    assert all(each in log for each in record["remarks"])
+    assert all(remark in log for remark in record["remarks"])
     assert "Traceback" not in result.stderr
 
 
@@ -270,7 +270,7 @@ def test_a_sweep_runs_on_after_a_failed_job_and_jobs_do_not_leak(tmp_path, runs)
     assert compare.split() == ["next", *"python -m finetune compare sweep".split()]
     assert report.split() == "python -m finetune report sweep".split()
     records = {n: record_of(tmp_path / "sweep" / n) for n in ("1", "3")}
-    assert all(each["status"] == "completed" for each in records.values())
+    assert all(record["status"] == "completed" for record in records.values())
     assert not (tmp_path / "sweep" / "0" / "model").exists()
     # job 3 is seed 0 after three others in the same process: the same bits as on its own
     assert records["3"]["test"] == record_of(folder / "a")["test"]

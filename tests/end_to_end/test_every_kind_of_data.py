@@ -82,7 +82,7 @@ def test_texts_of_a_table_through_phases(tmp_path, bert):
     assert all(phase.features["cached"] for phase in record.phases)
     assert record.backbone.preprocessing["tokenizer"] == "BertTokenizer"
     assert record.test["accuracy"] > 0.9  # chance is a third
-    assert {each["name"] for each in record.test_per_class} == {"red", "green", "blue"}
+    assert {row["name"] for row in record.test_per_class} == {"red", "green", "blue"}
     lines = (tmp_path / "run/splits.csv").read_text().splitlines()
     assert lines[0] == "split,source,digest" and lines[1].startswith("train,train.csv:2,")
     assert len(lines) == 1 + 60 + 12 + 30
@@ -194,8 +194,8 @@ def test_what_does_not_go_together_is_refused_before_training(tmp_path, bert, ov
     write_table(tmp_path / "data")
     (tmp_path / "one.csv").write_text("text,label\n" + "a,b\n" * 30)
     given = [
-        each.format(bert=bert, data=tmp_path / "data", one=tmp_path / "one.csv")
-        for each in overrides
+        override.format(bert=bert, data=tmp_path / "data", one=tmp_path / "one.csv")
+        for override in overrides
     ]
     with pytest.raises(ConfigError, match=message):
         run(tmp_path / "run", *given)
@@ -255,7 +255,7 @@ def test_dino_trains_whole_and_is_saved_as_it_was_trained(tmp_path, version):
     model = keras.saving.load_model(tmp_path / "run/model/model.keras")
     config = read(compose_config(["dataset.max_samples=60"]))
     test = load_dataset(config.dataset, config.seed).splits["test"]
-    images = np.stack([tf.io.decode_image(each, channels=3).numpy() for each in test.examples])
+    images = np.stack([tf.io.decode_image(image, channels=3).numpy() for image in test.examples])
     converter = keras_hub.layers.ImageConverter.from_preset(str(tmp_path / "run/model"))
     right = np.mean(model.predict(converter(images), verbose=0).argmax(1) == test.labels)
     assert right == pytest.approx(record.test["accuracy"])

@@ -221,7 +221,7 @@ def test_a_run_that_never_came_to_a_checkpoint_begins(run):
 )
 def test_what_cannot_be_resumed(run, capsys, arguments, message):
     before = sorted(p.name for p in run.iterdir())
-    assert main(["resume", *(each.format(run=run) for each in arguments)]) == 2
+    assert main(["resume", *(argument.format(run=run) for argument in arguments)]) == 2
     assert message in capsys.readouterr().err
     assert sorted(p.name for p in run.iterdir()) == before
 

@@ -85,7 +85,7 @@ def test_a_killed_run_goes_on_in_the_same_tracked_runs(tmp_path, monkeypatch, pl
     (run,) = client.search_runs([client.get_experiment_by_name("kept").experiment_id])
     assert run.info.run_id == state["MLflow"]["known"] and run.info.status == "FINISHED"
     losses = client.get_metric_history(run.info.run_id, "loss/train")
-    assert [(each.step, each.value) for each in losses] == [
+    assert [(point.step, point.value) for point in losses] == [
         (step, loss)
         for step, loss in enumerate(loss for split, loss in plain[1] if split == "train")
     ]

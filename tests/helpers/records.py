@@ -28,11 +28,12 @@ def phase(index, name, trains, epochs=2, rates=None, still=None):
         free = total - fixed
         counts = {"trainable": free if stage in trains else 0, "untrainable": fixed}
         counts["frozen"] = free - counts["trainable"]
-        each = {state: {"weights": min(n, 2), "parameters": n} for state, n in counts.items()}
-        stages.append({"name": stage, **each})
+        counted = {state: {"weights": min(n, 2), "parameters": n} for state, n in counts.items()}
+        stages.append({"name": stage, **counted})
     total = {
         state: {
-            unit: sum(each[state][unit] for each in stages) for unit in ("weights", "parameters")
+            unit: sum(counted[state][unit] for counted in stages)
+            for unit in ("weights", "parameters")
         }
         for state in ("trainable", "frozen", "untrainable")
     }

@@ -33,10 +33,10 @@ def commands():
         name = str(page.relative_to(ROOT))
         for language, body in BLOCK.findall(text):
             if language in SHELLS:
-                found += [Command(name, each) for each in split(body)]
+                found += [Command(name, words) for words in split(body)]
         prose = BLOCK.sub("", text)
         for code in INLINE.findall(prose):
-            found += [Command(name, each) for each in split(" ".join(code.split()))]
+            found += [Command(name, words) for words in split(" ".join(code.split()))]
     return list(dict.fromkeys(found))
 
 
@@ -49,7 +49,7 @@ def split(script):
             end = words.index("&&") if "&&" in words else len(words)
             result.append(tuple(word for word in words[:end] if word != "…"))
             words = words[end + 1 :]
-    return [each for each in result if each]
+    return [words for words in result if words]
 
 
 def python_blocks():

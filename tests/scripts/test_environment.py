@@ -462,7 +462,9 @@ def requirements():
     extras = declared["project"]["optional-dependencies"]
     texts = [*declared["project"]["dependencies"], *declared["build-system"]["requires"]]
     found = [Requirement(text) for text in texts + [text for e in extras.values() for text in e]]
-    return [each for each in found if each.name != "finetune"]  # an extra that names others
+    return [
+        requirement for requirement in found if requirement.name != "finetune"
+    ]  # an extra that names others
 
 
 def test_constraints_hold_exact_versions_and_nothing_else():
