@@ -1,4 +1,4 @@
-"""Letters drawn from open fonts: the data that `pretrain_letters.py` trains on.
+"""Draws letters from open fonts: the training data of `pretrain_letters.py`.
 
 Every glyph becomes a signed distance field. One random warp of that field gives rotation, shear,
 scale, shift and elastic distortion at once, and the threshold on it sets the width of the stroke,
@@ -101,8 +101,8 @@ def draw_glyph(font: ImageFont.FreeTypeFont, letter: str) -> Glyph | None:
     """Draws a letter as large as the field allows.
 
     Args:
-        font: a Pillow font; its size sets the precision, 64 is enough.
-        letter: one character.
+        font: A Pillow font; its size sets the precision, and 64 is enough.
+        letter: One character.
 
     Returns:
         The glyph, or None where the font draws nothing.
@@ -131,7 +131,7 @@ def draw_glyph(font: ImageFont.FreeTypeFont, letter: str) -> Glyph | None:
 
 @cache
 def upsampling(source: int) -> np.ndarray:
-    """Matrix (32, source) of bilinear interpolation, as `keras.layers.Resizing` does it."""
+    """Returns the matrix (32, source) of bilinear interpolation, as in `keras.layers.Resizing`."""
     at = (np.arange(IMAGE_SIZE) + 0.5) * source / IMAGE_SIZE - 0.5
     distance = np.abs(np.clip(at, 0, source - 1)[:, None] - np.arange(source)[None])
     return np.clip(1 - distance, 0, 1)
@@ -139,7 +139,7 @@ def upsampling(source: int) -> np.ndarray:
 
 @cache
 def averaging(target: int) -> np.ndarray:
-    """Matrix (target, 32) of area averages over `target` equal intervals."""
+    """Returns the matrix (target, 32) of area averages over `target` equal intervals."""
     edges = np.arange(target + 1) * IMAGE_SIZE / target
     pixels = np.arange(IMAGE_SIZE)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -148,7 +148,7 @@ def averaging(target: int) -> np.ndarray:
 
 @cache
 def smooth_basis(knots: int) -> np.ndarray:
-    """Matrix (32, knots) of cubic interpolation: `basis @ values @ basis.T` is a smooth field."""
+    """Returns the matrix (32, knots) of cubic interpolation: `basis @ values @ basis.T` is a smooth field."""
     return ndimage.zoom(np.eye(knots), (IMAGE_SIZE / knots, 1), order=3, mode="nearest")
 
 
@@ -156,8 +156,8 @@ def augment(glyph: Glyph, rng: np.random.Generator) -> np.ndarray:
     """Draws one random view of a glyph: white on black, mostly at low resolution.
 
     Args:
-        glyph: the distance field to warp.
-        rng: source of all randomness; the same state gives the same image.
+        glyph: The distance field to warp.
+        rng: Source of all randomness; the same state gives the same image.
 
     Returns:
         Image: (32, 32) uint8.
@@ -194,7 +194,7 @@ def finish(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Args:
         image: (32, 32) floats in [0, 1].
-        rng: source of all randomness.
+        rng: Source of all randomness.
 
     Returns:
         Image: (32, 32) uint8.
@@ -219,9 +219,9 @@ def draw_font(path: str, copies: int, seed: tuple[int, ...]) -> tuple[np.ndarray
     """Draws every letter of one font `copies` times.
 
     Args:
-        path: font file.
-        copies: views of each letter.
-        seed: seeds all randomness, together with nothing else.
+        path: Font file.
+        copies: Number of views of each letter.
+        seed: The only seed of all randomness.
 
     Returns:
         Images (n, 32, 32) uint8 and labels (n,) uint8, the positions in `CLASSES`.
@@ -239,7 +239,7 @@ def draw_font(path: str, copies: int, seed: tuple[int, ...]) -> tuple[np.ndarray
 
 
 def fingerprint(path: str) -> bytes | None:
-    """Identifies the letters of a font; None where it does not draw all of them distinctly."""
+    """Identifies the letters of a font; None if it does not draw all of them distinctly."""
     try:
         font = ImageFont.truetype(path, FIELD_SIZE)
         missing = bytes(font.getmask("\uffff"))
@@ -256,7 +256,7 @@ def find_fonts(packages: Iterable[str] = FONT_PACKAGES) -> list[FontFile]:
     """Lists the usable font files of installed Debian packages, each design once.
 
     Args:
-        packages: names of Debian font packages.
+        packages: Names of Debian font packages.
 
     Returns:
         Fonts in a fixed order.
@@ -289,9 +289,9 @@ def split_fonts(
     """Splits fonts by family, so that no held-out letter has a sibling style in training.
 
     Args:
-        fonts: all usable fonts.
-        held_out: share of families to hold out.
-        seed: decides which.
+        fonts: All usable fonts.
+        held_out: Share of families to hold out.
+        seed: Seed that selects them.
 
     Returns:
         Training fonts and held-out fonts.
@@ -308,10 +308,10 @@ def draw_letters(
     """Draws all fonts with two processes; the result does not depend on how many there are.
 
     Args:
-        fonts: fonts to draw.
-        copies: views of each letter of a printed font.
-        stream: number that keeps training and held-out randomness apart.
-        seed: seeds all randomness.
+        fonts: Fonts to draw.
+        copies: Number of views of each letter of a printed font.
+        stream: Number that separates the randomness of training and held-out letters.
+        seed: Seed of all randomness.
 
     Returns:
         Images (n, 32, 32) uint8 and labels (n,) uint8.

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# TensorFlow and Keras are imported where they are used: the processes that draw need neither.
+# TensorFlow and Keras are imported where they are used, because the processes that draw need neither.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # not the default on every CPU; much faster
 
@@ -99,10 +99,10 @@ def train(backbone: Any, images: np.ndarray, labels: np.ndarray, args: argparse.
     """Trains the backbone with a linear head over its pooled features.
 
     Args:
-        backbone: trained in place.
+        backbone: The backbone, which is trained in place.
         images: (n, 32, 32) uint8.
         labels: (n,) class numbers.
-        args: `epochs`, `batch_size`, `learning_rate`, `weight_decay`, `label_smoothing`.
+        args: The settings `epochs`, `batch_size`, `learning_rate`, `weight_decay`, `label_smoothing`.
 
     Returns:
         The classifier, for held-out accuracy.
@@ -146,13 +146,13 @@ def train(backbone: Any, images: np.ndarray, labels: np.ndarray, args: argparse.
 def reestimate_batch_norm(
     model: Any, images: np.ndarray, num_batches: int = 40, batch_size: int = 512
 ) -> None:
-    """Replaces the moving statistics of BatchNorm, noisy at momentum 0.9, by plain means.
+    """Replaces the moving statistics of BatchNorm, which are noisy at momentum 0.9, by plain means.
 
     Args:
-        model: changed in place.
+        model: The model, which is changed in place.
         images: (n, 32, 32) uint8 training images.
-        num_batches: random batches to average over.
-        batch_size: images in each.
+        num_batches: Number of random batches to average over.
+        batch_size: Images per batch.
     """
     from transfer import batch_norms
 
@@ -171,8 +171,8 @@ def save_preset(backbone: Any, directory: Path) -> None:
     """Writes backbone and preprocessor as a KerasHub preset.
 
     Args:
-        backbone: the trained backbone.
-        directory: created if absent; other files in it stay.
+        backbone: The trained backbone.
+        directory: Created if it is missing; other files in it are kept.
     """
     import keras_hub
 

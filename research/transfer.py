@@ -1,4 +1,4 @@
-"""How well a backbone transfers to handwritten digits: the figures in its model card.
+"""Measures how well a backbone transfers to handwritten digits: the figures in its model card.
 
 Every figure is a test accuracy on scikit-learn's digits, with a plain Keras head (global average
 pooling, dropout, dense) and AdamW, so that it says something about the backbone alone.
@@ -85,10 +85,10 @@ def accuracy(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
 
 
 class Transfer:
-    """Measures one preset; what does not depend on a seed is computed once.
+    """Measures one preset; results that do not depend on a seed are computed once.
 
     Args:
-        directory: the preset.
+        directory: Directory of the preset.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -120,19 +120,19 @@ class Transfer:
         return head
 
     def probe(self, split: str, seed: int) -> float:
-        """Test accuracy of a linear probe."""
+        """Returns the test accuracy of a linear probe."""
         head = self.train_head(self.features, split, seed)
         return accuracy(head, self.features["test"], self.labels["test"])
 
     def random_probe(self, split: str, seed: int) -> float:
-        """Test accuracy of a linear probe on a random backbone."""
+        """Returns the test accuracy of a linear probe on a random backbone."""
         keras.utils.set_random_seed(seed)
         features = self.pool(self.backbone(load_weights=False))
         head = self.train_head(features, split, seed)
         return accuracy(head, features["test"], self.labels["test"])
 
     def unfrozen(self, split: str, seed: int) -> float:
-        """Test accuracy after a linear probe and then training of everything, BatchNorm awake."""
+        """Returns the test accuracy of a linear probe that is then trained whole, with BatchNorm statistics."""
         head = self.train_head(self.features, split, seed)
         model = with_head(self.backbone(), head)
         fit(
@@ -145,7 +145,7 @@ class Transfer:
         return accuracy(model, self.inputs["test"], self.labels["test"])
 
     def scratch(self, split: str, epochs: int, seed: int) -> float:
-        """Test accuracy of the same network trained from random weights."""
+        """Returns the test accuracy of the same network trained from random weights."""
         keras.utils.set_random_seed(seed)
         model = with_head(self.backbone(load_weights=False), new_head())
         fit(model, self.inputs[split], self.labels[split], SCRATCH_LEARNING_RATE, epochs)
@@ -153,11 +153,11 @@ class Transfer:
 
 
 def evaluate(directory: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, float]:
-    """Measures transfer to digits and prints each figure as it comes.
+    """Measures transfer to digits and prints each figure when it is ready.
 
     Args:
-        directory: the preset.
-        seeds: of heads, shuffling, dropout and random backbones.
+        directory: Directory of the preset.
+        seeds: Seeds of heads, shuffling, dropout and random backbones.
 
     Returns:
         Mean test accuracy over seeds, in percent; `10` and `100` are labels a class.

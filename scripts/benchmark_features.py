@@ -1,8 +1,8 @@
-"""Stored features against Keras code that people write by hand; run by ``scripts/benchmark features``.
+"""Compares stored features with Keras code that people write by hand (``scripts/benchmark features``).
 
-Every measurement is a process of its own, so that memory and traces do not mix: this file calls
-itself. Imports are left out on all sides; building the model, reading the data and compiling are in.
-The images are noise: no figure here says anything about accuracy.
+Every measurement runs in a process of its own, so that memory and traces do not mix: this file calls
+itself. Imports are not measured on any side; building the model, reading the data and compiling are.
+The images are noise, so the figures say nothing about accuracy.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SIZE, CLASSES, BATCH = 224, 10, 32
 HEAD_EPOCHS, PHASE_EPOCHS = 20, 4
 RATES = [round(1e-3 * 1.3**number, 6) for number in range(16)]
 
-PLAIN_RATES = 2  # measured of the 16; the rest takes as long and is added
+PLAIN_RATES = 2  # number of the 16 that are measured; the others take as long and are added
 STAGES = ("stack3_", "stack2_")  # of ResNet-18, from the head
 
 
@@ -52,7 +52,7 @@ def make_inputs(folder: Path, num_train: int) -> None:
     )
 
     class BenchmarkNoise(tfds.core.GeneratorBasedBuilder):
-        """Blurred noise, one brightness a class."""
+        """Blurred noise with one brightness for each class."""
 
         VERSION = tfds.core.Version("1.0.0")
 
@@ -82,7 +82,7 @@ def make_inputs(folder: Path, num_train: int) -> None:
 
 
 def load_arrays(folder: Path) -> dict[str, Any]:
-    """Reads the same dataset the way a script does: arrays scaled to [0, 1]."""
+    """Reads the same dataset as a script would: arrays scaled to [0, 1]."""
     import numpy as np
     import tensorflow_datasets as tfds
 
@@ -128,7 +128,7 @@ def fit(model: Any, arrays: dict[str, Any], rate: float, epochs: int) -> None:
 
 
 def plain(folder: Path, work: str) -> float:
-    """Plain Keras; returns what is to be added to the seconds measured."""
+    """Trains with plain Keras; returns the seconds to add to those measured."""
     arrays = load_arrays(folder)
     if work == "head":
         fit(plain_model(folder)[1], arrays, 1e-3, HEAD_EPOCHS)
@@ -151,7 +151,7 @@ def plain(folder: Path, work: str) -> float:
 
 
 def predict(folder: Path, work: str) -> float:
-    """`predict` once, then `fit` a head on the features, anew for each rate."""
+    """Computes features with `predict` once, then fits a new head on them for each rate."""
     import keras
 
     arrays = load_arrays(folder)
@@ -169,7 +169,7 @@ def predict(folder: Path, work: str) -> float:
 
 
 def ours(folder: Path, work: str) -> float:
-    """The command line of this project, from its arguments to the run directory."""
+    """Runs the command line of this project, from its arguments to the run directory."""
     from finetune.cli import main
 
     common = [
@@ -199,7 +199,7 @@ SIDES = {"plain": plain, "predict": predict, "ours": ours}
 
 def child(side: str, work: str, folder: Path) -> None:
     """Measures one side of one row in this process; prints JSON on its last line."""
-    import keras_hub  # noqa: F401 - imports are left out
+    import keras_hub  # noqa: F401 - imports are not measured
     import tensorflow_datasets  # noqa: F401
 
     if side == "ours":
@@ -212,7 +212,7 @@ def child(side: str, work: str, folder: Path) -> None:
 
 
 def shares(folder: Path) -> dict[str, float]:
-    """Measures the forward pass: seconds an image in all, and its share below each stage's top."""
+    """Measures the forward pass: seconds per image, and the share below the top of each stage."""
     import keras_hub
     import numpy as np
 
@@ -237,7 +237,7 @@ def shares(folder: Path) -> dict[str, float]:
 
 
 def ceiling(work: str, pyramid: dict[str, float], num_train: int) -> float:
-    """Plain over ideal time by arithmetic: training costs three forward passes of what trains."""
+    """Returns plain time over ideal time, if training costs three forward passes of the trained part."""
     *_, third, whole = (pyramid[name] for name in sorted(pyramid))
     second = pyramid[sorted(pyramid)[-3]]
     rows, held_out = num_train, num_train // 4
@@ -259,7 +259,7 @@ def call(side: str, work: str, folder: Path) -> dict[str, float]:
 
 
 def measure(num_train: int, rows: list[str], repeat: int) -> dict[str, Any]:
-    """Measures the rows of the table, the sides of each in turn."""
+    """Measures the rows of the table, all sides of a row in turn."""
     result: dict[str, Any] = {"images": num_train, "rows": {}}
     with tempfile.TemporaryDirectory(prefix="finetune-benchmark-") as name:
         folder = Path(name)
@@ -275,7 +275,7 @@ def measure(num_train: int, rows: list[str], repeat: int) -> dict[str, Any]:
             for number in range(repeat):
                 for side in sides:
                     if side == "plain" and number > 0:
-                        continue  # it takes minutes, and varies by seconds
+                        continue  # takes minutes and varies by seconds
                     subprocess.run(["rm", "-rf", str(folder / "features")], check=True)
                     taken[side].append(call(side, work, folder))
                     if side == "ours":
@@ -307,13 +307,13 @@ def grow(num_train: int) -> dict[str, Any]:
 
 
 def make(folder: Path, num_train: int) -> None:
-    """Makes the inputs in a process of its own."""
+    """Writes the inputs in a process of its own."""
     command = [sys.executable, __file__, "--inputs", str(folder), str(num_train)]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def stored(directory: Path) -> dict[str, float]:
-    """Returns the bytes on disk for an image, by cut."""
+    """Returns the bytes on disk per image, by cut."""
     found: dict[str, list[int]] = {}
     for manifest in directory.glob("*/manifest.json"):
         entry = json.loads(manifest.read_text())
@@ -346,8 +346,15 @@ def main() -> None:
     parser.add_argument("--shares")
     parser.add_argument("--images", type=int, default=256, help="training images (256)")
     parser.add_argument("--rows", nargs="*", default=["head", "progressive", "sweep"])
-    parser.add_argument("--repeat", type=int, default=3, help="runs; of plain Keras always one")
-    parser.add_argument("--grow", type=int, default=2048, help="images to grow to; 0: do not")
+    parser.add_argument(
+        "--repeat", type=int, default=3, help="number of runs; plain Keras always runs once"
+    )
+    parser.add_argument(
+        "--grow",
+        type=int,
+        default=2048,
+        help="number of images of the second measurement; 0: skip it",
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.child:
@@ -360,7 +367,7 @@ def main() -> None:
         result = measure(arguments.images, arguments.rows, arguments.repeat)
         for work, cuts in result["store"].items():
             for cut, size in cuts.items():
-                print(f"{work:12} {cut}: {size:,} bytes an image on disk")
+                print(f"{work:12} {cut}: {size:,} bytes per image on disk")
         if arguments.grow:
             result["grown"] = grow(arguments.grow)
         if arguments.json is not None:

@@ -1,11 +1,12 @@
-"""How fast data become batches; run by ``scripts/benchmark input``.
+"""Measures how fast data become batches (``scripts/benchmark input``).
 
-Images: 2,000 JPEGs of about 500×375 in folders, to batches of 32 at 224×224. Ours is what a run does (list,
-read, decode, crop to the aspect ratio, resize, scale, labels), plain is what people write,
-``keras.utils.image_dataset_from_directory(…).prefetch(AUTOTUNE)``, which decodes and resizes. Both in one
-process, in turns, medians. Then the waits for data of each step, with ResNet-18 frozen under a head.
+Images: 2,000 JPEGs of about 500×375 in folders become batches of 32 at 224×224. *Ours* is the input pipeline of a
+run (list, read, decode, crop to the aspect ratio, resize, scale, labels); *plain* is what people write,
+``keras.utils.image_dataset_from_directory(…).prefetch(AUTOTUNE)``, which decodes and resizes. Both run in one
+process, in turns; the figures are medians. After that, the waits of each step for data are measured, with a frozen
+ResNet-18 below a head.
 
-Text: frozen MiniLM on the docstrings of Python's library, run twice with two learning rates.
+Text: a frozen MiniLM on the docstrings of Python's standard library, run twice with two learning rates.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def write_images(root: Path) -> None:
 
 
 def our_epochs(root: Path) -> list[float]:
-    """Returns the images a second of the first epoch, listing and reading included, and the next."""
+    """Returns images per second in the first epoch, with listing and reading, and in the second."""
     from finetune.datasets.pipeline import training_batches
     from finetune.datasets.sources.folder import load_folder
 
@@ -79,7 +80,7 @@ def our_examples(dataset: Any) -> Any:
 
 
 def plain_epochs(root: Path) -> list[float]:
-    """Returns the same of Keras' own function."""
+    """Returns the same batches from Keras' own function."""
     import keras
     import tensorflow as tf
 
@@ -152,7 +153,7 @@ def images(rounds: int) -> dict[str, float]:
 
 
 def text() -> dict[str, float]:
-    """Runs frozen MiniLM twice and returns when training started, imports left out."""
+    """Runs a frozen MiniLM twice and returns the seconds until training started, without imports."""
     with tempfile.TemporaryDirectory(prefix="finetune-benchmark-") as folder:
         figures = {}
         for which, rate in (("first", "1e-3"), ("second", "2e-3")):
@@ -172,8 +173,10 @@ def text() -> dict[str, float]:
 def main() -> None:
     """Prints the figures as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="of each pipeline (5)")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="number of rounds of each pipeline (5)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     figures = {**images(arguments.rounds), **text()}
     for name, value in figures.items():

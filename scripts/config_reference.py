@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the pages of docs/ that say what the code and the configs say: config, recipes, command line.
+"""Generates the pages of docs/ that follow from the code and the configs: config, recipes, command line.
 
-    scripts/config_reference.py           writes them
-    scripts/config_reference.py --check   1 if one of them is not what it would write
+    scripts/config_reference.py           writes the pages
+    scripts/config_reference.py --check   exits with 1 if a page differs from what would be written
 
-What a key does has one source, the comment beside it in configs/ or, for a key of a freeze policy, the
-docstring of the policy; its type and the names it may take come from finetune/config/, and what an
-experiment gave from the comment its file begins with.
+The description of a key is the comment beside it in configs/ or, for a key of a freeze policy, the
+docstring of the policy. Its type and the names that it takes come from finetune/config/, and the result of
+an experiment from the comment at the start of its file.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from finetune.config.texts import keys_within, kind_within  # noqa: E402
 
 CONFIGS, DOCS = ROOT / "configs", ROOT / "docs"
 PHASE = "schedule.phases.NAME"
-# Keys whose value is one of a closed list; tests/docs/test_config_reference.py tries each.
+# Keys whose value is one of a closed list; tests/docs/test_config_reference.py tries all of them.
 CHOICES = {
     "head.pooling": config.POOLINGS,
     "dataset.resize": config.RESIZES,
@@ -56,7 +56,7 @@ GENERATED = "<!-- Written by scripts/config_reference.py: change its source, the
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """What one config file says of one key."""
+    """Value and comment of a key in one config file."""
 
     value: str
     comment: str
@@ -76,7 +76,7 @@ def keys(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def policy_keys() -> dict[str, str]:
-    """Returns what each key of a freeze policy does, from the ``Args`` of the policy's docstring."""
+    """Returns the description of each key of a freeze policy, from the ``Args`` of the policy's docstring."""
     found: dict[str, str] = {}
     for name in freeze.built_in():
         text = inspect.getdoc(freeze.policy_class(name, "freeze")) or ""
@@ -122,7 +122,7 @@ def _comment(lines: list[str], key: yaml.Node, value: yaml.Node) -> str:
 
 
 def config_page() -> str:
-    """Returns the page of every key.
+    """Returns the page that describes all keys.
 
     Raises:
         SystemExit: a key has no comment in any config.
@@ -172,7 +172,7 @@ def _row(path: str, kind: str, files: dict[Path, dict[str, Said]]) -> str:
         for f, keys_of_file in files.items()
         if path in keys_of_file or _parent(path) in keys_of_file
     }
-    # The file that lists most keys is the one that explains them; others fill in.
+    # The file that lists most keys describes them; the others fill in.
     ranked = sorted(inside, key=lambda name: -len(inside[name]))
     told = [inside[name][path] for name in ranked if path in inside[name]]
     spoken = [policy_keys().get(path), *(line.comment for line in told)]
@@ -212,7 +212,7 @@ def _cell(text: str) -> str:
 
 
 def recipes_page() -> str:
-    """Returns the page of the experiments, made of the comments that their files begin with."""
+    """Returns the page of the experiments, from the comments at the start of their files."""
     parts = [GENERATED, (DOCS / "site" / "recipes_intro.md").read_text(encoding="utf-8")]
     for file in sorted((CONFIGS / "experiment").glob("*.yaml")):
         text = file.read_text(encoding="utf-8")
@@ -231,7 +231,7 @@ def _leading(text: str) -> list[str]:
 
 
 def command_line_page() -> str:
-    """Returns the page of the verbs, made of what ``--help`` prints."""
+    """Returns the page of the verbs, from the output of ``--help``."""
     intro = (DOCS / "site" / "command_line_intro.md").read_text(encoding="utf-8")
     parts = [f"{GENERATED}\n{intro}\n```text\n{pages.page(None)}```\n"]
     parts += [f"## {verb}\n\n```text\n{pages.page(verb)}```\n" for verb in cli.VERBS]
@@ -246,7 +246,7 @@ PAGES = {
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the pages, or says which of them are not what would be written."""
+    """Writes the pages, or names those that differ from what would be written."""
     stale = []
     for name, page in PAGES.items():
         made = page()
@@ -256,7 +256,9 @@ def main(arguments: list[str]) -> int:
         else:
             (DOCS / name).write_text(made, encoding="utf-8")
     if stale:
-        print(f"error: docs/ must be as scripts/config_reference.py writes it. Received: {stale}.")
+        print(
+            f"error: the pages must be those that scripts/config_reference.py writes. Received: {stale}."
+        )
     return 1 if stale else 0
 
 

@@ -1,4 +1,4 @@
-"""What `scripts/torture` does, in the environment that it has prepared."""
+"""Does the work of `scripts/torture`, which prepares the environment."""
 
 import argparse
 import csv
@@ -26,7 +26,7 @@ OVERRIDES = [
     "schedule.restore_best=true",
     "~schedule.phases.head",
 ]
-# Runs the command line in a process that kills itself after so many steps of writes.
+# Runs the command line in a process that kills itself after a given number of write steps.
 CHILD = """
 import os, signal, sys
 from finetune.storage import durable
@@ -49,10 +49,10 @@ def run(arguments: list[str], store: Path, steps: int = 0, seconds: float | None
     """Runs one command; returns its exit code, its duration and what stderr said.
 
     Args:
-        arguments: of ``python -m finetune``.
-        store: the directory of features.
-        steps: of writes after which the process kills itself; 0: never.
-        seconds: after which it is killed from outside; negative: asked to stop; None: never.
+        arguments: Arguments of ``python -m finetune``.
+        store: Directory of the stored features.
+        steps: Number of write steps after which the process kills itself; 0: never.
+        seconds: Seconds after which it is killed from outside; negative: it gets SIGTERM; None: never.
     """
     environment = {
         **os.environ,
@@ -77,7 +77,7 @@ def run(arguments: list[str], store: Path, steps: int = 0, seconds: float | None
 
 
 def state_of(directory: Path) -> dict[str, object]:
-    """Returns all that a run came to, timing aside."""
+    """Returns everything that a run produced, except timing."""
     last = sorted(p for p in (directory / "checkpoints").iterdir() if p.name.isdecimal())[-1]
     files = json.loads((last / "checkpoint.json").read_text())["files"]
     with (directory / "metrics.csv").open(newline="") as file:
@@ -110,14 +110,14 @@ def _timeless(value: object) -> object:
 
 
 def torture(kills: int, seed: int, work: Path, overrides: list[str]) -> int:
-    """Runs it all; returns the exit code."""
+    """Runs and compares everything; returns the exit code."""
     chance = random.Random(seed)
     reference, victim = work / "reference", work / "victim"
     code, whole, said = run([*overrides, f"hydra.run.dir={reference}"], work / "features-a")
     if code != 0:
         print(f"the run itself failed:\n{said}")
         return 1
-    writes = 40  # a guess at the steps of one process' writes; the range of a kill within them
+    writes = 40  # estimated write steps of one process; kills are drawn from this range
     print(f"never killed: {whole:.1f} s", flush=True)
     survived = 0
     began = time.monotonic()
@@ -141,10 +141,10 @@ def torture(kills: int, seed: int, work: Path, overrides: list[str]) -> int:
             print(f"{survived:>3} {name}, {how}: {_status(victim)}", flush=True)
         elif code == 0 and survived >= kills:
             break
-        elif code == 0:  # it was done sooner: begin anew, so that every kill hits a run
+        elif code == 0:  # the run ended before the kill: start again, so that every kill hits a run
             if state_of(victim) != state_of(reference):
                 break
-            print("    completed, the same; anew", flush=True)
+            print("    completed and equal; starting again", flush=True)
             shutil.rmtree(victim)
             shutil.rmtree(work / "features-b", ignore_errors=True)
         else:
@@ -153,12 +153,12 @@ def torture(kills: int, seed: int, work: Path, overrides: list[str]) -> int:
     a, b = state_of(reference), state_of(victim)
     print(f"{survived} kills survived in {time.monotonic() - began:.0f} s")
     for part in a:
-        print(f"{part:<10} {'the same' if a[part] == b[part] else 'NOT THE SAME'}")
+        print(f"{part:<10} {'equal' if a[part] == b[part] else 'NOT EQUAL'}")
     return 0 if a == b else 1
 
 
 def _status(victim: Path) -> str:
-    """Returns how far the run has come."""
+    """Returns the status of the run, for the output."""
     numbers = [p for p in (victim / "checkpoints").glob("[0-9]*") if p.name.isdecimal()]
     if not numbers:
         return "no checkpoint yet"
