@@ -114,6 +114,11 @@ def unknown_name(where: str, kind: str, name: str, valid: Iterable[str]) -> str:
         name: The name that was received.
         valid: All valid names. Up to 30 are listed; of more, only the most similar ones.
     """
+    return f"{where} must be {kind}. Received: {name}. Valid: {valid_names(name, valid)}"
+
+
+def valid_names(name: str, valid: Iterable[str]) -> str:
+    """Returns the end of a message about an unknown name: the valid names and the most similar one."""
     names = list(valid)
     close = nearest(name, names)
     shown = ", ".join(names)
@@ -121,4 +126,4 @@ def unknown_name(where: str, kind: str, name: str, valid: Iterable[str]) -> str:
         similar = get_close_matches(name, names, n=8, cutoff=0.3)
         shown = f"{len(names)} names, among them {', '.join(similar or names[:8])}"
     hint = f" Did you mean {told_apart(close, name)}?" if close is not None else ""
-    return f"{where} must be {kind}. Received: {name}. Valid: {shown or 'none'}.{hint}"
+    return f"{shown or 'none'}.{hint}"

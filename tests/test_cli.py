@@ -58,10 +58,10 @@ def test_all_catalogs_show_their_entries(capsys):
         (["catalog", "features", "policies", "--clear"], "must come with the catalog features"),
         (
             ["inspect", "--multirun"],
-            "inspect: an option must be one that it has. Received: --multirun.",
+            "unknown option --multirun for inspect. Valid: --picture",
         ),
-        (["--multi-run", "seed=1"], "Received: --multi-run. Valid: --multirun"),
-        (["--run"], "train: an option must be one that it has. Received: --run."),
+        (["--multi-run", "seed=1"], "unknown option --multi-run for train. Valid: --multirun"),
+        (["--run"], "unknown option --run for train. Valid: --multirun"),
         (["--config-dir", "nowhere"], "--config-dir must be a directory"),
     ],
 )

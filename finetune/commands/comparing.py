@@ -1,4 +1,4 @@
-"""`compare`: runs side by side, from what they wrote down; no TensorFlow."""
+"""`compare`: shows runs side by side, from their records alone; TensorFlow is not imported."""
 
 import io
 import re
@@ -29,10 +29,10 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """Arguments of `compare`."""
 
     directories: tuple[Path, ...]
-    format: str = "table"
+    output_format: str = "table"
     output: Path | None = None
     sort: str | None = None
 
@@ -41,18 +41,18 @@ def compare_runs(arguments: list[str], console: Console) -> int:
     """Compares the runs in the directories that are given, and all runs below them."""
     request = _request(arguments, console)
     runs, problems = read_runs(request.directories)
-    for each in problems:
-        print(block(ConfigError(each)), file=sys.stderr)
+    for problem in problems:
+        print(block(ConfigError(problem)), file=sys.stderr)
     if not runs:
         raise ConfigError(
             f"RUN_DIR must be a directory with a run that can be read. Received: "
-            f"{', '.join(map(str, request.directories))}. Give one with a {RECORD} in it, or below."
+            f"{', '.join(map(str, request.directories))}. Give one with a {RECORD} in it or below it."
         )
     compared = compare(runs, request.sort)
     if request.output is None:
-        _show(compared, request.format, problems)
+        _show(compared, request.output_format, problems)
         return 0
-    text = _text(compared, request.format, problems, request.output.absolute().parent)
+    text = _text(compared, request.output_format, problems, request.output.absolute().parent)
     write_atomically(request.output, text)
     written = f"{len(runs)} runs compared in {printable(near(request.output))}"
     console.print(written, markup=False, soft_wrap=True)
@@ -60,23 +60,23 @@ def compare_runs(arguments: list[str], console: Console) -> int:
 
 
 def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Reads runs; a directory without one of its own stands for all that are below it.
+    """Reads runs; a directory that is not a run itself stands for all runs below it.
 
     Args:
-        directories: as they are given.
+        directories: Directories of runs, or with runs below them.
 
     Returns:
-        The runs in their order, each once, those below a directory in natural order, and what
-        could not be read, one line each.
+        The runs in the given order, without repetition, those below a directory in natural order;
+        and one line for every run that could not be read.
 
     Raises:
-        ConfigError: for what is no directory.
+        ConfigError: If one of the paths is not a directory.
     """
-    missing = [str(each) for each in directories if not each.is_dir()]
+    missing = [str(directory) for directory in directories if not directory.is_dir()]
     if missing:
         raise ConfigError(
             f"RUN_DIR must be the directory of a run, or one with runs below it. Received: "
-            f"{', '.join(missing)}. Give what was printed as its record, without {RECORD}."
+            f"{', '.join(missing)}. Give the directory that the run printed, without {RECORD}."
         )
     runs: list[Run] = []
     problems: list[str] = []
@@ -88,24 +88,24 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
                 f"{given} must hold a run, or runs below it. Received: no {RECORD}. "
                 "Give the directory of a run, or of a sweep."
             )
-        for each in found:
-            if each.resolve() in known:
+        for directory in found:
+            if directory.resolve() in known:
                 continue
-            known.add(each.resolve())
+            known.add(directory.resolve())
             try:
-                runs.append(_read(each, problems))
+                runs.append(_read(directory, problems))
             except ConfigError as error:
                 problems += error.problems
     return runs, problems
 
 
 def runs_below(directory: Path) -> Iterator[Path]:
-    """Yields the directories of runs: itself, or those below it in natural order."""
+    """Yields the directory itself if it is a run, else the runs below it in natural order."""
     if (directory / RECORD).is_file():
         yield directory
         return
-    found = [each.parent for each in directory.rglob(RECORD)]
-    shown = [each for each in found if not _hidden(each.relative_to(directory))]
+    found = [record.parent for record in directory.rglob(RECORD)]
+    shown = [run for run in found if not _hidden(run.relative_to(directory))]
     yield from sorted(shown, key=_natural)
 
 
@@ -114,30 +114,30 @@ def _hidden(path: Path) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Returns what sorts 9 before 10."""
+    """Returns a sort key that puts 9 before 10."""
     pieces = re.findall(r"\d+|\D+", str(path))
-    return [(0, int(each), "") if each.isdecimal() else (1, 0, each) for each in pieces]
+    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
 def _read(directory: Path, problems: list[str]) -> Run:
-    """Reads one run; where its metrics are damaged its record is enough, and a line says so."""
+    """Reads one run. If only its metrics are damaged, the record is used, and a problem is added."""
     try:
         return Run(directory, read_record(directory))
     except ConfigError as error:
-        record = read_json(directory / RECORD)  # raises the same where it is not the metrics
+        record = read_json(directory / RECORD)  # raises again unless only the metrics are damaged
         problems += error.problems
         return Run(directory, record)
 
 
 def write_comparison(directory: Path) -> tuple[Path, list[str]]:
-    """Writes ``report.html`` of a directory with runs below it, such as a sweep.
+    """Writes ``report.html`` for a directory with runs below it, such as a sweep.
 
     Returns:
-        The file, and what could not be read, one line each.
+        The file, and one line for every run that could not be read.
 
     Raises:
-        ConfigError: where no run can be read.
-        StorageError: for a place that cannot be written.
+        ConfigError: If no run can be read.
+        StorageError: If the file cannot be written.
     """
     runs, problems = read_runs([directory])
     if not runs:
@@ -147,32 +147,32 @@ def write_comparison(directory: Path) -> tuple[Path, list[str]]:
     return page, problems
 
 
-def _show(compared: Comparison, format: str, problems: Sequence[str]) -> None:
-    """Writes to stdout, also where the command is quiet: it is what was asked for."""
-    if format != "table":
-        write_out(_text(compared, format, problems))
+def _show(compared: Comparison, output_format: str, problems: Sequence[str]) -> None:
+    """Writes to stdout, even if the command is quiet: the comparison is what the user asked for."""
+    if output_format != "table":
+        write_out(_text(compared, output_format, problems))
         return
     console = make_console()
-    for each in tables(compared):
-        console.print(each)
+    for table in tables(compared):
+        console.print(table)
 
 
 def _text(
-    compared: Comparison, format: str, problems: Sequence[str], folder: Path | None = None
+    compared: Comparison, output_format: str, problems: Sequence[str], folder: Path | None = None
 ) -> str:
-    """Returns a comparison in a format; `folder` is where a page will be, None where unknown."""
-    if format == "json":
+    """Returns a comparison as text; `folder` is the directory of an HTML page, None if unknown."""
+    if output_format == "json":
         return to_json(compared, problems)
-    if format == "csv":
+    if output_format == "csv":
         return to_csv(compared)
-    if format == "html":
+    if output_format == "html":
         from finetune.reporting.comparison.page import comparison_page
 
         return comparison_page(compared, problems, folder)
     written = io.StringIO()
     console = Console(file=written, width=UNFOLDED, force_terminal=False, highlight=False)
-    for each in tables(compared):
-        console.print(each)
+    for table in tables(compared):
+        console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
 
 
@@ -180,20 +180,20 @@ def _request(arguments: Sequence[str], console: Console) -> Request:
     options, directories = split_options("compare", arguments, OPTIONS)
     if not directories:
         raise ConfigError(
-            "compare must be given directories of runs, or one of a sweep. Received: nothing. "
+            "compare must be given directories of runs, or that of a sweep. Received: nothing. "
             f"Write {PROGRAM} compare RUN_DIR RUN_DIR."
         )
-    given = tuple(run_argument(each, console) for each in directories)
+    given = tuple(run_argument(directory, console) for directory in directories)
     return Request(given, *_output(options), options.get("--sort"))
 
 
 def _output(options: dict[str, str]) -> tuple[str, Path | None]:
-    """Returns the format, by the suffix of the file where none is given, and the file."""
+    """Returns the format and the file; the suffix of the file is the default format."""
     output = expanded(options["--output"], "--output") if "--output" in options else None
     suffix = "" if output is None else output.suffix[1:].lower()
     if output is not None and not output.absolute().parent.is_dir():
         raise ConfigError(
-            f"--output must be a file in a directory that is there. Received: {output}. Make "
+            f"--output must be a file in a directory that exists. Received: {output}. Create "
             f"{output.parent} first."
         )
     if "--format" not in options and suffix in FORMATS:

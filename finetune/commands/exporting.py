@@ -1,4 +1,4 @@
-"""`export`: the model of a run for another runtime."""
+"""`export`: writes the model of a run for another runtime."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ OUTPUT = "--output"
 
 
 def export(arguments: list[str], console: Console) -> int:
-    """Writes one format, checks it in its own runtime, and shows its files."""
+    """Writes one format, checks it in the runtime of that format, and shows the files."""
     run_directory, name, output = _read(arguments, console)
     target = format_of(name)
     read_completed(run_directory)  # before TensorFlow is imported
@@ -36,11 +36,11 @@ def export(arguments: list[str], console: Console) -> int:
 
 
 def _read(arguments: list[str], console: Console) -> tuple[Path, str, Path | None]:
-    """Returns the run directory, the format and where it goes."""
+    """Returns the run directory, the format, and the output directory."""
     options, places = split_options("export", arguments, (FLAG, OUTPUT))
     if len(places) != 1:
         raise ConfigError(
-            f"export must be given one run directory, {FLAG} and, if any, {OUTPUT}. Received: "
+            f"export must be given one run directory, {FLAG} and, optionally, {OUTPUT}. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} export RUN_DIR {FLAG} "
             f"{' | '.join(FORMATS)} [{OUTPUT} DIR]."
         )
@@ -57,12 +57,12 @@ def _show(console: Console, done: Any, directory: Path) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
     table.add_column("size", justify="right")
-    for name, each in done.files.items():
-        table.add_row(Text(printable(name)), decimal(each["bytes"]))
+    for name, facts in done.files.items():
+        table.add_row(Text(printable(name)), decimal(facts["bytes"]))
     table.add_row("all", decimal(done.num_bytes), style="bold")
     console.print(table)
     parity, interface = done.parity, done.interface
-    outputs = ", ".join(each["name"] for each in interface["outputs"])
+    outputs = ", ".join(port["name"] for port in interface["outputs"])
     lines = [
         "",
         f"inputs   {', '.join(map(_port, interface['inputs']))}",

@@ -1,13 +1,13 @@
-"""How stderr shows what went wrong."""
+"""The error block on stderr."""
 
 from finetune.errors import ConfigError, FinetuneError
 from finetune.printable import printable
 
-LONGEST = 4000  # characters of one problem
+LONGEST = 4000  # characters that are shown of one problem
 
 
 def block(error: FinetuneError) -> str:
-    """Returns one line for one problem, a list for several."""
+    """Returns one line for a single problem, and a list for several problems."""
     found = error.problems if isinstance(error, ConfigError) else [str(error)]
     problems = [
         text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"

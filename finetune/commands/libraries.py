@@ -1,4 +1,4 @@
-"""Imports what builds models, once a command knows that it needs it."""
+"""Imports the modules that build models, and with them TensorFlow, once a command needs them."""
 
 import importlib
 import logging
@@ -15,17 +15,17 @@ def import_runs() -> ModuleType:
 
 
 def import_quietly(module: str) -> ModuleType:
-    """Imports a module of this package, and so TensorFlow, with its start-up lines held back."""
-    # Where the log cannot be written, what matters cannot either, and says so in one line.
+    """Imports a module of this package, and so TensorFlow, without its start-up lines on stderr."""
+    # If the log cannot be written, other files cannot either, and one message about those is enough.
     logging.raiseExceptions = False
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     notice = choose_tensorflow()
     if notice is not None:
         print(notice, file=sys.stderr)
-    # Off by default on AMD processors, where it doubles the speed of convolutions.
+    # Off by default on AMD processors, although it doubles the speed of convolutions there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    # Keras imports it where it is there, for wrappers that no run uses: a second. What needs it
-    # imports it later.
+    # If scikit-learn is installed, Keras imports it for wrappers that no run uses, which takes a
+    # second. Modules that need it import it later.
     with native_stderr_held(), left_out("sklearn"):
         return importlib.import_module(module)

@@ -1,6 +1,6 @@
-"""What `--help` shows: a page for the program, and one for each verb. Importing it costs nothing."""
+"""The pages of `--help`: one for the program and one for every verb. This module imports nothing."""
 
-PROGRAM = "python -m finetune"  # stands in the pages for the command that was really used
+PROGRAM = "python -m finetune"  # replaced by the command that the user typed
 
 OVERVIEW = """\
 Fine-tune pretrained Keras models: freeze by plan, unfreeze by phase, prove what stayed fixed.
@@ -15,15 +15,15 @@ verbs (python -m finetune VERB --help shows the options of each)
   report    RUN_DIR or SWEEP_DIR: write report.html and plots/ again
   compare   RUN_DIR…: show runs side by side
   evaluate  RUN_DIR: measure the trained model on a split; nothing is written
-  predict   RUN_DIR FILE…: show what the trained model says of each example
+  predict   RUN_DIR FILE…: show the predictions of the trained model
   export    RUN_DIR --format FORMAT: write the model for another runtime
   catalog   [CATALOG]: list backbones, datasets, schedules, experiments, policies, stored features
 
-RUN_DIR is the directory of a run, or latest: the newest one in outputs/ and multirun/.
+RUN_DIR is the directory of a run, or latest for the newest run in outputs/ and multirun/.
 
 options of every verb
-  -q, --quiet     print nothing but errors and what was asked for
-  -v, --verbose   print the whole table of weight counts for every phase, not only what changes
+  -q, --quiet     print only errors and the requested output
+  -v, --verbose   print the whole table of weight counts for every phase, not only the changes
   -h, --help      show the page of the verb
   --version       show the version
 
@@ -33,8 +33,8 @@ overrides
   seed=1 dataset.batch_size=64                  any key of the config
   schedule.phases.head.learning_rate=3e-3       a phase by its name
   ~schedule.phases.head                         leave a phase out
-  hydra.run.dir=DIR                             where the run directory goes
-  --config-dir DIR                              one more directory of configs
+  hydra.run.dir=DIR                             the run directory
+  --config-dir DIR                              an additional directory of configs
 
 examples
   python -m finetune experiment=resnet_freeze
@@ -42,22 +42,22 @@ examples
   python -m finetune -m experiment=resnet_probe seed=0,1,2 dataset.train_per_class=10
 """
 
-_RUN_DIR = "  RUN_DIR            the directory of a completed run, or latest: the newest run\n"
+_RUN_DIR = "  RUN_DIR            the directory of a completed run, or latest for the newest run\n"
 
 VERBS = {
     "train": """\
 usage: python -m finetune [train] [OVERRIDES…] [-m]
 
-Trains through the phases of a schedule and writes a run directory: outputs/DATE/TIME, or
-hydra.run.dir=DIR. A command that fails before it trains leaves no directory.
+Trains a model through the phases of a schedule and writes a run directory: outputs/DATE/TIME, or
+hydra.run.dir=DIR. A command that fails before it trains leaves no directory behind.
 
 arguments
   OVERRIDES          KEY=VALUE of the config, GROUP=NAME, ~schedule.phases.NAME
 
 options
-  -m, --multirun     run one job for each combination of a=1,2 b=x,y, in multirun/DATE/TIME/JOB,
+  -m, --multirun     run one job for every combination of a=1,2 b=x,y, in multirun/DATE/TIME/JOB
                      or hydra.sweep.dir=DIR
-  --config-dir DIR   search DIR for configs, too: DIR/schedule/mine.yaml is schedule=mine
+  --config-dir DIR   also search DIR for configs: DIR/schedule/mine.yaml is schedule=mine
   --cfg job          print the composed config and stop
 
 examples
@@ -68,14 +68,14 @@ examples
     "check": """\
 usage: python -m finetune check [OVERRIDES…] [--config-dir DIR]
 
-Composes and validates the config, builds model and data, and runs one real step of each phase, with
-validation and test. It trains nothing and writes nothing.
+Composes and validates the config, builds the model and the data, and runs one real step of every
+phase, with validation and test. It trains nothing and writes nothing.
 
 arguments
   OVERRIDES          as for train
 
 options
-  --config-dir DIR   search DIR for configs, too
+  --config-dir DIR   also search DIR for configs
 
 examples
   python -m finetune check experiment=resnet_freeze
@@ -89,8 +89,8 @@ arguments
   OVERRIDES          as for train
 
 options
-  --picture FILE     draw the freeze map, too: a file that ends with .png or .svg
-  --config-dir DIR   search DIR for configs, too
+  --picture FILE     also draw the freeze map, to a file that ends with .png or .svg
+  --config-dir DIR   also search DIR for configs
 
 examples
   python -m finetune inspect experiment=resnet_freeze --picture freeze_map.png
@@ -98,14 +98,14 @@ examples
     "resume": """\
 usage: python -m finetune resume RUN_DIR [--allow-changed] [OVERRIDES…]
 
-Continues a run exactly where it stopped: it ends as if it had never been interrupted.
+Continues a run exactly where it stopped. The result is the same as without the interruption.
 
 arguments
-  RUN_DIR            the directory of the run, or latest: the newest run
-  OVERRIDES          KEY=VALUE that is to change, with --allow-changed
+  RUN_DIR            the directory of the run, or latest for the newest run
+  OVERRIDES          KEY=VALUE to change, with --allow-changed
 
 options
-  --allow-changed    continue, too, with another config, dataset, backbone or library
+  --allow-changed    continue even if the config, dataset, backbone or a library has changed
 
 examples
   python -m finetune resume latest
@@ -114,11 +114,11 @@ examples
     "report": """\
 usage: python -m finetune report RUN_DIR | SWEEP_DIR
 
-Writes report.html and plots/ of a run again, however far it has come; of a sweep one page with all
-runs below it, side by side.
+Writes report.html and plots/ of a run again, whether or not it has finished. For a sweep, writes one
+page that shows all of its runs side by side.
 
 arguments
-  RUN_DIR            the directory of a run, or latest: the newest run
+  RUN_DIR            the directory of a run, or latest for the newest run
   SWEEP_DIR          a directory with runs below it
 
 examples
@@ -127,15 +127,15 @@ examples
     "compare": """\
 usage: python -m finetune compare RUN_DIR… [--format FORMAT] [--output FILE] [--sort KEY]
 
-Shows runs side by side: what differs in their configs, and how good they are.
+Shows runs side by side: the differences between their configs, and their metrics.
 
 arguments
-  RUN_DIR            directories of runs; one of a sweep stands for all runs below it
+  RUN_DIR            directories of runs; that of a sweep stands for all runs below it
 
 options
   --format FORMAT    table (default), json, csv or html
-  --output FILE      write to FILE; its suffix chooses the format
-  --sort KEY         the best run first by a column, e.g. test.accuracy
+  --output FILE      write to FILE; its suffix is the default format
+  --sort KEY         sort by a column, the best run first, e.g. test.accuracy
 
 examples
   python -m finetune compare multirun/DATE/TIME --sort test.accuracy
@@ -148,9 +148,9 @@ Measures the trained model on the test split of its data, or on other data. It w
 
 arguments
 {_RUN_DIR}\
-  split=SPLIT        train, validation or test of the run's data, or held out of other files
-  dataset.path=PATH  other files: their test split, or all of them where they have no splits; labels
-                     are matched by name (dataset.name, dataset.columns… may be given, too)
+  split=SPLIT        train, validation or test of the data of the run, or of other files
+  dataset.path=PATH  other files: their test split, or all files if they have no splits; labels are
+                     matched by name (dataset.name, dataset.columns… may also be given)
 
 options
   --format FORMAT    table (default), json or csv
@@ -163,18 +163,18 @@ examples
 usage: python -m finetune predict RUN_DIR FILE… [--top-k K] [--format FORMAT] [--batch-size N]
                                   [--device DEVICE]
 
-Shows what the trained model says of each example, the most probable labels first.
+Shows the predictions of the trained model for every example, the most probable labels first.
 
 arguments
 {_RUN_DIR}\
-  FILE               images and folders of images; of a text model "a text", .txt (a text a line) and
-                     tables (a text a row); .npy of a FineTuner's model; - reads lines of stdin:
-                     texts, or file names
+  FILE               images and folders of images; for a text model "a text", .txt (one text per
+                     line) and tables (one text per row); .npy for a model of FineTuner; - reads
+                     lines of stdin: texts or file names
 
 options
-  --top-k K          how many labels to show (default 3; all of a model of several labels)
+  --top-k K          number of labels to show (default 3; all labels of a multi-label model)
   --format FORMAT    table (default), json, jsonl or csv
-  --batch-size N     examples that are computed at once (default 32)
+  --batch-size N     number of examples in a batch (default 32)
   --device DEVICE    auto (default), cpu or gpu
 
 examples
@@ -183,14 +183,14 @@ examples
     "export": f"""\
 usage: python -m finetune export RUN_DIR --format FORMAT [--output DIR]
 
-Writes the trained model for another runtime, with its preprocessing where the format allows it, and
-checks it there against the run.
+Writes the trained model for another runtime, with its preprocessing if the format allows it, and
+compares its output in that runtime with the run.
 
 arguments
 {_RUN_DIR}
 options
   --format FORMAT    keras, saved_model, onnx or litert
-  --output DIR       where to write (default RUN_DIR/export/FORMAT)
+  --output DIR       output directory (default RUN_DIR/export/FORMAT)
 
 examples
   python -m finetune export latest --format onnx
@@ -198,13 +198,13 @@ examples
     "catalog": """\
 usage: python -m finetune catalog [CATALOG…] [features --clear]
 
-Lists what there is to choose from, with sizes and what is on disk already.
+Lists everything that a config can name, with sizes and what is already on disk.
 
 arguments
   CATALOG            backbones, datasets, schedules, experiments, policies or features (default: all)
 
 options
-  --clear            with features: empty the store of features
+  --clear            with features: delete all stored features
 
 examples
   python -m finetune catalog datasets
@@ -214,18 +214,18 @@ examples
 
 _OF_EVERY_VERB = """
 options of every verb
-  -q, --quiet        print nothing but errors and what was asked for
+  -q, --quiet        print only errors and the requested output
   -v, --verbose      print the whole table of weight counts for every phase
   -h, --help         show this page
 """
 
 
 def page(verb: str | None, program: str = PROGRAM) -> str:
-    """Returns what `--help` shows.
+    """Returns a page of `--help`.
 
     Args:
-        verb: whose page; None for that of the program.
-        program: the command that the user has typed.
+        verb: Verb to describe; None for the program.
+        program: Command that the user typed.
     """
     text = OVERVIEW if verb is None else VERBS[verb] + _OF_EVERY_VERB
     return text.replace(PROGRAM, program)

@@ -1,4 +1,4 @@
-"""`check` and `inspect`: what a run would be, without training."""
+"""`check` and `inspect`: show what a run would do, without training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +20,16 @@ def check(arguments: list[str], console: Console) -> int:
     """Runs one real step of each phase."""
     options, overrides = split_options("check", arguments, CONFIG_DIR)
     config = _composed(overrides, options, console)
-    _trying(console).check(config, console)
+    _preview(console).check(config, console)
     return 0
 
 
 def inspect(arguments: list[str], console: Console) -> int:
-    """Shows stages, plan and weight counts of every phase; draws the freeze map, if asked to."""
+    """Shows stages, freeze plan and weight counts of every phase; draws the freeze map on request."""
     options, overrides = split_options("inspect", arguments, (PICTURE, *CONFIG_DIR))
     picture = _picture(options.get(PICTURE))
     config = _composed(overrides, options, console)
-    record = _trying(console).inspect(config, console)
+    record = _preview(console).inspect(config, console)
     if picture is not None:
         from finetune.reporting.report import write_picture
 
@@ -40,19 +40,19 @@ def inspect(arguments: list[str], console: Console) -> int:
 
 
 def _picture(given: str | None) -> Path | None:
-    """Returns where the picture goes; refuses what could not be written at the end."""
+    """Returns the file of the picture; refuses one that could not be written in the end."""
     if given is None:
         return None
     picture = expanded(given, PICTURE)
     if picture.suffix not in (".png", ".svg") or not picture.parent.is_dir():
         raise ConfigError(
-            f"{PICTURE} must be a file that ends with .png or .svg, in a folder that is there. "
+            f"{PICTURE} must be a file that ends with .png or .svg, in a folder that exists. "
             f"Received: {picture}. Write {PICTURE} freeze_map.png."
         )
     return picture
 
 
-def _trying(console: Console) -> ModuleType:
+def _preview(console: Console) -> ModuleType:
     with console.status("loading TensorFlow"):
         return import_quietly("finetune.runs.preview")
 
@@ -62,7 +62,7 @@ def _composed(overrides: list[str], options: Mapping[str, str], console: Console
     from finetune.config.read import read
     from finetune.reporting.trackers.choice import require_installed
 
-    places = [config_directory(options[each]) for each in CONFIG_DIR if each in options]
+    places = [config_directory(options[name]) for name in CONFIG_DIR if name in options]
     with console.status("reading the config"):
         config = read(compose_config(overrides, places[0] if places else None))
     require_installed(config.trackers)

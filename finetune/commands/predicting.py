@@ -1,4 +1,4 @@
-"""`predict`: what a trained model says of files."""
+"""`predict`: shows the predictions of a trained model for files and texts."""
 
 import os
 import sys
@@ -35,15 +35,15 @@ _OPTIONS = ("--top-k", "--format", "--batch-size", "--device")
 
 @dataclass(frozen=True)
 class _Request:
-    """What `predict` is asked for.
+    """Arguments of `predict`.
 
     Args:
-        directory: of the run.
-        files: files, folders, and ``-``.
+        directory: Directory of the run.
+        files: Files, folders, texts, and ``-`` for stdin.
         output_format: Format of the output, one of `FORMATS`.
-        top_k: as typed; None: as many as suit the model.
-        batch_size: examples that are computed at once.
-        device: as in the config.
+        top_k: Number of labels to show, as typed; None chooses a number that suits the model.
+        batch_size: Number of examples in a batch.
+        device: ``auto``, ``cpu`` or ``gpu``.
     """
 
     directory: Path
@@ -55,7 +55,7 @@ class _Request:
 
 
 def predict(arguments: list[str], console: Console) -> int:
-    """Writes what the model of a run says of each example; 1 where some could not be read."""
+    """Writes the predictions for all examples; returns 1 if some examples could not be read."""
     request = _request(arguments, console)
     record = read_completed(request.directory)
     kind = kind_of(record)
@@ -64,16 +64,16 @@ def predict(arguments: list[str], console: Console) -> int:
     column = record.config.get("dataset", {}).get("columns", {}).get("input")
     examples = examples_of(kind, request.files, sys.stdin.buffer, column)
     early, rest = _up_to_the_first(examples)
-    for each in early:
-        _report(each)
+    for failure in early:
+        _report(failure)
     if rest is None:
         if not early:
             raise ConfigError(
                 "FILE must hold at least one example. Received: "
-                f"{' '.join(request.files)}, without any. Give what the model is to be asked about."
+                f"{' '.join(request.files)}, without any. Give images, texts or tables with examples."
             )
         if request.output_format == "json":
-            write_out("[]\n")  # a program that reads it gets an array, also of none
+            write_out("[]\n")  # a program that reads the output gets an array, even an empty one
         return 1
     failed = len(early) + _answer(request, record, top_k, rest, console)
     return 1 if failed else 0
@@ -83,7 +83,7 @@ def _request(arguments: list[str], console: Console) -> _Request:
     options, others = split_options("predict", arguments, _OPTIONS)
     if not others:
         raise ConfigError(
-            "predict must be given a run directory and what to ask about. Received: nothing. "
+            "predict must be given a run directory and files or texts. Received: nothing. "
             f"Write {PROGRAM} predict RUN_DIR FILE…"
         )
     batch = options.get("--batch-size", str(_BATCH))
@@ -92,13 +92,13 @@ def _request(arguments: list[str], console: Console) -> _Request:
         files=tuple(map(_in_full, others[1:])),
         output_format=one_of(options, "--format", "a format", FORMATS),
         top_k=options.get("--top-k"),
-        batch_size=whole_number("--batch-size", batch, 1, _LARGEST, "examples computed at once"),
+        batch_size=whole_number("--batch-size", batch, 1, _LARGEST, "examples in a batch"),
         device=one_of(options, "--device", "a device", DEVICES),
     )
 
 
 def _in_full(file: str) -> str:
-    """Returns a file below a home directory by its whole path, anything else as it is typed."""
+    """Returns the full path of a file in a home directory; anything else as it is typed."""
     path = os.path.expanduser(file)
     return path if os.path.exists(path) else file
 
@@ -107,18 +107,18 @@ def _top_k(given: str | None, record: RunRecord) -> int | None:
     most = record.dataset.num_classes
     if given is None:
         return None
-    return whole_number("--top-k", given, 1, most, "as many labels as the model knows")
+    return whole_number("--top-k", given, 1, most, "the model has that many labels")
 
 
 def _up_to_the_first(
     examples: Iterator[Example | Failure],
 ) -> tuple[list[Failure], Iterator[Example | Failure] | None]:
-    """Returns what comes before the first example, and all from it on: no example, no TensorFlow."""
+    """Splits examples before the first one that can be read; without one, TensorFlow is not needed."""
     early: list[Failure] = []
-    for each in examples:
-        if isinstance(each, Example):
-            return early, chain([each], examples)
-        early.append(each)
+    for example in examples:
+        if isinstance(example, Example):
+            return early, chain([example], examples)
+        early.append(example)
     return early, None
 
 
@@ -129,7 +129,7 @@ def _answer(
     examples: Iterable[Example | Failure],
     console: Console,
 ) -> int:
-    """Writes the predictions as they come; returns how many examples failed."""
+    """Writes the predictions batch by batch; returns how many examples failed."""
     import_quietly("finetune.inference.predicting")
     from finetune.inference.predicting import Predictor
     from finetune.inference.trained import of_record
@@ -138,10 +138,10 @@ def _answer(
     deterministic = bool(record.device.get("deterministic", True))
     prepare(request.device, None, deterministic, record.seed)
     trained = of_record(request.directory, record)
-    # Someone who types lines waits for the answer to each.
+    # Somebody who types lines waits for the answer to every one of them.
     typed = STDIN in request.files and sys.stdin.isatty()
     predictor = Predictor(trained, 1 if typed else request.batch_size, 0 if typed else None)
-    if top_k is None:  # of several labels any may be right
+    if top_k is None:  # with multiple labels, any of them may be right
         top_k = len(trained.classes) if trained.multi_label else min(TOP, len(trained.classes))
     writer = make_writer(
         request.output_format, trained.classes, trained.multi_label, top_k, sys.stdout.isatty()
@@ -150,10 +150,10 @@ def _answer(
     with _progress(request, console) as advance:
         write_out(writer.header())
         for answers in predictor(examples):
-            write_out(writer.lines([each for each in answers if isinstance(each, Prediction)]))
-            failures = [each for each in answers if isinstance(each, Failure)]
-            for each in failures:
-                _report(each)
+            write_out(writer.lines([a for a in answers if isinstance(a, Prediction)]))
+            failures = [answer for answer in answers if isinstance(answer, Failure)]
+            for failure in failures:
+                _report(failure)
             failed += len(failures)
             advance(len(answers))
         write_out(writer.footer())
@@ -162,9 +162,9 @@ def _answer(
 
 @contextmanager
 def _progress(request: _Request, console: Console) -> Iterator[Callable[[int], None]]:
-    """Shows on stderr how many are done, where that is a terminal and the answers go elsewhere."""
+    """Shows the progress on stderr if that is a terminal and the predictions go elsewhere."""
     hidden = console.quiet or sys.stdout.isatty() or not sys.stderr.isatty()
-    counted = not any(each == STDIN or os.path.isdir(each) for each in request.files)
+    counted = not any(file == STDIN or os.path.isdir(file) for file in request.files)
     progress = Progress(
         TextColumn("predict"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`report`: rewrites the page and the pictures of a run from its record."""
+"""`report`: writes the page and the pictures of a run again, from its record."""
 
 import os
 import sys
@@ -14,18 +14,18 @@ from finetune.printable import printable
 
 
 def report(arguments: list[str], console: Console) -> int:
-    """Writes report.html and plots/ of a run, however far it has come; of a sweep one page."""
+    """Writes report.html and plots/ of a run, finished or not; for a sweep, writes one page."""
     _, given = split_options("report", arguments, ())
     if len(given) != 1:
         raise ConfigError(
-            "report must be given one directory, of a run or a sweep. Received: "
+            "report must be given one directory of a run or a sweep. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} report RUN_DIR."
         )
     from finetune.commands.comparing import runs_below
     from finetune.config.saved import where_to_look
 
     directory = run_argument(given[0], console)
-    if os.path.isfile(directory / "run.json"):  # pathlib's raises where it may not look
+    if os.path.isfile(directory / "run.json"):  # Path.is_file raises without permission to look
         lines = _of_run(directory, console)
     elif os.path.isdir(directory) and next(runs_below(directory), None) is not None:
         lines = _of_sweep(directory, console)
@@ -57,6 +57,6 @@ def _of_sweep(directory: Path, console: Console) -> list[str]:
 
     with console.status("drawing"):
         page, problems = write_comparison(directory)
-    for each in problems:
-        print(block(ConfigError(each)), file=sys.stderr)
+    for problem in problems:
+        print(block(ConfigError(problem)), file=sys.stderr)
     return [f"report    {printable(page)}"]

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep, at its end.
+    """One job of a sweep that has ended.
 
     Args:
-        number: of the job, from 0.
-        overrides: as Hydra applied them.
-        directory: its run directory, which is there once it has begun.
-        record: what its run has written down; None where it has not begun.
+        number: Number of the job, from 0.
+        overrides: Overrides that Hydra applied.
+        directory: Run directory of the job, which exists once its run has started.
+        record: Record of the run; None if the run did not start.
     """
 
     number: int
@@ -41,8 +41,8 @@ class Job:
 
     @property
     def status(self) -> str:
-        """How it ended."""
-        return "not begun" if self.record is None else self.record.status
+        """How the job ended."""
+        return "not started" if self.record is None else self.record.status
 
 
 @dataclass
@@ -50,9 +50,9 @@ class Sweep:
     """The jobs of a sweep so far.
 
     Args:
-        console: where to.
-        total: how many jobs there will be; None where that is not known.
-        jobs: those that have ended.
+        console: Console to print to.
+        total: Number of jobs in the sweep; None if it is not known.
+        jobs: Jobs that have ended.
     """
 
     console: Console
@@ -61,10 +61,10 @@ class Sweep:
 
     @contextmanager
     def job(self, hydra: "HydraConf") -> Iterator[None]:
-        """Prints which job begins, and notes how it has ended.
+        """Prints a title when a job starts, and remembers how the job ended.
 
         Args:
-            hydra: of the job.
+            hydra: Hydra's config of the job.
         """
         overrides, directory = tuple(hydra.overrides.task), Path(hydra.runtime.output_dir)
         place = "" if self.total is None else f" ({hydra.job.num + 1} of {self.total})"
@@ -78,7 +78,7 @@ class Sweep:
             self.jobs.append(Job(hydra.job.num, overrides, directory, _record(directory)))
 
     def show(self) -> None:
-        """Prints a line for each job that has ended, and how to look at them further."""
+        """Prints a line for every job that has ended, and commands that show more about them."""
         if not self.jobs:
             return
         self.console.print()
@@ -92,7 +92,7 @@ class Sweep:
         self.console.print()
         where = quoted(place)
         lines = [("next", f"{PROGRAM} compare {where}"), ("", f"{PROGRAM} report {where}")]
-        for job in self.jobs:  # all of them are kept in the same places
+        for job in self.jobs:  # the trackers of all jobs are in the same places
             if job.record is not None:
                 lines[:0] = opening_commands(job.record, job.directory)
                 break
@@ -102,51 +102,50 @@ class Sweep:
 
     def _counts(self) -> str:
         states = [job.status for job in self.jobs]
-        return ", ".join(f"{states.count(each)} {each}" for each in dict.fromkeys(states))
+        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
 def _record(directory: Path) -> RunRecord | None:
     try:
         return read_json(directory / "run.json")
-    except (FileNotFoundError, ConfigError):  # what else is wrong has been said of the job
+    except (FileNotFoundError, ConfigError):  # other problems were printed when the job ended
         return None
 
 
 def num_jobs(overrides: Sequence[str]) -> int | None:
-    """Returns how many jobs Hydra's own sweeper makes of overrides; None where another may."""
+    """Returns how many jobs Hydra's own sweeper makes of overrides; None if another sweeper may run."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    if any("hydra/sweeper" in each or "hydra.sweeper" in each for each in overrides):
+    if any("hydra/sweeper" in text or "hydra.sweeper" in text for text in overrides):
         return None
-    choices: dict[str, int] = {}  # of a key that is given twice the last ones count
+    choices: dict[str, int] = {}  # if a key is given twice, the last override counts
     try:
-        for each in OverridesParser.create().parse_overrides(list(overrides)):
-            if each.is_sweep_override() and not each.is_discrete_sweep():
+        for parsed in OverridesParser.create().parse_overrides(list(overrides)):
+            swept = parsed.is_sweep_override()
+            if swept and not parsed.is_discrete_sweep():
                 return None
-            swept = each.is_sweep_override()
-            choices[each.get_key_element()] = (
-                len(list(each.sweep_string_iterator())) if swept else 1
-            )
+            num_values = len(list(parsed.sweep_string_iterator())) if swept else 1
+            choices[parsed.get_key_element()] = num_values
     except HydraException:
-        return None  # it says what is wrong when it is run
+        return None  # Hydra reports what is wrong when the sweep runs
     return math.prod(choices.values())
 
 
 def jobs_table(jobs: Sequence[Job], below: Path) -> Listing:
-    """Returns one line a job: what is its own, how good it is, how long it took, where it is.
+    """Returns a table of jobs with the overrides that differ, the accuracy, the time and the directory.
 
     Args:
-        jobs: that have ended.
-        below: the directory that all of theirs are in.
+        jobs: Jobs that have ended.
+        below: Directory that holds the directories of all jobs.
     """
     common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs[1:]))
-    own = [[each for each in job.overrides if each not in common] for job in jobs]
-    keys = dict.fromkeys(_key(each) for overrides in own for each in overrides)
+    own = [[text for text in job.overrides if text not in common] for job in jobs]
+    keys = dict.fromkeys(_key(override) for overrides in own for override in overrides)
     short = shortened(list(keys))
     rows = []
     for job, overrides in zip(jobs, own, strict=True):
-        shown = _words(_renamed(each, short) for each in overrides) or _words(job.overrides)
+        shown = _words(_renamed(text, short) for text in overrides) or _words(job.overrides)
         there = job.directory.exists()
         place = printable(job.directory.relative_to(below)) if there else "–"
         rows.append([str(job.number), shown, *_results(job), place])
@@ -157,8 +156,8 @@ def jobs_table(jobs: Sequence[Job], below: Path) -> Listing:
 
 
 def _words(overrides: Iterable[str]) -> str:
-    """Returns overrides without what makes Hydra add a key, which the user need not have typed."""
-    return " ".join(each.lstrip("+") for each in overrides)
+    """Returns overrides without the ``+`` that lets Hydra add a key, which this program inserts itself."""
+    return " ".join(override.lstrip("+") for override in overrides)
 
 
 def _key(override: str) -> str:
@@ -166,7 +165,7 @@ def _key(override: str) -> str:
 
 
 def _renamed(override: str, short: Mapping[str, str]) -> str:
-    """Returns an override with the short name of its key, or as it is where it deletes the key."""
+    """Returns an override with the short name of its key; one that deletes its key is not changed."""
     _, equals, value = override.partition("=")
     return f"{short[_key(override)]}={value}" if equals and override[0] != "~" else override
 
@@ -177,5 +176,5 @@ def _results(job: Job) -> list[str]:
         return [job.status, "–", "–", "–"]
     validation = record.phases[-1].metrics.get("validation", {}) if record.phases else {}
     accuracies = (validation.get("accuracy"), record.test.get("accuracy"))
-    shown = ["–" if each is None else f"{each:.2%}" for each in accuracies]
+    shown = ["–" if accuracy is None else f"{accuracy:.2%}" for accuracy in accuracies]
     return [job.status, *shown, f"{record.seconds.get('total', 0.0):.1f}"]

@@ -1,4 +1,4 @@
-"""`train`: through Hydra's own main, so that run directories, launchers and sweeps are Hydra's."""
+"""`train`: runs under ``hydra.main``, so that Hydra makes run directories, launches jobs and sweeps."""
 
 import os
 import sys
@@ -11,15 +11,15 @@ from typing import Any
 
 from rich.console import Console
 
-from finetune.commands.arguments import split_overrides
+from finetune.commands.arguments import split_overrides, unknown_option
 from finetune.commands.failures import block
 from finetune.commands.libraries import import_runs
 from finetune.commands.sweeping import Sweep, num_jobs
-from finetune.errors import ConfigError, FinetuneError, unknown_name
+from finetune.errors import ConfigError, FinetuneError
 from finetune.startup import STARTED
 
 MULTIRUN = ("--multirun", "-m")
-# Hydra's own, which print something and run nothing.
+# Hydra's options that print something and run nothing.
 SHOWING = ("--cfg", "-c", "--package", "-p", "--resolve", "--info", "-i", "--hydra-help")
 OPTIONS = ("--multirun", "--config-dir", "--cfg", "--package", "--resolve", "--info")
 
@@ -33,13 +33,13 @@ def train(arguments: list[str], console: Console) -> int:
     for flag in flags:
         name = flag.partition("=")[0]
         if name.startswith("-") and name not in (*MULTIRUN, *SHOWING):
-            raise ConfigError(unknown_name("train: an option", "one that it has", flag, OPTIONS))
+            raise ConfigError(unknown_option("train", flag, OPTIONS))
     shown = [flag for flag in flags if flag not in MULTIRUN]
     swept = len(shown) < len(flags) or "hydra.mode=MULTIRUN" in overrides
     if shown and len(shown) < len(flags):
         raise ConfigError(
             f"{shown[0]} must be given without -m: it shows the config of one run. Received: both. "
-            "Leave one of them out, and give each key one value."
+            "Leave one of them out, and give every key one value."
         )
     where = [] if search is None else ["--config-dir", str(search)]
     failures: list[int] = []
@@ -70,10 +70,10 @@ def train(arguments: list[str], console: Console) -> int:
 
 
 def _directory(overrides: list[str], search: Path | None, swept: bool, key: str) -> Path | None:
-    """Returns where the run, or the sweep, goes; None where each job of a sweep says so itself.
+    """Returns the directory of the run or sweep; None if it differs between the jobs of a sweep.
 
     Raises:
-        ConfigError: for whatever is wrong with the config, in a sweep with that of every job.
+        ConfigError: If the config, or in a sweep the config of every job, is wrong.
     """
     from omegaconf import DictConfig, OmegaConf
 
@@ -92,19 +92,19 @@ def _directory(overrides: list[str], search: Path | None, swept: bool, key: str)
             composed.append(compose_config(chosen, search))
         except ConfigError as error:
             refused.append(error)
-    if len(refused) == 2:  # not only what is swept is wrong
-        common = [each for each in refused[0].problems if each in refused[1].problems]
+    if len(refused) == 2:  # more is wrong than a swept value
+        common = [text for text in refused[0].problems if text in refused[1].problems]
         if common:
             raise ConfigError(common)
     found = set()
     for node in composed:
-        OmegaConf.copy_cache(composed[0], node)  # in which the time is the same
+        OmegaConf.copy_cache(composed[0], node)  # so that ${now:…} gives the same time
         found.add(run_directory(node, key))
     return found.pop() if len(found) == 1 else None
 
 
 def _of_the_run(overrides: list[str], search: Path | None, error: ConfigError) -> ConfigError:
-    """Returns what is wrong with a config that Hydra could not compose, in our words."""
+    """Returns what is wrong with a config that Hydra could not compose, in this program's words."""
     from finetune.config.compose import compose_config
 
     try:
@@ -128,8 +128,8 @@ def _of_a_job(overrides: list[str], search: Path | None, error: ConfigError) -> 
 
 
 def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable[..., None]:
-    """Returns the function that Hydra calls for each job; in a sweep a failed one raises nothing."""
-    shared: list[Any] = []  # the workbench of a sweep
+    """Returns the function that Hydra calls for every job; in a sweep, a failed job raises nothing."""
+    shared: list[Any] = []  # the workbench, which all jobs of a sweep share
 
     def forget() -> None:
         for workbench in shared:
@@ -180,7 +180,7 @@ def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable
 
 
 def _run_hydra(arguments: list[str], job: Callable[..., None]) -> None:
-    """Runs `job` under ``hydra.main``; Hydra's refusals are raised as ConfigError."""
+    """Runs `job` under ``hydra.main``; raises Hydra's errors as ConfigError."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -190,7 +190,7 @@ def _run_hydra(arguments: list[str], job: Callable[..., None]) -> None:
     register_schema()
     saved = sys.argv
     sys.argv = ["finetune", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise to us instead of printing and exiting
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise an error instead of printing it and exiting
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:

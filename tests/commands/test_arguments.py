@@ -44,9 +44,9 @@ def test_options_and_all_others(arguments, options, others):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--fromat", "csv"], r"verb: an option must be one that it has\. Received: --fromat\. "
+        (["--fromat", "csv"], r"unknown option --fromat for verb\. "
          r"Valid: --format, --output, --all\. Did you mean --format\?"),
-        (["-v"], r"Received: -v\. Valid: "),
+        (["-v"], r"unknown option -v for verb\. Valid: "),
         (["--format"], r"--format must have a value\. Received: --format\."),
         (["--format="], r"--format must have a value\. Received: --format=\."),
         (["--output", "--format=csv"], r"--output must have a value\."),
@@ -71,7 +71,7 @@ def test_a_value_of_a_few_is_the_first_by_default():
 @pytest.mark.parametrize("text", ["0", "9", "-1", "1.5", "²", "many", "1" * 5000])
 def test_a_number_out_of_range_is_refused(text):
     assert whole_number("--top-k", "8", 1, 8, "labels") == 8
-    with pytest.raises(ConfigError, match=r"--top-k must be 1\.\.8, labels\. Received: "):
+    with pytest.raises(ConfigError, match=r"--top-k must be 1\.\.8 \(labels\)\. Received: "):
         whole_number("--top-k", text, 1, 8, "labels")
 
 
@@ -98,9 +98,7 @@ def test_a_file_may_be_called_like_an_option(tmp_path, capsys):
 )
 def test_every_verb_names_an_option_that_it_does_not_have(verb, capsys):
     assert main([verb, "--multirun"]) == 2
-    assert f"{verb}: an option must be one that it has. Received: --multirun." in (
-        capsys.readouterr().err
-    )
+    assert f"error: unknown option --multirun for {verb}. Valid: " in capsys.readouterr().err
 
 
 def run_at(directory, seconds, sign=".hydra/hydra.yaml"):

@@ -104,8 +104,8 @@ def test_damaged_and_missing_runs_are_one_line_each(sweep, capsys):
         (["sweep", "--format", "jsn"], "Valid: table, json, csv, html. Did you mean json"),
         (["sweep", "--format"], "--format must have a value"),
         (["sweep", "--sort", "sed"], "Did you mean seed"),
-        (["sweep", "--fast"], "compare: an option must be one that it has. Received: --fast"),
-        (["sweep", "--output", "no/a.csv"], "--output must be a file in a directory that is there"),
+        (["sweep", "--fast"], "unknown option --fast for compare. Valid: --format"),
+        (["sweep", "--output", "no/a.csv"], "--output must be a file in a directory that exists"),
     ],
 )
 def test_wrong_ways_are_refused(sweep, capsys, arguments, message):

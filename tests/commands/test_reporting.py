@@ -76,7 +76,7 @@ def test_a_directory_of_no_run_is_refused(tmp_path, name):
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--", "--all", "a"]])
 def test_it_is_given_one_directory(arguments):
     with pytest.raises(
-        ConfigError, match="report must be given one directory, of a run or a sweep. Received: "
+        ConfigError, match="report must be given one directory of a run or a sweep. Received: "
     ):
         report(arguments, Console())
 

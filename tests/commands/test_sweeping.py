@@ -67,10 +67,10 @@ def test_jobs_are_announced_and_listed_with_what_is_their_own(tmp_path, monkeypa
     sweep.show()
     lines = out.getvalue().splitlines()
     assert "job 1 (2 of 2): a=[red] seed=1" in lines
-    assert "sweep: 1 completed, 1 not begun, in s w" in lines
+    assert "sweep: 1 completed, 1 not started, in s w" in lines
     rows = [line.split() for line in lines]
     assert ["0", "seed=0", "completed", "50.00%", "25.00%", "1.0", "0"] in rows
-    assert ["1", "seed=1", "not", "begun", "–", "–", "–", "–"] in rows
+    assert ["1", "seed=1", "not", "started", "–", "–", "–", "–"] in rows
     assert lines[-2:] == [
         "next  python -m finetune compare 's w'", "      python -m finetune report 's w'"
     ]  # fmt: skip
@@ -99,7 +99,7 @@ def test_the_results_of_a_sweep_over_long_keys_fit_80_columns(tmp_path):
     out = io.StringIO()
     Console(file=out, width=80).print(jobs_table(jobs, jobs[0].directory.parent))
     rows = [line.split() for line in out.getvalue().splitlines()]
-    missing = ["not", "begun", "–", "–", "–"]
+    missing = ["not", "started", "–", "–", "–"]
     assert rows[1:] == [
         ["0", "lr=0.001", "~seed", *missing, "0"],
         ["1", "lr=0.01", *missing, "1"],

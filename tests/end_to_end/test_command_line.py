@@ -265,7 +265,7 @@ def test_a_sweep_runs_on_after_a_failed_job_and_jobs_do_not_leak(tmp_path, runs)
     assert result.returncode == 2, result.stderr
     assert "job 0: error" in result.stderr
     assert "job 1 (2 of 4): experiment=resnet_freeze " in result.stdout
-    assert "sweep: 2 not begun, 2 completed" in result.stdout
+    assert "sweep: 2 not started, 2 completed" in result.stdout
     *_, compare, report = result.stdout.splitlines()
     assert compare.split() == ["next", *"python -m finetune compare sweep".split()]
     assert report.split() == "python -m finetune report sweep".split()

@@ -212,7 +212,7 @@ def test_a_run_that_never_came_to_a_checkpoint_begins(run):
     [
         ([], "must be given one run directory"),
         (["{run}", "twice"], "must be given one run directory"),
-        (["{run}", "--force"], "resume: an option must be one that it has"),
+        (["{run}", "--force"], "unknown option --force for resume. Valid: --allow-changed"),
         (["{run}/model"], "RUN_DIR must be the directory of a run"),
         (["{run}", "seed=1"], "seed was 0, is 1"),
         (["{run}", "sede=1"], "sede must be a key of the config"),

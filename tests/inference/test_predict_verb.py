@@ -187,8 +187,8 @@ WRONG = {
         ["image", "files", "--format", "xml"],
         "Received: xml. Valid: table, json, jsonl, csv",
     ),
-    "top-k 0": (["image", "files", "--top-k", "0"], r"--top-k must be 1..3,.*Received: 0"),
-    "top-k 4": (["image", "files", "--top-k", "4"], r"--top-k must be 1..3,.*Received: 4"),
+    "top-k 0": (["image", "files", "--top-k", "0"], r"--top-k must be 1..3 .*Received: 0"),
+    "top-k 4": (["image", "files", "--top-k", "4"], r"--top-k must be 1..3 .*Received: 4"),
     "top-k": (["image", "files", "--top-k"], "--top-k must have a value"),
     "twice": (["image", "files", "--top-k=1", "--top-k=2"], "--top-k must be given once"),
     "batch": (
