@@ -100,7 +100,7 @@ def ready_at(cut: Cut | None, index: int, plans: Sequence[FreezePlan]) -> int:
     if cut is None:
         return 0
     ready = index
-    while ready > 0 and set(cut.weights) <= set(plans[ready - 1].still):
+    while ready > 0 and set(cut.weights) <= set(plans[ready - 1].held_weights):
         ready -= 1
     return ready
 
@@ -154,13 +154,13 @@ def _prefix(graph: Graph, inventory: Inventory, plan: FreezePlan) -> tuple[list[
     Neither list holds calls in `Graph.unfixed`.
     """
     index_of = {id(layer): index for index, layer in enumerate(inventory.layers)}
-    still = {id(inventory.variables[path]) for path in plan.still}
+    held = {id(inventory.variables[path]) for path in plan.held_weights}
     below: set[Edge] = {*graph.inputs, *graph.constants}
     calls, ends = [], []
     for index, call in enumerate(graph.calls):
         if index in graph.unfixed or not below.issuperset(call.inputs):
             continue
-        if any(id(weight) not in still for weight in getattr(call.operation, "weights", ())):
+        if any(id(weight) not in held for weight in getattr(call.operation, "weights", ())):
             continue
         if _is_fixed(call.operation, index_of, inventory, plan):
             calls.append(index)

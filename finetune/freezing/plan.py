@@ -28,13 +28,13 @@ class FreezePlan:
         inactive_stages: Stages in which nothing trains; all their layers run in inference mode.
         held_layers: Indices of layers in other stages that run in inference mode because they would
             write to held weights, such as BatchNorms that keep their statistics.
-        still: Paths of the weights that must not change in this phase.
+        held_weights: Paths of the weights that must not change in this phase.
     """
 
     states: Mapping[str, State]
     inactive_stages: frozenset[str]
     held_layers: frozenset[int]
-    still: tuple[str, ...]
+    held_weights: tuple[str, ...]
 
     @property
     def trainable(self) -> frozenset[str]:
@@ -88,12 +88,12 @@ def make_plan(
     if unholdable:
         raise ConfigError([_unholdable(where, writer) for writer in unholdable])
     written = {path for writer in upkeep if writer not in held for path in writer.writes}
-    still = tuple(
+    held_weights = tuple(
         path
         for path, state in states.items()
         if state is State.FROZEN or (state is State.UNTRAINABLE and path not in written)
     )
-    return FreezePlan(states, inactive, frozenset(writer.layer for writer in held), still)
+    return FreezePlan(states, inactive, frozenset(writer.layer for writer in held), held_weights)
 
 
 def resolve(

@@ -162,7 +162,7 @@ class Progress:
         began = time.perf_counter()
         self._note_process()
         for plan in self._plans[: len(self.record.phases)]:
-            self._moved |= set(plan.states) - set(plan.still)
+            self._moved |= set(plan.states) - set(plan.held_weights)
         arrays = self._live.arrays(self._moved)
         training = prefixed(metrics or {}, "metric") | prefixed(self._programs.heads(), "head")
         best: dict[str, np.ndarray] = {}

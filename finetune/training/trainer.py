@@ -148,13 +148,13 @@ class Trainer:
         began = time.perf_counter() - record.seconds
         self._progress.listener.phase_started(self._record, record)
         log_counts(phase, counts)
-        before = proof.digests(self._inventory.variables, plan.still)
+        before = proof.digests(self._inventory.variables, plan.held_weights)
         within = None if start is None else start.state.inside
         if within is not None:
             proof.require_same(phase.name, before, within.frozen_sha256)
         data = self._open(index, record)
         optimizer = self._optimizers.for_phase(plan, phase.stage_rates(names))
-        moving = sorted(set(plan.states) - set(plan.still))
+        moving = sorted(set(plan.states) - set(plan.held_weights))
         best = BestEpoch(phase, self._inventory, moving)
         begun = None if start is None else start.arrays.get("begun", {})
         movement = Movement(self._inventory, moving, begun)
@@ -170,7 +170,7 @@ class Trainer:
                 standardised=standardised,
             )
             PhaseFit(current, self._progress).run(start)
-        after = proof.digests(self._inventory.variables, plan.still)
+        after = proof.digests(self._inventory.variables, plan.held_weights)
         record.frozen_proof = FrozenProof(
             weights_checked=len(before),
             weights_changed=sum(before[path] != after[path] for path in before),

@@ -107,19 +107,19 @@ def test_a_plan_is_total_or_refused(infos, policy, batch_norm):
         assert (state is State.UNTRAINABLE) == (not info.can_train)
         assert (path in plan.trainable) == (state is State.TRAINABLE)
         if state is State.FROZEN:
-            assert path in plan.still
+            assert path in plan.held_weights
         if state is State.TRAINABLE:
-            assert path not in plan.still and info.stage not in plan.inactive_stages
+            assert path not in plan.held_weights and info.stage not in plan.inactive_stages
         if policy.name != "patterns" and info.stage == HEAD and info.can_train:
             assert state is State.TRAINABLE
-    assert set(plan.still) <= set(by_path)
+    assert set(plan.held_weights) <= set(by_path)
     for writer in upkeep:
         written = set(writer.writes)
         if writer.layer in plan.held_layers:
-            assert written <= set(plan.still)
+            assert written <= set(plan.held_weights)
         else:
             assert writer.stage == HEAD or batch_norm == "train"
-            assert not written & set(plan.still)
+            assert not written & set(plan.held_weights)
 
 
 @settings(PROPERTIES)

@@ -99,24 +99,27 @@ def test_batch_norm_sleeps_until_the_phase_wakes_it(tiny):
     assert awake == {"s2_bn/moving_mean", "s2_bn/moving_variance"}
 
 
-def test_still_lists_frozen_weights_and_held_statistics(tiny):
+def test_held_weights_are_frozen_weights_and_held_statistics(tiny):
     plan = plan_of(tiny, phase(unfreeze_depth=1))
-    assert set(plan.still) == {
+    assert set(plan.held_weights) == {
         "s1_conv/kernel", "s1_conv/bias", "s1_bn/gamma", "s1_bn/beta",
         "s1_bn/moving_mean", "s1_bn/moving_variance", "s2_bn/moving_mean", "s2_bn/moving_variance",
         "s2_constant/shift",  # no call writes to it
     }  # fmt: skip
     awake = plan_of(tiny, phase(unfreeze_depth=1, batch_norm="train"))
-    assert set(plan.still) - set(awake.still) == {"s2_bn/moving_mean", "s2_bn/moving_variance"}
+    assert set(plan.held_weights) - set(awake.held_weights) == {
+        "s2_bn/moving_mean",
+        "s2_bn/moving_variance",
+    }
 
 
 def test_proof_catches_a_frozen_weight_that_moved(tiny):
     plan = plan_of(tiny, phase(unfreeze_depth=0))
-    before = proof.digests(tiny.variables, plan.still)
-    proof.require_unchanged("p", before, proof.digests(tiny.variables, plan.still))
+    before = proof.digests(tiny.variables, plan.held_weights)
+    proof.require_unchanged("p", before, proof.digests(tiny.variables, plan.held_weights))
     kernel = tiny.variables["s1_conv/kernel"]
     kernel.assign_add(keras.ops.ones_like(kernel) * 1e-7)
-    after = proof.digests(tiny.variables, plan.still)
+    after = proof.digests(tiny.variables, plan.held_weights)
     assert proof.combine(before) != proof.combine(after)
     with pytest.raises(FrozenWeightsError, match=r"phase p .* 1 changed \(s1_conv/kernel\)"):
         proof.require_unchanged("p", before, after)

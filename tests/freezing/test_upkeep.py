@@ -152,7 +152,7 @@ def test_statistics_are_held_until_the_phase_wakes_them(cls):
     for batch_norm, expected in (("inference", set()), ("train", statistics)):
         plan = plan_of(inventory, batch_norm=batch_norm)
         assert moved(inventory, plan) & statistics == expected
-        assert not set(plan.still) & expected
+        assert not set(plan.held_weights) & expected
     frozen = plan_of(inventory, "depth", "train", unfreeze_depth=0)
     assert moved(inventory, frozen) == {"out/kernel", "out/bias"}
 
@@ -171,8 +171,12 @@ def test_a_norm_without_weights_of_its_own_wakes_with_its_stage():
 def test_the_proof_covers_constants_of_a_stage_that_trains():
     inventory = inventory_of(Constant(name="constant"), FrozenBN(name="fixed"))
     plan = plan_of(inventory, batch_norm="train")
-    assert set(plan.still) == {"constant/calls", "fixed/moving_mean", "fixed/moving_variance"}
-    assert not moved(inventory, plan) & set(plan.still)
+    assert set(plan.held_weights) == {
+        "constant/calls",
+        "fixed/moving_mean",
+        "fixed/moving_variance",
+    }
+    assert not moved(inventory, plan) & set(plan.held_weights)
 
 
 def test_a_counter_is_not_a_statistic():
