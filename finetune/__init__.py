@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from finetune.config.metric import Metric
     from finetune.datasets.offered import Splits
     from finetune.errors import ConfigError, FrozenWeightsError
+    from finetune.freezing.policy import Policy, WeightInfo, with_head
     from finetune.inference.api import LoadedRun, load
     from finetune.record.schema import (
         BackboneRecord,
@@ -38,10 +39,12 @@ __all__ = [
     "Metric",
     "MetricRow",
     "PhaseRecord",
+    "Policy",
     "RunRecord",
     "Splits",
     "TrackedRun",
     "Tracker",
+    "WeightInfo",
     "__version__",
     "backbone",
     "dataset",
@@ -49,6 +52,7 @@ __all__ = [
     "metric",
     "policy",
     "tracker",
+    "with_head",
 ]
 _NEEDS_TENSORFLOW = {
     "FineTuner": "finetune.runs.finetuner",
@@ -59,6 +63,7 @@ _OTHERS = {
     "finetune.config.decorators": ("backbone", "dataset", "metric", "policy", "tracker"),
     "finetune.config.metric": ("Metric",),
     "finetune.datasets.offered": ("Splits",),
+    "finetune.freezing.policy": ("Policy", "WeightInfo", "with_head"),
     "finetune.errors": ("ConfigError", "FrozenWeightsError"),
     "finetune.reporting.trackers.protocol": ("TrackedRun", "Tracker"),
 }

@@ -1,20 +1,25 @@
-"""`catalog`: what there is to choose from. Reads files only; no TensorFlow, no Hydra."""
+"""`catalog`: what there is to choose from, and which package it comes from.
+
+Reads files and imports plug-ins; this program's own part of it loads no TensorFlow.
+"""
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from finetune.backbones.catalog import NAMED_BACKBONES
-from finetune.config import freeze
-from finetune.config.compose import config_dir
+from finetune.config import plugins
+from finetune.config.hydra_source import config_dir
+from finetune.config.plugin_configs import folders
+from finetune.config.strict_yaml import load_strictly
 from finetune.datasets.catalog import BUNDLED_DATASETS
 from finetune.errors import ConfigError, unknown_name
 from finetune.printable import printable
@@ -50,6 +55,8 @@ def show(arguments: Sequence[str], console: Console) -> int:
         if number:
             console.print()
         console.print(CATALOGS[name](arguments))
+    for problem in (*plugins.problems(), *folders()[1]):
+        console.print(Text(printable(f"broken: {problem}")))
     return 0
 
 
@@ -60,23 +67,55 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _described(group: str) -> list[tuple[str, str, dict]]:
-    """Returns (name, first comment, content) of each config of a group."""
-    rows = []
-    for path in sorted((config_dir() / group).glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        comments = [line[2:].strip() for line in text.splitlines() if line.startswith("# ")]
-        comments = [line for line in comments if not line.startswith("@package")]
-        rows.append((path.stem, comments[0] if comments else "", yaml.safe_load(text) or {}))
-    return rows
+def _described(group: str) -> Iterator[tuple[str, str, str, dict]]:
+    """Yields (name, origin, first comment, content) of each config of a group."""
+    for origin, folder in {plugins.HOUSE: config_dir(), **folders()[0]}.items():
+        for path in sorted((folder / group).glob("*.yaml")):
+            try:
+                content = path.read_bytes()
+                held = load_strictly(content, str(path)) or {}
+            except (OSError, ConfigError) as error:
+                yield path.stem, origin, f"broken: {error}", {}
+                continue
+            lines = content.decode().splitlines()
+            comments = [line[2:].strip() for line in lines if line.startswith("# ")]
+            comments = [line for line in comments if not line.startswith("@package")]
+            yield path.stem, origin, comments[0] if comments else "", held
+
+
+def _entries(group: str, own: bool = True) -> Iterator[tuple[str, str, Any, str]]:
+    """Yields (name, origin, entry, description) of each entry; None for one that is broken.
+
+    Args:
+        group: Group of plug-ins.
+        own: Whether the entries of this program are among them.
+    """
+    for name in plugins.names(group):
+        if not own and plugins.is_own(group, name):
+            continue
+        origin = plugins.origin(group, name)
+        try:
+            entry = plugins.load(group, name, group)
+        except ConfigError as error:
+            yield name, origin, None, f"broken: {error}"
+            continue
+        documented = getattr(entry, "compute", entry)
+        paragraph = (getdoc(documented) or "").partition("\n\n")[0]
+        yield name, origin, entry, " ".join(paragraph.split())
 
 
 def _backbones(_arguments: Sequence[str]) -> Table:
-    table = _table("backbones", "backbone=", "parameters", "on disk", "what")
-    for name, description, content in _described("backbone"):
+    table = _table("backbones", "backbone=", "parameters", "on disk", "from", "what")
+    listed = set()
+    for name, origin, description, content in _described("backbone"):
         entry = NAMED_BACKBONES.get(content.get("preset") or "")
         parameters = "" if entry is None else f"{entry.parameters:,}"
-        table.add_row(name, parameters, _backbone_on_disk(content.get("preset")), Text(description))
+        on_disk = _backbone_on_disk(content.get("preset"))
+        table.add_row(name, parameters, on_disk, origin, Text(printable(description)))
+        listed.add(name)
+    for name, origin, _, description in _entries("backbones", own=False):
+        if name not in listed:
+            table.add_row(name, "", "–", origin, Text(printable(description)))
     table.caption = "Any KerasHub preset of the families in docs/backbones.md: backbone.preset=NAME; or hf://, kaggle://"
     table.caption_justify = "left"
     return table
@@ -96,16 +135,22 @@ def _backbone_on_disk(preset: str | None) -> str:
 
 
 def _datasets(_arguments: Sequence[str]) -> Table:
-    table = _table("datasets", "dataset=", "samples", "classes", "on disk", "what")
+    table = _table("datasets", "dataset=", "samples", "classes", "on disk", "from", "what")
     root = Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
-    for name, description, _ in _described("dataset"):
+    listed = set()
+    for name, origin, description, _ in _described("dataset"):
+        listed.add(name)
+        text = Text(printable(description))
         entry = BUNDLED_DATASETS.get(name)
         if entry is None:
-            table.add_row(name, "", "", "–", Text(description))
+            table.add_row(name, "", "", "–", origin, text)
             continue
         prepared = "prepared" if any(root.glob(f"{name}/**/dataset_info.json")) else "at first use"
         samples, classes = f"{entry.num_examples:,}", str(entry.num_classes)
-        table.add_row(name, samples, classes, prepared, Text(description))
+        table.add_row(name, samples, classes, prepared, origin, text)
+    for name, origin, _, description in _entries("datasets", own=False):
+        if name not in listed:
+            table.add_row(name, "", "", "–", origin, Text(printable(description)))
     table.caption = (
         "Any TFDS set of images or texts with class labels: dataset=tfds dataset.name=NAME"
     )
@@ -114,26 +159,44 @@ def _datasets(_arguments: Sequence[str]) -> Table:
 
 
 def _schedules(_arguments: Sequence[str]) -> Table:
-    table = _table("schedules", "schedule=", "phases", "what")
-    for name, description, content in _described("schedule"):
+    table = _table("schedules", "schedule=", "phases", "from", "what")
+    for name, origin, description, content in _described("schedule"):
         phases = list(content.get("phases") or {})
         if content.get("from_depth") is not None:
             phases.append(f"depth {content['from_depth']} …")
-        table.add_row(name, ", ".join(phases) or "–", Text(description))
+        text = Text(printable(description))
+        table.add_row(name, printable(", ".join(phases)) or "–", origin, text)
     return table
 
 
 def _experiments(_arguments: Sequence[str]) -> Table:
-    table = _table("experiments", "experiment=", "command")
-    for name, description, _ in _described("experiment"):
-        table.add_row(name, Text(description))
+    table = _table("experiments", "experiment=", "from", "command")
+    for name, origin, description, _ in _described("experiment"):
+        table.add_row(name, origin, Text(printable(description)))
     return table
 
 
 def _policies(_arguments: Sequence[str]) -> Table:
-    table = _table("freeze policies", "policy", "what")
-    for name in freeze.built_in():
-        table.add_row(name, Text(freeze.description(name)))
+    table = _table("freeze policies", "policy", "from", "what")
+    for name, origin, _, description in _entries("policies"):
+        table.add_row(name, origin, Text(printable(description)))
+    return table
+
+
+def _metrics(_arguments: Sequence[str]) -> Table:
+    table = _table("metrics", "metric", "better", "labels", "from", "what")
+    labels = {"single_label": "one", "multi_label": "several", None: "any"}
+    for name, origin, entry, description in _entries("metrics"):
+        better = "" if entry is None else {"max": "high", "min": "low"}[entry.direction]
+        kind = "" if entry is None else labels[entry.task]
+        table.add_row(name, better, kind, origin, Text(printable(description)))
+    return table
+
+
+def _trackers(_arguments: Sequence[str]) -> Table:
+    table = _table("trackers", "trackers.…=true", "from", "what")
+    for name, origin, _, description in _entries("trackers"):
+        table.add_row(name, origin, Text(printable(description)))
     return table
 
 
@@ -168,5 +231,7 @@ CATALOGS: dict[str, Callable[[Sequence[str]], Table]] = {
     "schedules": _schedules,
     "experiments": _experiments,
     "policies": _policies,
+    "metrics": _metrics,
+    "trackers": _trackers,
     "features": _features,
 }

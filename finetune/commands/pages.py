@@ -17,7 +17,7 @@ verbs (python -m finetune VERB --help shows the options of each)
   evaluate  RUN_DIR: measure the trained model on a split; nothing is written
   predict   RUN_DIR FILE…: show the predictions of the trained model
   export    RUN_DIR --format FORMAT: write the model for another runtime
-  catalog   [CATALOG]: list backbones, datasets, schedules, experiments, policies, stored features
+  catalog   [CATALOG]: list backbones, datasets, schedules, policies, metrics, trackers, …
 
 RUN_DIR is the directory of a run, or latest for the newest run in outputs/ and multirun/.
 
@@ -198,10 +198,12 @@ examples
     "catalog": """\
 usage: python -m finetune catalog [CATALOG…] [features --clear]
 
-Lists everything that a config can name, with sizes and what is already on disk.
+Lists everything that a config can name, with sizes, what is already on disk, and the package that
+each entry comes from. A plug-in that cannot be imported is listed as broken, with the reason.
 
 arguments
-  CATALOG            backbones, datasets, schedules, experiments, policies or features (default: all)
+  CATALOG            backbones, datasets, schedules, experiments, policies, metrics, trackers or
+                     features (default: all)
 
 options
   --clear            with features: delete all stored features

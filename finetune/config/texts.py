@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from finetune.config import freeze
-from finetune.config.schema import Config, PhaseConfig, ScheduleConfig
+from finetune.config.schema import Config, PhaseConfig, ScheduleConfig, trackers_config
 
 Kind = Any
 """The type of a value: a dataclass, `str`, `str | None`, `list[str]`…; None where none is known."""
@@ -45,6 +45,8 @@ def kind_within(kind: Kind, key: str) -> Kind:
     """Returns the type of a key of a mapping, given the type of the mapping."""
     if kind is Phases:
         return PhaseConfig
+    if kind is Config and key == "trackers":
+        return type(trackers_config())  # with the keys of plug-ins
     if kind is ScheduleConfig and key == "phases":
         return Phases
     if kind is PhaseConfig and key == "freeze":

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finetune.config import plugins
 from finetune.printable import printable
 from finetune.record.files import to_values
 from finetune.record.schema import Interval
@@ -107,7 +108,8 @@ def _metrics(metrics: dict[str, float]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for name, value in metrics.items():
-        shown = number(value) if name == "loss" else f"{value:.2%}"
+        share = name != "loss" and plugins.is_own("metrics", name)
+        shown = f"{value:.2%}" if share else number(value)
         table.add_row(name.replace("_", " "), shown)
     return table
 

@@ -4,32 +4,17 @@ from dataclasses import dataclass
 
 import pytest
 
+import finetune
 from finetune.config import plugins
 from finetune.config.plugin_groups import Group
 from finetune.errors import ConfigError
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Returns a function that installs a distribution with entry points and, perhaps, a module."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def installed(package, version, points, module=None, code=""):
-        info = tmp_path / f"{package}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Name: {package}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(points)
-        if module is not None:
-            (tmp_path / f"{module}.py").write_text(code)
-        plugins._metadata.cache_clear()
-
-    yield installed
-    plugins._metadata.cache_clear()
+from tests.helpers.plugins import installer
 
 
 @pytest.fixture(autouse=True)
-def empty(monkeypatch):
-    monkeypatch.setattr(plugins, "_registered", {group: {} for group in plugins.GROUPS})
+def install(tmp_path, monkeypatch):
+    yield installer(tmp_path, monkeypatch)
+    plugins._metadata.cache_clear()
 
 
 def load(group, name):
@@ -178,3 +163,31 @@ def test_unreadable_and_unknown_groups_are_named_and_stop_nothing(install):
 def test_every_built_in_entry_has_the_form_of_its_group(group):
     for offer in plugins._built_in(group):
         assert load(group, offer.name) is not None
+
+
+def test_what_an_entry_raises_is_a_config_error_that_names_the_package(install):
+    code = "def moons(*given):\n    raise KeyError('x')"
+    install("acme", "1.2", "[finetune.datasets]\nmoons = acme_f:moons\n", "acme_f", code)
+    with pytest.raises(ConfigError) as raised:
+        plugins.call("datasets", "moons", "dataset.name", 1, 2)
+    assert str(raised.value) == (
+        "dataset.name must be a dataset that works. Received: moons of acme 1.2, which raised "
+        "KeyError: 'x'. Repair the package, or remove it: pip uninstall acme."
+    )
+
+
+def test_decorators_register_entries():
+    @finetune.metric("gap", direction="min", task="single_label")
+    def gap(labels, probabilities):
+        return 0.5
+
+    @finetune.dataset("moons")
+    def moons(settings, seed):
+        return finetune.Splits(train=([], []))
+
+    assert load("metrics", "gap") is gap
+    assert (gap.direction, gap.task, gap([], [])) == ("min", "single_label", 0.5)
+    assert load("datasets", "moons") is moons
+    assert plugins.origin("metrics", "gap") == __name__
+    with pytest.raises(ConfigError, match="direction must be a direction. Received: up"):
+        finetune.metric("other", direction="up")(len)

@@ -15,17 +15,17 @@ from finetune.reporting.trackers.wandb import WandbTracker
 
 
 def mlflow(settings: TrackersConfig) -> Tracker:
-    """Returns the tracker of MLflow."""
+    """Makes the tracker that keeps runs in MLflow."""
     return MlflowTracker(settings.mlflow_uri)
 
 
 def wandb(settings: TrackersConfig) -> Tracker:
-    """Returns the tracker of Weights & Biases."""
+    """Makes the tracker that keeps runs in Weights & Biases."""
     return WandbTracker(settings.wandb_mode)
 
 
 def trackio(_settings: TrackersConfig) -> Tracker:
-    """Returns the tracker of Trackio."""
+    """Makes the tracker that keeps runs in Trackio."""
     return TrackioTracker()
 
 
