@@ -23,13 +23,14 @@ sys.path.insert(0, str(ROOT))
 
 from finetune import cli  # noqa: E402
 from finetune.commands import pages  # noqa: E402
-from finetune.config import freeze  # noqa: E402
+from finetune.config import freeze, plugins  # noqa: E402
 from finetune.config import schema as config  # noqa: E402
 from finetune.config.schema import Config  # noqa: E402
 from finetune.config.texts import keys_within, kind_within  # noqa: E402
 
 CONFIGS, DOCS = ROOT / "configs", ROOT / "docs"
 PHASE = "schedule.phases.NAME"
+METRICS = tuple(name for name in plugins.names("metrics") if plugins.is_own("metrics", name))
 # Keys whose value is one of a closed list; tests/docs/test_config_reference.py tries all of them.
 CHOICES = {
     "head.pooling": config.POOLINGS,
@@ -40,9 +41,9 @@ CHOICES = {
     "dataset.on_bad_sample": config.ON_BAD_SAMPLE,
     "dataset.class_weights": config.CLASS_WEIGHTS,
     "schedule.batch_norm": config.BATCH_NORM_MODES,
-    "schedule.monitor": config.MONITORS,
+    "schedule.monitor": METRICS,
     f"{PHASE}.batch_norm": config.BATCH_NORM_MODES,
-    f"{PHASE}.monitor": config.MONITORS,
+    f"{PHASE}.monitor": METRICS,
     f"{PHASE}.solver": config.SOLVERS,
     f"{PHASE}.freeze.policy": tuple(freeze.built_in()),
     "optimizer.name": config.OPTIMIZERS,

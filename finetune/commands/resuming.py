@@ -35,14 +35,15 @@ def resume(arguments: list[str], console: Console) -> int:
     require_installed(config.trackers)
     with locked(directory):
         _log_to(directory / "finetune.log")
-        earlier = read_run(directory, config, allow_changed)
-        if earlier is None:
+        interrupted = read_run(directory, config, allow_changed)
+        if interrupted is None:
             done = f"{printable(directory)} is completed: nothing is left to do"
             console.print(done, markup=False, soft_wrap=True)
             return 0
         with console.status("loading TensorFlow"):
             runs = import_runs()
-        runs.resume(config, directory, earlier, allow_changed, STARTED, console)
+        session = runs.Session(directory, console, STARTED)
+        runs.resume(config, session, interrupted, allow_changed)
     return 0
 
 

@@ -152,10 +152,9 @@ def _job(failures: list[int], sweep: Sweep | None, console: Console) -> Callable
             if not shared:
                 shared.append(runs.Workbench(keep=sweep is not None))
             save_resolved(composed, directory)
-            overrides = list(hydra.overrides.task)
-            runs.train(
-                config, directory, overrides, started, console, shared[0], closing=sweep is None
-            )
+            overrides = tuple(hydra.overrides.task)
+            session = runs.Session(directory, console, started, overrides, closing=sweep is None)
+            runs.train(config, session, shared[0])
 
     def job(composed) -> None:  # noqa: ANN001 - an OmegaConf node
         from hydra.core.hydra_config import HydraConfig

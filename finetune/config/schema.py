@@ -12,7 +12,6 @@ from finetune.config import plugins
 from finetune.config.freeze import unset
 
 BATCH_NORM_MODES = ("inference", "train")
-MONITORS = ("loss", "accuracy")
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion")
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")

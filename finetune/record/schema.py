@@ -160,13 +160,16 @@ class FeatureDecision:
 
 @dataclass
 class PhaseRecord:
-    """One phase: what was planned, what trained, what was proved, what came out.
+    """One phase: its plan, what trained, the proof, and the results.
 
-    `best_epoch` is the global epoch, from 0, whose weights were restored, the best by `monitor` on the
-    validation split; None where those of the last epoch were kept.
+    `best_epoch` is the global epoch, from 0, whose weights were restored: the best by `monitor` on the
+    validation split. It is None if the weights of the last epoch were kept.
 
-    `weight_change` is by stage the distance of its weights from where they were when the phase
-    began, over their norm then: ‖after − before‖ / ‖before‖, 0 where the phase held all still.
+    `monitored` holds the monitored metric on the validation split after each epoch, unless it is
+    the loss or the accuracy, which are in the history.
+
+    `weight_change` is, by stage, ‖after − before‖ / ‖before‖ of its weights over the phase; 0 for a
+    stage whose weights the phase held.
     """
 
     index: int
@@ -181,6 +184,7 @@ class PhaseRecord:
     epochs_run: int = 0
     stopped_by: str | None = None
     monitor: str = "loss"
+    monitored: list[float | None] = field(default_factory=list)
     best_epoch: int | None = None
     seconds: float = 0.0
     frozen_proof: FrozenProof | None = None

@@ -1,8 +1,9 @@
-"""From a checked config to everything a run trains with; jobs of a sweep share what they can."""
+"""Builds everything that a run needs from its config; the jobs of a sweep share what they can."""
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,13 @@ from finetune.evaluation.named import metric as require_metric
 from finetune.freezing.inventory import Inventory, take_inventory
 from finetune.freezing.plan import FreezePlan, make_plan
 from finetune.record.schema import loaded_weights
+from finetune.runs.settings import RunSettings, run_settings
 from finetune.schedule.expand import expand
 from finetune.schedule.phase import Phase
 from finetune.tasks import heads
 from finetune.tasks.objective import MIXED, MULTI_LABEL, ONE, Objective, balanced_weights
+from finetune.training.compiled_steps import CompiledSteps
 from finetune.training.device import Device, prepare
-from finetune.training.programs import Programs
 
 log = logging.getLogger(__name__)
 LOADING = "loading data and backbone"  # what a console says while a run is built
@@ -42,16 +44,16 @@ LOADING = "loading data and backbone"  # what a console says while a run is buil
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the pretrained weights come from, and what they ask of the data.
+    """Where the pretrained weights come from, and which preprocessing they need.
 
     Args:
-        name: of the backbone.
-        source: as in `LoadedBackbone`.
-        weights_sha256: of the backbone as loaded.
-        weights: how many of the backbone's weights came from the checkpoint, ``loaded`` of ``total``,
-            and the paths of those that are ``absent`` from it; empty for a model of the user's own.
-        preprocessing: JSON values: size, scale, mean, tokenizer and the like.
-        preprocessing_sha256: digest of all that decides what becomes of an example.
+        name: Name of the backbone.
+        source: As in `LoadedBackbone`.
+        weights_sha256: Digest of the backbone's weights as loaded.
+        weights: How many of the backbone's weights the checkpoint has, ``loaded`` of ``total``, and
+            the paths of those that are ``absent`` from it; empty for a user's own model.
+        preprocessing: JSON values such as size, scale, mean and tokenizer.
+        preprocessing_sha256: Digest of everything that determines the inputs of an example.
     """
 
     name: str
@@ -63,45 +65,122 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
+class TaskModel:
+    """A model that is ready to be trained, wherever it came from.
+
+    Args:
+        inventory: Inventory of the task model's weights.
+        objective: What the model is trained for.
+        origin: Where its pretrained weights come from.
+        reader: Makes inputs of the model from examples.
+        save: Writes the trained model, with the text of its card, to a directory.
+    """
+
+    inventory: Inventory
+    objective: Objective
+    origin: Origin
+    reader: Reader
+    save: Callable[[Path, str], None]
+
+
+@dataclass(frozen=True, eq=False)
 class Built:
     """Data and model, before any schedule.
 
     Args:
-        device: what the run computes on.
-        dataset: all splits.
-        examples: the same, with what makes batches of them.
-        origin: of the backbone.
-        inventory: of the task model.
-        programs: what is compiled for the model, and what it is for.
-        save: writes the trained model, with the text of its card, to a directory.
-        notices: what a user should know before anything is trained, one line each.
+        device: What the run computes on.
+        dataset: All splits.
+        examples: The splits with what makes batches of them.
+        origin: Where the pretrained weights come from.
+        steps: The model, its objective and its compiled steps.
+        save: Writes the trained model, with the text of its card, to a directory.
+        notices: What a user should know before the training, one line each.
     """
 
     device: Device
     dataset: Dataset
     examples: Mapping[str, Examples]
     origin: Origin
-    inventory: Inventory
-    programs: Programs
+    steps: CompiledSteps
     save: Callable[[Path, str], None]
     notices: tuple[str, ...] = ()
 
+    @property
+    def inventory(self) -> Inventory:
+        """Inventory of the task model's weights."""
+        return self.steps.inventory
+
+    @property
+    def objective(self) -> Objective:
+        """What the model is trained for."""
+        return self.steps.objective
+
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """Everything built, nothing trained."""
+class PlannedRun:
+    """Everything that a run needs; nothing is trained yet.
 
+    Args:
+        config: The checked config, which is saved, recorded and shown.
+        settings: The values of the config that training uses.
+        built: Data and model.
+        phases: The schedule, in order.
+        plans: Freeze plan of each phase.
+        metrics: Names of the metrics of the test split that were asked for.
+        seconds: What building took, by part, see `RunRecord.seconds`.
+    """
+
+    config: Config
+    settings: RunSettings
     built: Built
     phases: tuple[Phase, ...]
     plans: tuple[FreezePlan, ...]
     metrics: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def plan_run(built: Built, config: Config) -> Run:
+def make_built(
+    model: TaskModel,
+    dataset: Dataset,
+    device: Device,
+    class_weights: str,
+    *,
+    reused: bool = False,
+    notices: Sequence[str] = (),
+) -> Built:
+    """Joins a model and its data.
+
+    Args:
+        model: The model to train.
+        dataset: All splits.
+        device: What the run computes on.
+        class_weights: ``none`` or ``balanced``.
+        reused: Whether other runs with the same model will follow.
+        notices: What a user should know before the training, one line each.
+    """
+    return Built(
+        device=device,
+        dataset=dataset,
+        examples=make_examples(dataset, model.reader, model.objective, class_weights),
+        origin=model.origin,
+        steps=CompiledSteps(model.inventory, model.objective, reused),
+        save=model.save,
+        notices=tuple(notices),
+    )
+
+
+def plan_run(
+    built: Built, config: Config, seconds: Mapping[str, float] | None = None
+) -> PlannedRun:
     """Resolves every phase of the schedule on the model.
 
+    Args:
+        built: Data and model.
+        config: The checked config.
+        seconds: What building took, by part.
+
     Raises:
-        ConfigError: for a phase that this model cannot have.
+        ConfigError: If the model cannot have a phase of the schedule.
     """
     inventory = built.inventory
     phases = expand(config.schedule, inventory.stage_names)
@@ -110,15 +189,16 @@ def plan_run(built: Built, config: Config) -> Run:
     )
     metrics = tuple(dict.fromkeys([*config.metrics, *(phase.monitor for phase in phases)]))
     for name in metrics:
-        require_metric(name, "metrics", built.programs.objective)
-    return Run(built, phases, plans, metrics)
+        require_metric(name, "metrics", built.objective)
+    settings = run_settings(config)
+    return PlannedRun(config, settings, built, phases, plans, metrics, seconds or {})
 
 
 class Workbench:
-    """Builds runs; keeps the last model, so that a job that needs the same one does not build it.
+    """Builds runs, and keeps the last model for a next run that needs the same one.
 
     Args:
-        keep: whether several runs will be asked for, as in a sweep.
+        keep: Whether several runs will be built, as in a sweep.
     """
 
     def __init__(self, keep: bool = False) -> None:
@@ -127,36 +207,42 @@ class Workbench:
         self._key = ""
         self._said: set[str] = set()
 
-    def run(self, config: Config) -> Run:
-        """Returns a run whose model is as if it had been built for it alone.
+    def run(self, config: Config, started: float | None = None) -> PlannedRun:
+        """Returns a run whose model is as if it had been built for this run alone.
+
+        Args:
+            config: The checked config.
+            started: Clock time (`time.time`) at which the command started; None: now.
 
         Raises:
-            ConfigError: for whatever the config asks that this model or dataset cannot give.
+            ConfigError: If the model or the dataset cannot do what the config asks for.
         """
+        began = time.time()
         key = _model_key(config)
         if self._built is not None and key == self._key:
             keras.utils.set_random_seed(config.seed)
-            self._built.programs.restore()
+            self._built.steps.restore()
         else:
-            self._built = None  # its memory goes first
+            self._built = None  # frees its memory first
             self._built = _build(config, self._keep)
             self._key = key
-        return plan_run(self._built, config)
+        spent = {} if started is None else {"imports": began - started}
+        return plan_run(self._built, config, {**spent, "building": time.time() - began})
 
     def news(self) -> list[str]:
-        """Returns what a user should know of the run just built and has not been told: one line each."""
+        """Returns the notices about the last run that were not returned before, one line each."""
         lines = () if self._built is None else self._built.notices
         new = [line for line in lines if line not in self._said]
         self._said.update(new)
         return new
 
     def forget(self) -> None:
-        """Drops the model: after a failed job nothing is assumed of it."""
+        """Drops the model, whose state is unknown after a failed job."""
         self._built = None
 
 
 def _model_key(config: Config) -> str:
-    """Returns what two configs share that can share a model; schedules and rates are not in it."""
+    """Returns what two configs must have in common to share a model, which excludes the schedule."""
     head = {k: v for k, v in asdict(config.head).items() if k != "standardise"}
     parts = (config.seed, asdict(config.backbone), head, asdict(config.dataset))
     return json.dumps([*parts, asdict(config.runtime)], sort_keys=True)
@@ -193,23 +279,24 @@ def _build(config: Config, reused: bool) -> Built:
     labels = {"classes": list(dataset.classes), "multi_label": dataset.multi_label}
     log.info("weights of %s: %s", loaded.name, loaded_weights(_weights(loaded.coverage)))
     log.info("preprocessing of %s: %s", loaded.name, json.dumps(loaded.preprocessing))
-    return Built(
-        device=device,
-        dataset=dataset,
-        examples=make_examples(dataset, reader, objective, config.dataset.class_weights),
-        origin=Origin(
-            loaded.name,
-            loaded.source,
-            loaded.weights_sha256,
-            _weights(loaded.coverage),
-            loaded.preprocessing,
-            loaded.preprocessing_sha256,
-        ),
-        inventory=inventory,
-        programs=Programs(inventory, objective, reused),
-        save=lambda directory, card: saving.save_task(
-            task, directory, labels, loaded.preprocessor, loaded.backbone, card
-        ),
+    origin = Origin(
+        name=loaded.name,
+        source=loaded.source,
+        weights_sha256=loaded.weights_sha256,
+        weights=_weights(loaded.coverage),
+        preprocessing=loaded.preprocessing,
+        preprocessing_sha256=loaded.preprocessing_sha256,
+    )
+
+    def save(directory: Path, card: str) -> None:
+        saving.save_task(task, directory, labels, loaded.preprocessor, loaded.backbone, card)
+
+    return make_built(
+        TaskModel(inventory, objective, origin, reader, save),
+        dataset,
+        device,
+        config.dataset.class_weights,
+        reused=reused,
         notices=tuple(notices(dataset, loaded.name, loaded.image_size)),
     )
 
@@ -241,10 +328,10 @@ def require_fitting(loaded: LoadedBackbone, dataset: Dataset) -> None:
 
 
 def make_objective(dataset: Dataset, given: DatasetConfig, num_classes: int) -> Objective:
-    """Returns what a model is trained for on this dataset.
+    """Returns the objective of a model on this dataset.
 
     Raises:
-        ConfigError: for settings that make no sense with several labels.
+        ConfigError: If a setting makes no sense for a multi-label dataset.
     """
     if not dataset.multi_label:
         return Objective(ONE if given.mix == "none" else MIXED, num_classes)

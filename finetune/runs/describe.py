@@ -1,4 +1,4 @@
-"""What a run writes down of itself before it trains."""
+"""Describes a run before it trains: its record, the facts of its model card, and its cost."""
 
 import csv
 import io
@@ -11,7 +11,6 @@ from finetune.backbones.catalog import NAMED_BACKBONES
 from finetune.backbones.handles import HF_SCHEME
 from finetune.backbones.saving import preset_task
 from finetune.config import plugins
-from finetune.config.schema import Config
 from finetune.config.used_plugins import used
 from finetune.datasets.bad_samples import as_record
 from finetune.datasets.catalog import BUNDLED_DATASETS
@@ -22,18 +21,18 @@ from finetune.record.files import SPLITS_COLUMNS
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.reporting.model_card import CardFacts
 from finetune.reporting.terminal.forecast import PhaseCost, phase_amount
-from finetune.runs.build import Run
+from finetune.runs.build import PlannedRun
 from finetune.runs.resume import versions
 
 
-def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
-    """Returns the record of a run that has not begun.
+def describe(run: PlannedRun, overrides: Sequence[str] = ()) -> RunRecord:
+    """Returns the record of a run that has not started.
 
     Args:
-        run: what has been built.
-        config: checked.
-        overrides: as typed.
+        run: The planned run.
+        overrides: Overrides as the user typed them.
     """
+    config = run.config
     stages = {name: {"weights": 0, "parameters": 0} for name in run.built.inventory.stage_names}
     for info in run.built.inventory.infos:
         stages[info.stage]["weights"] += 1
@@ -69,14 +68,15 @@ def describe(run: Run, config: Config, overrides: Sequence[str]) -> RunRecord:
             unused=list(dataset.unused),
             multi_label=dataset.multi_label,
             class_counts={
-                n: class_counts(each, len(dataset.classes)) for n, each in splits.items()
+                name: class_counts(split, len(dataset.classes)) for name, split in splits.items()
             },
         ),
     )
 
 
-def card_facts(run: Run, config: Config) -> CardFacts:
-    """Returns what the model card says beside the record: licences only where they are known."""
+def card_facts(run: PlannedRun) -> CardFacts:
+    """Returns the facts of the model card that are not in the record; licences only if known."""
+    config = run.config
     preset = config.backbone.preset or ""
     entry = NAMED_BACKBONES.get(preset) if config.backbone.load_weights else None
     base = None if entry is None else entry.hub
@@ -87,32 +87,32 @@ def card_facts(run: Run, config: Config) -> CardFacts:
         kind=run.built.dataset.kind,
         task=preset_task(run.built.inventory.model),
         multi_label=run.built.dataset.multi_label,
-        from_logits=run.built.programs.objective.from_logits,
+        from_logits=run.built.objective.from_logits,
         weights_licence=None if entry is None else entry.licence,
         data_licence=None if data is None else data.licence,
         base_model=base,
     )
 
 
-def phase_costs(run: Run, record: RunRecord) -> tuple[list[PhaseCost], float, float]:
-    """Returns what is known of how long a run takes, before it is trained.
+def phase_costs(run: PlannedRun, record: RunRecord) -> tuple[list[PhaseCost], float, float]:
+    """Estimates the cost of a run before it trains.
 
     Args:
-        run: what has been built.
-        record: with what has been decided about stored features.
+        run: The planned run.
+        record: Its record, with the decisions about storing features.
 
     Returns:
-        The cost of each phase, the multiply-adds of an example in the pass that computes features,
+        The cost of each phase, the multiply-adds of one example in the pass that computes features,
         and those of the whole test split.
     """
     inventory = run.built.inventory
-    work = stage_work(inventory, run.built.programs.graph)
+    work = stage_work(inventory, run.built.steps.graph)
     weights = dict.fromkeys(inventory.stage_names, 0.0)
     parameters = dict.fromkeys(inventory.stage_names, 0)
     for info in inventory.infos:
         weights[info.stage] += 1
         parameters[info.stage] += info.parameters
-    stored = {each.phase: each.below for each in record.features if each.stored}
+    stored = {d.phase: d.below for d in record.features if d.stored}
     costs = []
     for phase, plan in zip(run.phases, run.plans, strict=True):
         trained = dict.fromkeys(inventory.stage_names, 0)
@@ -133,9 +133,9 @@ def phase_costs(run: Run, record: RunRecord) -> tuple[list[PhaseCost], float, fl
 
 
 def identity(record: RunRecord) -> dict[str, Any]:
-    """Returns what of a record says on what it was computed.
+    """Returns the part of a record that identifies data, pretrained weights and device.
 
-    The weights of a user's own model are in its checkpoints, whatever the model holds now.
+    The weights of a user's own model are not part of it, because they are in its checkpoints.
     """
     own = record.backbone.own
     backbone = ("source", "preprocessing_sha256", *(() if own else ("weights_sha256",)))
@@ -149,7 +149,7 @@ def identity(record: RunRecord) -> dict[str, Any]:
 
 
 def split_list(dataset: Dataset) -> str:
-    """Returns which example is in which split, one line each, with the digest of its content."""
+    """Returns the split of each example as CSV, with the digest of its content."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(SPLITS_COLUMNS)

@@ -1,4 +1,4 @@
-"""The public Python API: a Keras model of the user's own through a schedule of phases."""
+"""The public Python API: trains a user's own Keras model through a schedule of phases."""
 
 import re
 import time
@@ -30,10 +30,10 @@ from finetune.keras_internals import flatten
 from finetune.record.schema import OWN, RunRecord
 from finetune.reporting.terminal.console import make_console
 from finetune.reporting.trackers.choice import require_installed
-from finetune.runs import preview as trying
-from finetune.runs import run as runs
-from finetune.runs.build import Built, Origin, Run, make_examples, make_objective, plan_run
-from finetune.runs.resume import Earlier, read_run
+from finetune.runs import preview
+from finetune.runs.build import Origin, PlannedRun, TaskModel, make_built, make_objective, plan_run
+from finetune.runs.resume import InterruptedRun, read_run
+from finetune.runs.run import Session, execute, require_same
 from finetune.storage.run_directory import expanded, locked, refuse_occupied
 from finetune.tasks.objective import Objective
 from finetune.tasks.own_model import (
@@ -43,7 +43,6 @@ from finetune.tasks.own_model import (
     require_writable,
 )
 from finetune.training.device import prepare, state_kept
-from finetune.training.programs import Programs
 
 _OVERRIDES = (
     "schedule",
@@ -63,30 +62,29 @@ _OVERRIDES = (
 
 
 class FineTuner:
-    """Trains a model through a schedule, as the command line does for KerasHub's.
+    """Trains a Keras model through a schedule, as the command line trains KerasHub models.
 
-    Freezes by plan, counts, trains, stores what a frozen prefix computes, proves that nothing
-    frozen moved, and writes the run directory.
+    It freezes weights by plan, counts them, trains, stores what a frozen prefix computes, proves that
+    no frozen weight has changed, and writes the run directory.
 
     Args:
-        model: functional or sequential, built, of any layers; its outputs are (batch, classes)
-            logits, or probabilities of a softmax or sigmoid. A KerasHub task applies its preprocessor
-            to the data, as its own ``fit`` does. Its weights are trained in place; its
-            `trainable` flags do not matter and are given back, `compile` is to be called again.
-        schedule: the name of a config (``linear_probe``, ``progressive``, ``full``, …), or a
-            mapping as in YAML: ``{"phases": {"head": {"epochs": 5, "learning_rate": 1e-3,
-            "freeze": {"policy": "depth", "unfreeze_depth": 0}}}}``.
-        stages: which layers are which stage, see `finetune.backbones.own.own_stages`. None: the
-            stages of the model inside the model, or of all that is below the last layer with
-            weights.
-        classes: label names in the order of the outputs; None: their numbers.
-        overrides: anything else as on the command line: ``["optimizer=sgd",
+        model: A built functional or sequential model of any layers. Its outputs are (batch, classes)
+            logits, or probabilities of a softmax or sigmoid. A KerasHub task applies its
+            preprocessor to the data, as its own ``fit`` does. The weights are trained in place. The
+            `trainable` flags do not matter and are restored; call `compile` again afterwards.
+        schedule: Name of a config (``linear_probe``, ``progressive``, ``full``, …), or a mapping as
+            in YAML: ``{"phases": {"head": {"epochs": 5, "learning_rate": 1e-3, "freeze":
+            {"policy": "depth", "unfreeze_depth": 0}}}}``.
+        stages: The layers of each stage, see `finetune.backbones.own.own_stages`. None: the stages
+            of the model inside the model, or of everything below the last layer with weights.
+        classes: Label names in the order of the outputs; None: their numbers.
+        overrides: Other settings as on the command line: ``["optimizer=sgd",
             "dataset.batch_size=16", "features.cache=never", "seed=1"]``.
-        directory: the run directory, without a run in it; None: ``outputs/DATE/TIME`` of each fit.
-        verbose: whether the terminal shows the run.
+        directory: The run directory, in which there is no run yet; None: ``outputs/DATE/TIME``.
+        verbose: Whether the terminal shows the run.
 
     Raises:
-        ConfigError: for whatever in these does not fit.
+        ConfigError: If an argument does not fit.
     """
 
     def __init__(
@@ -124,107 +122,93 @@ class FineTuner:
         """Trains through all phases and writes the run directory.
 
         Args:
-            train: what is learned from.
-            validation: what each epoch is measured on.
-            test: what the trained model is measured on, once.
-            resume: go on with the run in `directory`, exactly, with the same model, data and
-                settings; the model's own weights do not matter then.
-            allow_changed: whether what goes on may have other settings, data or libraries.
+            train: Training data.
+            validation: Data on which the model is evaluated after each epoch.
+            test: Data on which the trained model is evaluated once.
+            resume: Whether to resume the run in `directory` exactly, with the same model, data and
+                settings; the current weights of the model do not matter then.
+            allow_changed: Whether settings, data and libraries may differ when a run resumes.
 
         Returns:
-            What ``run.json`` holds: counts, proofs and metrics of each phase.
+            The content of ``run.json``: counts, proofs and metrics of each phase.
 
         Raises:
-            ConfigError: for data that do not fit the model, and phases that it cannot have.
-            FrozenWeightsError: if a weight that a phase holds still has moved.
+            ConfigError: If the data do not fit the model, or the model cannot have a phase.
+            FrozenWeightsError: If a weight that a phase holds has changed.
         """
         started, now = time.time(), datetime.now()
         default = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}"
         directory = default if self._directory is None else self._directory
         with _as_found(self.model) as preprocessor:
             run = self._run(train, validation, test, preprocessor)
-            spent = {"building": time.time() - started}
+            run = replace(run, seconds={"building": time.time() - started})
+            session = Session(directory, self._console, started, self._overrides)
             with locked(directory):
-                earlier = None
                 if resume:
-                    earlier = self._earlier(directory, run, allow_changed)
-                else:
-                    refuse_occupied(directory, "directory", "fit(…, resume=True)")
-                return runs.execute(
-                    run,
-                    self._config,
-                    directory,
-                    self._overrides,
-                    started,
-                    self._console,
-                    spent,
-                    earlier,
-                )
+                    interrupted = self._interrupted(directory, run, allow_changed)
+                    return execute(run, session, interrupted)
+                refuse_occupied(directory, "directory", "fit(…, resume=True)")
+                return execute(run, session)
 
-    def _earlier(self, directory: Path, run: Run, allow_changed: bool) -> Earlier:
-        earlier = read_run(directory, self._config, allow_changed)
-        if earlier is None:
+    def _interrupted(self, directory: Path, run: PlannedRun, allow_changed: bool) -> InterruptedRun:
+        interrupted = read_run(directory, self._config, allow_changed)
+        if interrupted is None:
             raise ConfigError(
-                f"directory must hold a run that is not at its end. Received: {directory}, whose "
-                "run is completed. Leave resume out to train in another directory."
+                "directory must hold a run that has not completed. Received: "
+                f"{directory}, whose run is completed. Leave resume out to train in another directory."
             )
-        return runs.require_same(run, self._config, directory, earlier, allow_changed)
+        return require_same(run, directory, interrupted, allow_changed)
 
     def inspect(self, train: Data, validation: Data) -> None:
         """Shows stages, plan and weight counts of every phase; trains and writes nothing."""
         with _as_found(self.model) as preprocessor:
             run = self._run(train, validation, None, preprocessor)
-            trying.show(run, self._config, self._console)
+            preview.show(run, self._console)
 
     def check(self, train: Data, validation: Data) -> None:
-        """Runs one real step of each phase and keeps the model's weights as they were."""
+        """Runs one real step of each phase and restores the weights of the model."""
         with _as_found(self.model) as preprocessor:
             run = self._run(train, validation, None, preprocessor)
             before = self.model.get_weights()
             try:
-                trying.try_out(run, self._config, self._console)
+                preview.try_out(run, self._console)
             finally:
                 self.model.set_weights(before)
 
     def _run(
         self, train: Data, validation: Data, test: Data | None, preprocessor: Any = None
-    ) -> Run:
+    ) -> PlannedRun:
         given = {"train": train, "validation": validation, "test": test}
         given = preprocessed(given, preprocessor)
         splits = read_splits(self.model, self._classes, given)
         dataset = finish("memory", [], self._classes, splits, "array", [], Found())
         objective = self._fitting(dataset)
         runtime = self._config.runtime
-        # The model is there already: its own precision is what counts.
-        precisions = sorted({each.dtype_policy.name for each in flatten(self.model)})
+        # The model exists already, so its own precision counts.
+        precisions = sorted({layer.dtype_policy.name for layer in flatten(self.model)})
         device = prepare(
             runtime.device, None, runtime.deterministic, self._config.seed, clear=False
         )
         if keras.config.floatx() != "float32":  # of losses and metrics
             precisions.append(f"floatx {keras.config.floatx()}")
         device = replace(device, precision=", ".join(precisions))
-        inventory = take_inventory(self.model, self._stages)
         labels = {"classes": list(self._classes), "multi_label": dataset.multi_label}
-        built = Built(
-            device=device,
-            dataset=dataset,
-            examples=make_examples(
-                dataset,
-                ArrayReader(input_dtypes(self.model)),
-                objective,
-                self._config.dataset.class_weights,
-            ),
+
+        def save(directory: Path, card: str) -> None:
+            saving.save_task(self.model, directory, labels, preprocessor, card=card)
+
+        model = TaskModel(
+            inventory=take_inventory(self.model, self._stages),
+            objective=objective,
             origin=Origin(self.model.name, OWN, weights_sha256(self.model)),
-            inventory=inventory,
-            programs=Programs(inventory, objective),
-            save=lambda directory, card: saving.save_task(
-                self.model, directory, labels, preprocessor, card=card
-            ),
+            reader=ArrayReader(input_dtypes(self.model)),
+            save=save,
         )
+        built = make_built(model, dataset, device, self._config.dataset.class_weights)
         return plan_run(built, self._config)
 
     def _fitting(self, dataset: Dataset) -> Objective:
-        """Returns the objective that the labels and the outputs of the model agree on."""
+        """Returns the objective on which the labels and the outputs of the model agree."""
         num_classes, from_logits = self._objective.num_classes, self._objective.from_logits
         made = make_objective(dataset, self._config.dataset, num_classes)
         if not from_logits and made.kind != self._objective.kind:
@@ -239,20 +223,20 @@ class FineTuner:
 
 @contextmanager
 def _as_found(model: keras.Model) -> Iterator[Any]:
-    """Gives the user's flags, and what is global in the process, back as they were.
+    """Restores the user's `trainable` flags and the global state of the process.
 
     Yields:
-        The preprocessor of a KerasHub task, which the model is without in the block; or None.
+        The preprocessor of a KerasHub task, which the model lacks within the block; or None.
     """
     preprocessor = preprocessor_of(model)
-    layers = [(each, each.trainable) for each in flatten(model)]
-    variables = [(each, each.trainable) for each in model.weights]
+    layers = [(layer, layer.trainable) for layer in flatten(model)]
+    variables = [(variable, variable.trainable) for variable in model.weights]
     try:
         with state_kept(), set_aside(model):
             yield preprocessor
     finally:
         for layer, trainable in layers:
-            layer.trainable = not trainable  # assigning what is there already does nothing
+            layer.trainable = not trainable  # assigning the current value would do nothing
             layer.trainable = trainable
         for variable, trainable in variables:
             variable.trainable = trainable
@@ -261,12 +245,12 @@ def _as_found(model: keras.Model) -> Iterator[Any]:
 def _config(
     model: keras.Model, schedule: str | Mapping[str, Any], overrides: Sequence[str]
 ) -> Config:
-    """Returns the config of the command line with the schedule, checked."""
+    """Returns the checked config of the command line with the schedule."""
     if isinstance(overrides, str):
         raise ConfigError(
             f"overrides must be a list of key=value. Received: {overrides}. Write [{overrides!r}]."
         )
-    refused = [each for each in overrides if not _allowed(each)]
+    refused = [override for override in overrides if not _allowed(override)]
     if refused:
         raise ConfigError(
             f"overrides must be of {', '.join(_OVERRIDES)}: the rest is the model's and the "
@@ -275,10 +259,10 @@ def _config(
     if isinstance(schedule, str):
         node = compose_config([f"schedule={schedule}", *overrides])
     elif isinstance(schedule, Mapping):
-        twice = [each for each in overrides if _key(each).partition(".")[0] == "schedule"]
+        twice = [o for o in overrides if _key(o).partition(".")[0] == "schedule"]
         if twice:
             raise ConfigError(
-                "overrides must leave a schedule alone that is given as a mapping. Received: "
+                "overrides must not change a schedule that is passed as a mapping. Received: "
                 f"{', '.join(twice)}. Change the mapping instead."
             )
         plain = OmegaConf.to_container(compose_config(["schedule=linear_probe", *overrides]))
@@ -302,7 +286,7 @@ def _key(override: str) -> str:
 def _allowed(override: str) -> bool:
     key = _key(override)
     if kind_of(key) is None and key not in GROUPS and re.fullmatch(r"(?!hydra)[\w.]+", key):
-        return True  # no key at all: the composition says which one may have been meant
+        return True  # an unknown key: the composition suggests the nearest one
     return key != "schedule" and any(
-        key == each or key.startswith(f"{each}.") for each in _OVERRIDES
+        key == allowed or key.startswith(f"{allowed}.") for allowed in _OVERRIDES
     )

@@ -1,7 +1,7 @@
-"""What a run would be, without training: one real step of each phase, or the plan alone."""
+"""Previews a run without training it: one real step of each phase, or the plan alone."""
 
 import functools
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from finetune.config.schema import Config
 from finetune.datasets.readers import damage_named
@@ -9,7 +9,7 @@ from finetune.errors import NotFiniteError
 from finetune.evaluation.assess import assess
 from finetune.freezing.apply import apply, release
 from finetune.freezing.counts import WeightCounts, count
-from finetune.record.listener import Listeners
+from finetune.record.listener import Listener
 from finetune.record.schema import RunRecord
 from finetune.reporting.terminal.console import (
     Console,
@@ -17,26 +17,26 @@ from finetune.reporting.terminal.console import (
     show_notices,
     show_plan,
 )
-from finetune.runs.build import LOADING, Run, Workbench
+from finetune.runs.build import LOADING, PlannedRun, Workbench
 from finetune.runs.data import computed_data, stored_data
 from finetune.runs.describe import describe
 from finetune.training.bookkeeping import phase_record
-from finetune.training.optimizers import OptimizerSettings
 from finetune.training.phase_data import SamePhaseData
+from finetune.training.setup import TrainingSetup
 from finetune.training.trainer import Trainer
 
 
 def check(config: Config, console: Console) -> None:
-    """Runs one real step of each phase, validation and test batch included; writes nothing."""
+    """Runs one real step of each phase, with a validation and a test batch; writes nothing."""
     run = _built(config, console)
     with damage_named(run.built.dataset.splits.values()):
-        try_out(run, config, console)
+        try_out(run, console)
 
 
-def try_out(run: Run, config: Config, console: Console) -> None:
-    """Runs one real step of each phase of what has been built, as `check` does."""
-    computed = computed_data(run, config)
-    stored_data(run, config, computed)  # refuses what no phase could read
+def try_out(run: PlannedRun, console: Console) -> None:
+    """Runs one real step of each phase of a planned run, as `check` does."""
+    computed = computed_data(run)
+    stored_data(run, computed)  # refuses what stored features cannot do
 
     one = replace(
         computed,
@@ -52,27 +52,27 @@ def try_out(run: Run, config: Config, console: Console) -> None:
     def size(index: int) -> int:
         return sum(i.parameters for i in infos if i.path in run.plans[index].trainable)
 
-    # What needs the most memory comes first: that it fails is known soonest.
+    # The phase that needs the most memory comes first, so that it fails early if it does.
     order = sorted(range(len(phases)), key=size, reverse=True)
-    record = describe(run, config, ())
+    setup = TrainingSetup(
+        steps=run.built.steps,
+        phases=tuple(phases[index] for index in order),
+        plans=tuple(run.plans[index] for index in order),
+        data=SamePhaseData(one),
+        optimizer=run.settings.optimizer,
+        validation_labels=run.built.dataset.splits["validation"].labels,
+    )
+    record = describe(run)
     try:
-        Trainer(
-            run.built.inventory,
-            [phases[index] for index in order],
-            [run.plans[index] for index in order],
-            SamePhaseData(one),
-            OptimizerSettings(**asdict(config.optimizer)),
-            run.built.programs,
-            record=record,
-            listener=Listeners([]),
+        Trainer(setup, record, Listener()).run(
             assess=functools.partial(
-                assess, run.built.dataset, run.built.programs.objective, None, run.metrics
-            ),
-        ).run()
+                assess, run.built.dataset, run.built.objective, None, run.metrics
+            )
+        )
     except NotFiniteError as error:
         advice = (
-            "This was a try, and wrote nothing. Look for inputs that are not scaled and labels that "
-            "are not right; then for a smaller rate:"
+            "This was only a check, which wrote nothing. Look for inputs that are not scaled and for "
+            "wrong labels first; then try a smaller rate:"
         )
         raise NotFiniteError(error.received, error.override, advice) from error
     record.phases = [record.phases[order.index(index)] for index in range(len(phases))]
@@ -83,15 +83,15 @@ def inspect(config: Config, console: Console) -> RunRecord:
     """Shows stages, plan and weight counts of every phase; trains and writes nothing.
 
     Returns:
-        What it has shown: a record with phases that are counted and have not run.
+        The record that it has shown; its phases are counted but have not run.
     """
     run = _built(config, console)
     with damage_named(run.built.dataset.splits.values()):
-        return show(run, config, console)
+        return show(run, console)
 
 
-def show(run: Run, config: Config, console: Console) -> RunRecord:
-    """Shows what has been built, as `inspect` does."""
+def show(run: PlannedRun, console: Console) -> RunRecord:
+    """Shows a planned run, as `inspect` does."""
     counts: list[WeightCounts] = []
     try:
         for plan in run.plans:
@@ -99,17 +99,19 @@ def show(run: Run, config: Config, console: Console) -> RunRecord:
             counts.append(count(plan, run.built.inventory))
     finally:
         release(run.built.inventory)
-    record = describe(run, config, ())
-    record.features = stored_data(run, config, computed_data(run, config)).decisions()
+    record = describe(run)
+    record.features = stored_data(run, computed_data(run)).decisions()
     record.phases = [
-        phase_record(index, phase, each, run.built.inventory.stage_names, plan)
-        for index, (phase, each, plan) in enumerate(zip(run.phases, counts, run.plans, strict=True))
+        phase_record(index, phase, counted, run.built.inventory.stage_names, plan)
+        for index, (phase, counted, plan) in enumerate(
+            zip(run.phases, counts, run.plans, strict=True)
+        )
     ]
     show_plan(console, record)
     return record
 
 
-def _built(config: Config, console: Console) -> Run:
+def _built(config: Config, console: Console) -> PlannedRun:
     workbench = Workbench()
     with console.status(LOADING):
         run = workbench.run(config)

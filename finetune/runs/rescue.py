@@ -1,4 +1,4 @@
-"""A run whose directory is removed while it trains: what it has learned is not lost."""
+"""Keeps what a run has learned if its directory is removed while it trains."""
 
 import logging
 import os
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 
 def restore(config: Config | None, directory: Path, console: Console) -> None:
-    """Writes what a run directory needs beside the record, once it has been made again.
+    """Writes the files of a run directory that was removed and created again, except the record.
 
     Args:
-        config: of a run of the command line; None for one of FineTuner, which keeps its own.
-        directory: that was removed.
-        console: whether it is quiet.
+        config: Config of a run of the command line; None for a run of `FineTuner`.
+        directory: The run directory.
+        console: Console of the run; a quiet one suppresses the warning.
     """
     if config is not None:
         write_again(config, directory)
@@ -33,8 +33,8 @@ def restore(config: Config | None, directory: Path, console: Console) -> None:
         if gone:
             handler.close()  # it opens its file again with the next line
     line = (
-        f"{printable(directory)} was removed while the run went on. It has been made again; what was "
-        "written there before, such as earlier checkpoints, is lost."
+        f"{printable(directory)} was removed while the run was training. It was created again, but "
+        "its earlier files, such as checkpoints, are lost."
     )
     log.warning(line)
     if not console.quiet:
@@ -43,14 +43,14 @@ def restore(config: Config | None, directory: Path, console: Console) -> None:
 
 @contextmanager
 def rescued(directory: Path, save: Callable[[Path], None]) -> Iterator[None]:
-    """Saves the model elsewhere where the run directory is gone and cannot be made again.
+    """Saves the model elsewhere if the run directory is gone and cannot be created again.
 
     Args:
-        directory: the run directory.
-        save: writes the model, with the weights that it has now, into a directory.
+        directory: The run directory.
+        save: Writes the model, with its current weights, to a directory.
 
     Raises:
-        StorageError: saying where the model is.
+        StorageError: If that happened; the message says where the model is.
     """
     try:
         yield
@@ -61,6 +61,6 @@ def rescued(directory: Path, save: Callable[[Path], None]) -> Iterator[None]:
         save(place)
         raise StorageError(
             f"{directory} must stay where it is while a run writes to it. Received: a directory that "
-            f"was removed and cannot be made again ({error}). The model, with the weights that it "
-            f"had then, is in {place}."
+            f"was removed and cannot be created again ({error}). The model, with its weights at that "
+            f"moment, is in {place}."
         ) from error

@@ -1,4 +1,4 @@
-"""What a run directory says of the run in it, and whether it can go on as it was begun."""
+"""Reads how far the run in a directory is, and checks that it can resume as it was started."""
 
 import logging
 import platform
@@ -15,58 +15,59 @@ from finetune.record.files import changed_files, read_json
 from finetune.record.schema import FeatureDecision, RunRecord
 from finetune.storage.durable import remove_left_over
 from finetune.training.checkpoints import Checkpoints
-from finetune.training.keeping import Start, start_of
+from finetune.training.run_state import ResumePoint, resume_point
 
 log = logging.getLogger(__name__)
 PACKAGES = ("keras", "keras-hub", "tensorflow", "tensorflow-datasets", "hydra-core", "numpy")
-FIXED = ("backbone", "head")  # of the config: a checkpoint is of one model
+MODEL_KEYS = ("backbone.", "head.")  # a checkpoint belongs to one model
 
 
 @dataclass(frozen=True, eq=False)
-class Earlier:
-    """A run that is not at its end.
+class InterruptedRun:
+    """A run that has not completed.
 
     Args:
-        checkpoints: of the run directory.
-        start: what it goes on from; None: it has not come to its first checkpoint.
-        record: what it has written down; None where nothing was written yet.
-        changed: what is not as it was, where that is allowed.
-        moved: whether data, backbone or features are in another place, or other trackers are told.
+        checkpoints: Checkpoints of the run directory.
+        resume_point: Checkpoint from which it resumes; None: it has not written its first one.
+        record: Record of the run so far; None if nothing was written yet.
+        changed: What differs from the run that was started, as far as that is allowed.
+        moved: Whether data, backbone or features are in another place, or trackers have changed.
     """
 
     checkpoints: Checkpoints
-    start: Start | None = None
+    resume_point: ResumePoint | None = None
     record: RunRecord | None = None
     changed: tuple[str, ...] = ()
     moved: bool = False
 
     @property
     def decided(self) -> dict[int, FeatureDecision]:
-        """What was decided about storing features; void where anything has changed."""
-        if self.start is None or self.changed:
+        """Decisions about storing features, by index of the phase; none if anything has changed."""
+        if self.resume_point is None or self.changed:
             return {}
-        return {int(index): each for index, each in self.start.state.features.items()}
+        decisions = self.resume_point.state.decisions
+        return {int(index): decision for index, decision in decisions.items()}
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions that a run's numbers depend on."""
+    """Returns the versions on which the numbers of a run depend."""
     found = {"python": platform.python_version(), "finetune": __version__}
     return found | {package: version(package) for package in PACKAGES}
 
 
-def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | None:
-    """Reads where the run in a directory has come to; the caller holds the directory.
+def read_run(directory: Path, config: Config, allow_changed: bool) -> InterruptedRun | None:
+    """Reads how far the run in a directory is; the caller holds the lock of the directory.
 
     Args:
-        directory: the run directory.
-        config: that the run would go on with.
-        allow_changed: whether it may differ from the one the run began with.
+        directory: The run directory.
+        config: Config with which the run would resume.
+        allow_changed: Whether it may differ from the config that the run was started with.
 
     Returns:
-        The run; None where it is completed, and everything it wrote down is whole.
+        The run; None if it is completed and all its files are as it wrote them.
 
     Raises:
-        ConfigError: for a run that cannot go on, naming every change that is not allowed.
+        ConfigError: If the run cannot resume; the message names every change that is not allowed.
     """
     remove_left_over(directory)
     record = None
@@ -80,49 +81,49 @@ def read_run(directory: Path, config: Config, allow_changed: bool) -> Earlier | 
         damaged = changed_files(directory, record)
         if not damaged:
             return None
-        log.warning("%s are not what the run wrote: they are rewritten", ", ".join(damaged))
+        log.warning("%s are not as the run wrote them: they are rewritten", ", ".join(damaged))
     checkpoints = Checkpoints(directory / "checkpoints")
-    start = checkpoints.latest(start_of)
-    if start is not None:
-        record = start.state.record
+    point = checkpoints.latest(resume_point)
+    if point is not None:
+        record = point.state.record
     changed: tuple[str, ...] = ()
     moved = False
     if record is not None:
         given = list(differences(record.config, asdict(config)))
         moved = any(map(_is_path, given))
         changed = (
-            *(each for each in given if not _is_path(each)),
+            *(change for change in given if not _is_path(change)),
             *differences(record.versions, versions(), "versions"),
         )
         require_allowed(directory, changed, allow_changed)
-    if start is not None:
-        fixed = [each for each in changed if each.startswith(tuple(f"{k}." for k in FIXED))]
-        if fixed:
+    if point is not None:
+        of_model = [change for change in changed if change.startswith(MODEL_KEYS)]
+        if of_model:
             raise ConfigError(
-                f"{directory} must go on with the model that it was begun with, also with "
-                f"--allow-changed. Received: {'; '.join(fixed)}. Train another run."
+                f"{directory} must resume with the model that it was started with, also with "
+                f"--allow-changed. Received: {'; '.join(of_model)}. Train another run."
             )
-    return Earlier(checkpoints, start, record, changed, moved)
+    return InterruptedRun(checkpoints, point, record, changed, moved)
 
 
 def _is_path(difference: str) -> bool:
-    """Tells a place on disk, where what is there has a digest, and who is told of the run."""
+    """Returns whether a change is about a place on disk, whose content has a digest, or a tracker."""
     key = difference.partition(" ")[0]
     return key in PATHS or key.partition(".")[0] == "trackers"
 
 
 def require_allowed(directory: Path, changed: tuple[str, ...], allow_changed: bool) -> None:
-    """Refuses to go on with what is not as it was.
+    """Refuses to resume with changes, unless they are allowed.
 
     Raises:
-        ConfigError: naming every change, unless all are allowed.
+        ConfigError: If there are changes that are not allowed; the message names all of them.
     """
-    for each in changed:
-        log.warning("the run goes on with a change: %s", each)
+    for change in changed:
+        log.warning("the run resumes with a change: %s", change)
     if changed and not allow_changed:
         raise ConfigError(
-            f"{directory} must go on with what it was begun with. Received: {'; '.join(changed)}. "
-            "Put that back, or let the run go on with it: --allow-changed."
+            f"{directory} must resume with what it was started with. Received: {'; '.join(changed)}. "
+            "Undo the change, or allow it: --allow-changed."
         )
 
 

@@ -1,10 +1,9 @@
-"""From a checked config to a finished run: what `train` and `resume` have in common."""
+"""Trains or resumes a run: from its config to a completed run directory."""
 
 import functools
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -28,159 +27,157 @@ from finetune.reporting.terminal.console import (
 )
 from finetune.reporting.trackers.choice import chosen
 from finetune.reporting.trackers.listener import TrackersListener
-from finetune.runs.build import LOADING, Run, Workbench
+from finetune.runs.build import LOADING, PlannedRun, Workbench
 from finetune.runs.data import computed_data, stored_data
 from finetune.runs.describe import card_facts, describe, identity, phase_costs, split_list
 from finetune.runs.rescue import rescued, restore
-from finetune.runs.resume import Earlier, differences, require_allowed
+from finetune.runs.resume import InterruptedRun, differences, require_allowed
 from finetune.schedule.expand import as_config
 from finetune.storage.sealed import file_digest
+from finetune.training.checkpointer import Checkpointer
 from finetune.training.checkpoints import Checkpoints
-from finetune.training.keeping import Keeping
-from finetune.training.optimizers import OptimizerSettings
+from finetune.training.setup import TrainingSetup
 from finetune.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
-def train(
-    config: Config,
-    directory: Path,
-    overrides: Sequence[str],
-    started: float,
-    console: Console,
-    workbench: Workbench | None = None,
-    closing: bool = True,
-) -> RunRecord:
-    """Trains and writes the run directory.
+@dataclass(frozen=True)
+class Session:
+    """One command, or one call of `FineTuner.fit`.
 
     Args:
-        config: checked.
-        directory: the run directory; Hydra has made it.
-        overrides: as typed, for the record.
-        started: clock time (`time.time`) of the command's start.
-        console: where to show the run.
-        workbench: of the jobs of a sweep; None for a run alone.
-        closing: whether to say at the end where everything is, and what to try next.
+        directory: The run directory, whose lock the caller holds.
+        console: Console that shows the run.
+        started: Clock time (`time.time`) at which it started.
+        overrides: Overrides as the user typed them, for the record.
+        closing: Whether to say at the end where everything is and what to try next, and to write
+            the pictures as files. A job of a sweep does neither.
     """
-    run, spent = _build_timed(config, console, workbench or Workbench(), started)
+
+    directory: Path
+    console: Console
+    started: float
+    overrides: tuple[str, ...] = ()
+    closing: bool = True
+
+
+def train(config: Config, session: Session, workbench: Workbench | None = None) -> RunRecord:
+    """Trains a run and writes its directory.
+
+    Args:
+        config: The checked config.
+        session: The command.
+        workbench: Workbench that the jobs of a sweep share; None for a single run.
+    """
+    run = _build(config, session, workbench or Workbench())
     with damage_named(run.built.dataset.splits.values()):
-        return execute(run, config, directory, overrides, started, console, spent, closing=closing)
+        return execute(run, session)
 
 
 def resume(
-    config: Config,
-    directory: Path,
-    earlier: Earlier,
-    allow_changed: bool,
-    started: float,
-    console: Console,
+    config: Config, session: Session, interrupted: InterruptedRun, allow_changed: bool
 ) -> RunRecord:
-    """Goes on with a run from its last checkpoint.
+    """Resumes a run from its last checkpoint.
 
     Args:
-        config: of the run directory, checked.
-        directory: the run directory.
-        earlier: what the run has come to.
-        allow_changed: whether data, pretrained weights and device may differ.
-        started: clock time of the command's start.
-        console: where to show the run.
+        config: The checked config of the run directory.
+        session: The command.
+        interrupted: How far the run is.
+        allow_changed: Whether data, pretrained weights and device may differ.
 
     Raises:
-        ConfigError: naming what is not as it was.
+        ConfigError: If they differ and may not; the message names all changes.
     """
-    run, spent = _build_timed(config, console, Workbench(), started)
-    earlier = require_same(run, config, directory, earlier, allow_changed)
-    record = earlier.record
-    overrides = read_overrides(directory) if record is None else record.overrides
+    run = _build(config, session, Workbench())
+    interrupted = require_same(run, session.directory, interrupted, allow_changed)
+    record = interrupted.record
+    overrides = read_overrides(session.directory) if record is None else record.overrides
     with damage_named(run.built.dataset.splits.values()):
-        return execute(run, config, directory, overrides, started, console, spent, earlier)
+        return execute(run, replace(session, overrides=tuple(overrides)), interrupted)
 
 
 def require_same(
-    run: Run, config: Config, directory: Path, earlier: Earlier, allow_changed: bool
-) -> Earlier:
-    """Compares data, pretrained weights and device with those that a run was begun with.
+    run: PlannedRun, directory: Path, interrupted: InterruptedRun, allow_changed: bool
+) -> InterruptedRun:
+    """Compares data, pretrained weights and device with those that a run was started with.
 
     Returns:
-        What the run has come to, with the changes noted, where they are allowed.
+        The interrupted run, with the changes noted if they are allowed.
 
     Raises:
-        ConfigError: naming every change that is not allowed.
+        ConfigError: If a change is not allowed; the message names all of them.
     """
-    if earlier.record is None:
-        return earlier
-    now = identity(describe(run, config, ()))
-    changed = tuple(differences(identity(earlier.record), now))
+    if interrupted.record is None:
+        return interrupted
+    now = identity(describe(run))
+    changed = tuple(differences(identity(interrupted.record), now))
     require_allowed(directory, changed, allow_changed)
-    return replace(earlier, changed=(*earlier.changed, *changed))
+    return replace(interrupted, changed=(*interrupted.changed, *changed))
 
 
 def execute(
-    run: Run,
-    config: Config,
-    directory: Path,
-    overrides: Sequence[str],
-    started: float,
-    console: Console,
-    spent: Mapping[str, float],
-    earlier: Earlier | None = None,
-    closing: bool = True,
+    run: PlannedRun, session: Session, interrupted: InterruptedRun | None = None
 ) -> RunRecord:
-    """Trains what has been built and writes the run directory, which the caller holds.
+    """Trains a planned run and writes the run directory.
 
     Args:
-        run: what has been built.
-        config: checked.
-        directory: the run directory.
-        overrides: as typed, for the record.
-        started: clock time (`time.time`) of the command's start.
-        console: where to show the run.
-        spent: seconds since `started` by what they went into, see `RunRecord.seconds`.
-        earlier: what an earlier process has come to; None: nothing.
-        closing: whether to say at the end where everything is, and what to try next; and whether
-            to write pictures as files, beside those in the page. A job of a sweep does neither.
+        run: The planned run.
+        session: The command.
+        interrupted: How far an earlier process came; None: the run starts.
     """
-    record = describe(run, config, overrides)
-    record.started = datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds")
-    record.seconds.update(spent)
-    _note_samples(record, run, directory)
-    computed = computed_data(run, config)
-    decided = None if earlier is None else earlier.decided
-    source = stored_data(run, config, computed, decided)
-    listeners = _listeners(run, config, directory, console, computed.num_steps, closing)
-    if earlier is None:
-        earlier = Earlier(Checkpoints(directory / "checkpoints"))
-    trainer = Trainer(
-        run.built.inventory,
-        run.phases,
-        run.plans,
-        source,
-        OptimizerSettings(**asdict(config.optimizer)),
-        run.built.programs,
-        record=record,
-        listener=listeners,
-        assess=functools.partial(
-            assess, run.built.dataset, run.built.programs.objective, directory, run.metrics
-        ),
-        finish=lambda: _finish(run, config, directory / "model", record),
-        keeping=Keeping(
-            earlier.checkpoints,
-            config.runtime.checkpoint_minutes,
-            earlier.start,
-            (lambda: save(config, directory)) if earlier.changed or earlier.moved else None,
-            whole=run.built.origin.source == OWN,
-        ),
-        standardise=config.head.standardise == "auto",
-        started=started,
+    record = describe(run, session.overrides)
+    started = datetime.fromtimestamp(session.started).astimezone()
+    record.started = started.isoformat(timespec="seconds")
+    record.seconds.update(run.seconds)
+    _note_samples(record, run, session.directory)
+    computed = computed_data(run)
+    decided = None if interrupted is None else interrupted.decided
+    is_own = run.built.origin.source == OWN
+    setup = TrainingSetup(
+        steps=run.built.steps,
+        phases=run.phases,
+        plans=run.plans,
+        data=stored_data(run, computed, decided),
+        optimizer=run.settings.optimizer,
+        validation_labels=run.built.dataset.splits["validation"].labels,
+        standardise=run.settings.features.standardise,
+        save_all_weights=is_own,
     )
-    with rescued(directory, lambda place: _save_model(run, config, place, record)):
-        trainer.run()
+    trainer = Trainer(
+        setup,
+        record,
+        _listeners(run, session, computed.num_steps),
+        _checkpointer(run, session.directory, interrupted),
+        session.started,
+    )
+    with rescued(session.directory, lambda place: _save_model(run, place, record)):
+        trainer.run(
+            assess=functools.partial(
+                assess, run.built.dataset, run.built.objective, session.directory, run.metrics
+            ),
+            finish=lambda: _finish(run, session.directory / "model", record),
+        )
     return record
 
 
-def _note_samples(record: RunRecord, run: Run, directory: Path) -> None:
-    """Notes what the model sees; only an example that cannot be decoded ends the run."""
+def _checkpointer(
+    run: PlannedRun, directory: Path, interrupted: InterruptedRun | None
+) -> Checkpointer:
+    minutes = run.settings.checkpoint_minutes
+    if interrupted is None:
+        return Checkpointer(Checkpoints(directory / "checkpoints"), minutes)
+    differs = bool(interrupted.changed) or interrupted.moved
+    return Checkpointer(
+        interrupted.checkpoints,
+        minutes,
+        interrupted.resume_point,
+        functools.partial(save, run.config, directory) if differs else None,
+    )
+
+
+def _note_samples(record: RunRecord, run: PlannedRun, directory: Path) -> None:
+    """Records samples of what the model sees; only an example that cannot be decoded ends the run."""
     began = time.monotonic()
     try:
         examples = run.built.examples["train"]
@@ -188,23 +185,22 @@ def _note_samples(record: RunRecord, run: Run, directory: Path) -> None:
     except (StorageError, tf.errors.InvalidArgumentError):
         raise
     except Exception:
-        log.exception("the training examples could not be shown; the run goes on")
+        log.exception("the training examples could not be shown; the run continues")
     record.seconds["reporting"] = time.monotonic() - began
 
 
-def _listeners(
-    run: Run, config: Config, directory: Path, console: Console, num_steps: int, closing: bool
-) -> Listeners:
-    """Returns all that hear of a run, in this order: what has happened is written down first."""
+def _listeners(run: PlannedRun, session: Session, num_steps: int) -> Listeners:
+    """Returns everything that follows a run; the record comes first, so that nothing is lost."""
     from finetune.reporting.report import ReportListener
 
+    config, directory, console = run.config, session.directory, session.console
     others = {
         "schedule.yaml": yaml.safe_dump(as_config(run.phases), sort_keys=False),
         SPLITS_FILE: split_list(run.built.dataset),
     }
     saved = None if run.built.origin.source == OWN else config
     recorder = RecordListener(directory, others, lambda: restore(saved, directory, console))
-    report = ReportListener(directory, recorder.run_ended, pictures=closing)
+    report = ReportListener(directory, recorder.run_ended, pictures=session.closing)
     trackers = TrackersListener(
         chosen(config.trackers, directory),
         config.trackers,
@@ -213,32 +209,30 @@ def _listeners(
     )
     epochs = [phase.epochs for phase in run.phases]
     costs = functools.partial(phase_costs, run)
-    shown = ConsoleListener(console, directory, num_steps, epochs, closing=closing, costs=costs)
+    shown = ConsoleListener(
+        console, directory, num_steps, epochs, closing=session.closing, costs=costs
+    )
     return Listeners([recorder, report, trackers, shown])
 
 
-def _save_model(run: Run, config: Config, directory: Path, record: RunRecord) -> None:
+def _save_model(run: PlannedRun, directory: Path, record: RunRecord) -> None:
     from finetune.reporting.model_card import model_card
 
-    run.built.save(directory, model_card(record, card_facts(run, config)))
+    run.built.save(directory, model_card(record, card_facts(run)))
 
 
-def _finish(run: Run, config: Config, directory: Path, record: RunRecord) -> None:
+def _finish(run: PlannedRun, directory: Path, record: RunRecord) -> None:
     record.remarks = judgement(record)
-    for each in record.remarks:
-        log.info("%s", each)
+    for remark in record.remarks:
+        log.info("%s", remark)
 
-    _save_model(run, config, directory, record)
+    _save_model(run, directory, record)
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     record.model_sha256 = {str(p.relative_to(directory)): file_digest(p) for p in files}
 
 
-def _build_timed(
-    config: Config, console: Console, workbench: Workbench, started: float
-) -> tuple[Run, dict[str, float]]:
-    """Builds, and returns the seconds of the imports before and of the building."""
-    built_from = time.time()
-    with console.status(LOADING):
-        run = workbench.run(config)
-    show_notices(console, workbench.news())
-    return run, {"imports": built_from - started, "building": time.time() - built_from}
+def _build(config: Config, session: Session, workbench: Workbench) -> PlannedRun:
+    with session.console.status(LOADING):
+        run = workbench.run(config, session.started)
+    show_notices(session.console, workbench.news())
+    return run

@@ -1,72 +1,66 @@
-"""The best epoch of a phase: when patience is out, and which weights to end with."""
+"""The best epoch of a phase: whether patience has run out, and which weights to end with."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from finetune.freezing.inventory import Inventory, to_numpy
 from finetune.schedule.phase import Phase
-from finetune.training.keeping import BestState
-from finetune.training.live_state import require_fitting
+from finetune.training.monitor import Monitor
+from finetune.training.run_state import PhaseState
+from finetune.training.variables import require_fitting
 
 
 class BestEpoch:
-    """Follows a phase's monitored metric: says when patience is out, keeps the best weights.
+    """Follows the monitored metric of a phase: patience, and the weights of the best epoch.
 
     Args:
-        phase: names the monitor, the patience and whether the best weights are wanted.
-        inventory: the weights that are kept.
-        moving: paths of the weights that the phase may change.
+        phase: Phase that sets the patience, and whether the best weights are restored.
+        monitor: The monitored metric.
+        inventory: Inventory of the weights.
+        moving: Paths of the weights that the phase may change.
     """
 
-    def __init__(self, phase: Phase, inventory: Inventory, moving: list[str]) -> None:
-        self._phase = phase
+    def __init__(
+        self, phase: Phase, monitor: Monitor, inventory: Inventory, moving: Sequence[str]
+    ) -> None:
+        self._phase, self._monitor = phase, monitor
         self._variables = {path: inventory.variables[path] for path in moving}
-        self._sign = -1.0 if phase.monitor == "loss" else 1.0
-        self._best = -math.inf
-        self._waited = 0
-        self._weights: dict[str, np.ndarray] = {}
+        self.value: float | None = None
+        """Best value so far, higher is better; None before the first finite one."""
+        self.waited = 0
         self.best_epoch: int | None = None
+        self.weights: dict[str, np.ndarray] = {}
+        """Weights of the best epoch, if the phase restores them."""
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the phase has waited for an improvement as long as it may."""
-        return self._phase.patience is not None and self._waited >= self._phase.patience
-
-    def score(self, logs: Mapping[str, float]) -> float:
-        """Returns the monitored metric, higher is better."""
-        return self._sign * logs[f"val_{self._phase.monitor}"]
+        """Whether the phase has waited for an improvement for as long as it may."""
+        return self._phase.patience is not None and self.waited >= self._phase.patience
 
     def update(self, epoch: int, logs: Mapping[str, float]) -> bool:
-        """Compares this epoch with the best so far; returns whether to stop."""
-        value = self.score(logs)
-        if value > self._best:
-            self._best, self._waited, self.best_epoch = value, 0, epoch
+        """Compares an epoch with the best so far; returns whether patience has run out."""
+        value = self._monitor.score(logs[f"val_{self._monitor.name}"])
+        if value > (-math.inf if self.value is None else self.value):
+            self.value, self.waited, self.best_epoch = value, 0, epoch
             if self._phase.restore_best:
-                self._weights = {path: to_numpy(v) for path, v in self._variables.items()}
+                self.weights = {path: to_numpy(v) for path, v in self._variables.items()}
         else:
-            self._waited += 1
+            self.waited += 1
         return self.out_of_patience
 
     def restore(self) -> None:
-        """Puts the best weights back, where the phase asks for that."""
-        for path, value in self._weights.items():
+        """Assigns the weights of the best epoch."""
+        for path, value in self.weights.items():
             self._variables[path].assign(value)
 
-    def state(self) -> tuple[BestState, dict[str, np.ndarray]]:
-        """Returns what a later process needs to go on, the best weights aside, and those."""
-        best = None if self.best_epoch is None else self._best
-        return BestState(best, self._waited, self.best_epoch), self._weights
-
-    def load(self, state: BestState, weights: Mapping[str, np.ndarray]) -> None:
-        """Puts back what `state` returned.
+    def load(self, state: PhaseState, weights: Mapping[str, np.ndarray]) -> None:
+        """Continues from what an earlier process has seen.
 
         Raises:
-            ConfigError: for weights that this phase does not move.
+            ConfigError: If the phase does not move these weights.
         """
         require_fitting(self._variables, weights)
-        if state.best is not None:
-            self._best = state.best
-        self._waited, self.best_epoch = state.waited, state.best_epoch
-        self._weights = dict(weights)
+        self.value, self.waited, self.best_epoch = state.best, state.waited, state.best_epoch
+        self.weights = dict(weights)

@@ -1,4 +1,4 @@
-"""What is written down of a phase before it trains, and of the process."""
+"""What is recorded and logged about a phase, and about the process."""
 
 import logging
 import resource
@@ -20,7 +20,7 @@ def phase_record(
     stage_names: Sequence[str],
     plan: FreezePlan,
 ) -> PhaseRecord:
-    """Returns the record of a phase as it is before its first step."""
+    """Returns the record of a phase before its first step."""
     rates = phase.stage_rates(stage_names)
     return PhaseRecord(
         index=index,
@@ -37,7 +37,7 @@ def phase_record(
 
 
 def log_counts(phase: Phase, counts: WeightCounts) -> None:
-    """Logs the weights and parameters of a phase by state, in all and stage by stage."""
+    """Logs the weights and parameters of a phase by state, in total and by stage."""
     for scope, states in [("total", counts.total), *counts.stages.items()]:
         shown = {state: states[state] for state in STATES} | {
             "non-trainable": non_trainable(states)
@@ -56,7 +56,7 @@ def log_counts(phase: Phase, counts: WeightCounts) -> None:
 
 
 def log_epoch(phase: PhaseRecord, rows: Sequence[MetricRow]) -> None:
-    """Logs the metrics of an epoch of a phase on one line, a split after the other."""
+    """Logs the metrics of an epoch on one line."""
     cells = ", ".join(
         f"{row.split} loss {row.loss:.6g}, accuracy {row.accuracy:.4f}" for row in rows
     )
@@ -71,6 +71,6 @@ def log_epoch(phase: PhaseRecord, rows: Sequence[MetricRow]) -> None:
 
 
 def peak_memory_bytes() -> int:
-    """Returns the most memory that this process has held so far."""
+    """Returns the largest amount of memory that this process has held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

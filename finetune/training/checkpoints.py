@@ -1,7 +1,7 @@
-"""Checkpoints on disk: numbered directories, each whole or absent, every byte of them checked.
+"""Checkpoints on disk: numbered directories, written whole or not at all, with digests of all bytes.
 
-A checkpoint holds named arrays in safetensors files and one JSON file with the rest and the sha256
-of each. The last two are kept, and the best. No Keras object and no pickle is in them.
+A checkpoint holds named arrays in safetensors files, and one JSON file with everything else and the
+sha256 of each file. The last two and the best are kept. It holds no Keras object and no pickle.
 """
 
 import json
@@ -26,7 +26,7 @@ from finetune.storage.sealed import DAMAGES, file_digest, read_sealed, sealed
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  # 1 wrote the state of a run in other words
 MANIFEST = "checkpoint.json"
 KEPT = 2
 _NAME = re.compile(r"[0-9]{6}")
@@ -37,13 +37,13 @@ Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a run was at one moment.
+    """State of a run at one moment.
 
     Args:
-        arrays: weights, optimizer state and the like.
-        state: JSON values: position, record, decisions.
-        score: of the validation split just measured, higher is better; None where none was.
-        path: of its directory, once it is on disk.
+        arrays: Weights, optimizer state and other arrays.
+        state: JSON values, see `finetune.training.run_state.RunState`.
+        score: Score on the validation split, higher is better; None if it was not measured.
+        path: Its directory, once it is on disk.
     """
 
     arrays: Arrays
@@ -53,25 +53,25 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run. Whoever uses them holds the run directory's lock.
+    """Checkpoints of one run. The caller holds the lock of the run directory.
 
     Args:
-        directory: the run's ``checkpoints``; made at the first save.
+        directory: The run's ``checkpoints``; created by the first save.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._scores: dict[int, float] = {}
         self.seconds = 0.0
-        """What the last save took."""
+        """Duration of the last save."""
         self.saved = time.monotonic()
-        """When the last save ended; the run's start where there was none."""
+        """When the last save ended (`time.monotonic`), or when the run started."""
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Writes a checkpoint and removes those that are not kept any more.
+        """Writes a checkpoint and removes those that are no longer kept.
 
         Raises:
-            StorageError: for a full disk; every earlier checkpoint is as it was.
+            StorageError: If the disk is full; earlier checkpoints are not affected.
         """
         began = time.monotonic()
         numbers = self._numbers()
@@ -83,25 +83,26 @@ class Checkpoints:
             self._scores[number] = checkpoint.score
         kept = {number, *numbers[len(numbers) - KEPT + 1 :]}
         if self._scores:
-            kept.add(max(self._scores, key=lambda each: (self._scores[each], each)))
-        for each in set(numbers) - kept:
-            self._scores.pop(each, None)
-            shutil.rmtree(self.directory / f"{each:06d}", ignore_errors=True)
+            kept.add(max(self._scores, key=lambda one: (self._scores[one], one)))
+        for old in set(numbers) - kept:
+            self._scores.pop(old, None)
+            shutil.rmtree(self.directory / f"{old:06d}", ignore_errors=True)
         self.saved = time.monotonic()
         self.seconds = self.saved - began
         return target
 
     def latest(self, read: Callable[[Checkpoint], T]) -> T | None:
-        """Reads the last whole checkpoint; damaged ones are set aside, and the log says so.
+        """Reads the last whole checkpoint; sets damaged ones aside, with a line in the log.
 
         Args:
-            read: makes sense of a checkpoint; raises ValueError where there is none in it.
+            read: Reads the state of a checkpoint; raises ValueError if no run can have written it.
 
         Returns:
-            What `read` made of it; None where the run has not come to its first one.
+            What `read` returned; None if there is no checkpoint yet.
 
         Raises:
-            ConfigError: if there are checkpoints, and none of them is whole.
+            ConfigError: If there are checkpoints and none of them is whole, or if an earlier
+                version wrote them.
         """
         if self.directory.is_dir():
             remove_left_over(self.directory)
@@ -162,7 +163,7 @@ def _write(checkpoint: Checkpoint, directory: Path) -> None:
 
 
 def _as_os_error(error: SafetensorError) -> OSError:
-    """Returns the OSError that safetensors reports as ``… (os error 28)``."""
+    """Returns the OSError that safetensors reports in its message as ``… (os error 28)``."""
     number = str(error).rpartition("os error ")[2].rstrip(')" ')
     if not number.isdecimal():
         return OSError(str(error))
@@ -171,8 +172,15 @@ def _as_os_error(error: SafetensorError) -> OSError:
 
 def _manifest(path: Path) -> dict[str, Any]:
     manifest = read_sealed(path / MANIFEST)
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"format {manifest['format']}; this version reads {FORMAT}")
+    given = manifest["format"]
+    if type(given) is int and 0 < given < FORMAT:
+        raise ConfigError(
+            f"{path} must be a checkpoint of format {FORMAT}. Received: format {given}, which an "
+            "earlier version wrote. Resume the run with that version, or train it again in another "
+            "directory."
+        )
+    if given != FORMAT:
+        raise ValueError(f"format {given}; this version reads {FORMAT}")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: taken where what has been learned can be saved."""
+"""Handles Ctrl-C and SIGTERM at moments when the state of a run can be saved."""
 
 import signal
 import threading
@@ -12,17 +12,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM, taken at the end of a step: in between, nothing whole can be saved."""
+    """Remembers Ctrl-C and SIGTERM until the end of a step, since the state is only whole there."""
 
     def __init__(self) -> None:
         self.asked = False
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Keeps the first signal for `check`; a second one is raised at once, wherever it comes.
+        """Keeps the first signal for `check`; a second one raises KeyboardInterrupt immediately.
 
-        Where one was ignored (a job in the background), it is still; only the main thread handles
-        them.
+        A signal that the process ignores, as jobs in the background do, stays ignored. Outside of
+        the main thread nothing is watched.
         """
 
         def ask(number: int, frame: Any) -> None:
@@ -32,15 +32,15 @@ class Interrupt:
 
         with ExitStack() as stack:
             if threading.current_thread() is threading.main_thread():
-                for each in SIGNALS:
-                    before = signal.getsignal(each)
+                for number in SIGNALS:
+                    before = signal.getsignal(number)
                     if before is not signal.SIG_IGN:
-                        signal.signal(each, ask)
-                        stack.callback(signal.signal, each, before)
+                        signal.signal(number, ask)
+                        stack.callback(signal.signal, number, before)
             yield
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt if a signal came."""
+        """Raises KeyboardInterrupt after a signal."""
         if self.asked:
             raise KeyboardInterrupt
 
@@ -53,9 +53,9 @@ class WatchBatches(keras.callbacks.Callback):
         self._interrupt = interrupt
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Raises KeyboardInterrupt if a signal came."""
+        """Raises KeyboardInterrupt after a signal."""
         self._interrupt.check()
 
     def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Raises KeyboardInterrupt if a signal came."""
+        """Raises KeyboardInterrupt after a signal."""
         self._interrupt.check()

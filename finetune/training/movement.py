@@ -1,4 +1,4 @@
-"""How far a phase moves the weights: the other half of the proof that the rest stood still."""
+"""How far a phase moves the weights: the other half of the proof that the rest did not change."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from finetune.freezing.inventory import Inventory, as_array, to_numpy
 
 
 class Movement:
-    """Remembers where the weights of a phase were when it began.
+    """Remembers the weights at the start of a phase.
 
     Args:
-        inventory: of the task model.
-        moving: paths of the weights that the phase may change.
-        begun: their values when the phase began, in an earlier process; None: those of now.
+        inventory: Inventory of the task model's weights.
+        moving: Paths of the weights that the phase may change.
+        begun: Their values when an earlier process started the phase; None: their current values.
     """
 
     def __init__(
@@ -30,10 +30,10 @@ class Movement:
         """Values by path."""
 
     def by_stage(self) -> dict[str, float]:
-        """Returns ‖now − then‖ / ‖then‖ of all weights of each stage, in their order.
+        """Returns ‖now − then‖ / ‖then‖ over all weights of each stage, in the order of the stages.
 
-        A stage of which no weight may move is at 0 without a look: the proof has looked at it. One
-        that was all zeros and is not any more has no such ratio: infinity.
+        The value is 0 for a stage none of whose weights may move, which the proof has checked. It is
+        infinite for a stage that was all zeros and is not any more.
         """
         infos = self._inventory.infos
         moving = {info.stage for info in infos if info.path in self.begun}

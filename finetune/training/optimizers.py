@@ -1,9 +1,9 @@
 """Optimizer state that survives phases: one Keras optimizer for each group of weights.
 
-A group holds the weights of one stage that train in the same phases. Its optimizer is made once
-and steps only while its weights train, so moments are kept over any freeze and thaw, and Adam's
-bias correction counts the updates that these weights had: a newly unfrozen weight starts like a
-new one (Kingma & Ba 2015, section 3). `keras.optimizers.MultiOptimizer` joins the groups of a phase.
+A group holds the weights of one stage that train in the same phases. Its optimizer is made once and
+steps only while its weights train. Moments therefore survive any freezing and unfreezing, and Adam's
+bias correction counts the updates of these weights: a newly unfrozen weight starts like a new one
+(Kingma & Ba 2015, section 3). `keras.optimizers.MultiOptimizer` joins the groups of a phase.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,12 +54,12 @@ class OptimizerSettings:
 
 
 class OptimizerGroups:
-    """The optimizers of a whole schedule.
+    """Optimizers of a whole schedule.
 
     Args:
-        settings: of every group.
-        plans: one for each phase, in order.
-        inventory: the weights.
+        settings: Settings of every group.
+        plans: Freeze plan of each phase, in order.
+        inventory: Inventory of the weights.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class OptimizerGroups:
         self._joined: dict[frozenset[str], keras.optimizers.MultiOptimizer] = {}
 
     def for_phase(self, plan: FreezePlan, rates: Mapping[str, float]) -> keras.optimizers.Optimizer:
-        """Returns the optimizer to compile a phase with.
+        """Returns the optimizer with which to compile a phase.
 
         Args:
-            plan: of the phase; one of those given at construction.
-            rates: learning rate of each stage.
+            plan: Plan of the phase, one of those passed to the constructor.
+            rates: Learning rate of each stage.
         """
         chosen: dict[int, keras.optimizers.Optimizer] = {}
         for path in plan.trainable:
@@ -102,7 +102,7 @@ class OptimizerGroups:
         return self._joined[plan.trainable]
 
     def restart(self) -> None:
-        """Puts every optimizer back to its start: no moments, no updates counted."""
+        """Resets every optimizer: no moments, no updates."""
         for optimizer in (*self._optimizers.values(), *self._joined.values()):
             rate = rate_variable(optimizer)
             for variable in optimizer.variables:
@@ -110,34 +110,34 @@ class OptimizerGroups:
                     variable.assign(np.zeros(variable.shape, variable.dtype))
 
     def slots(self, path: str) -> dict[str, Any]:
-        """Returns the optimizer's variables of a weight, by slot, once it has trained."""
+        """Returns the optimizer variables of a weight that has trained, by slot."""
         return self._slots_of(self._group_of[path])[path]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns the optimizer state of each weight that has trained, as ``SLOT:PATH``.
+        """Returns the optimizer state of each weight that has trained, by ``SLOT:PATH``.
 
-        Slots are Keras' own (``momentum``, ``velocity``, …), and ``iterations``: the updates that
-        the weight has had.
+        The slots are those of Keras (``momentum``, ``velocity``, …), and ``iterations``: the number
+        of updates of the weight.
         """
         result = {}
         for group, optimizer in self._optimizers.items():
             for path, slots in self._slots_of(group).items():
                 result[f"iterations:{path}"] = to_numpy(optimizer.iterations)
-                result |= {f"{slot}:{path}": to_numpy(each) for slot, each in slots.items()}
+                result |= {f"{slot}:{path}": to_numpy(value) for slot, value in slots.items()}
         return result
 
     def load(self, state: Mapping[str, np.ndarray]) -> list[str]:
-        """Puts back what `state` returned, also of another schedule's groups.
+        """Restores what `state` returned, even if another schedule had other groups.
 
-        A group takes the fewest updates that its weights have had, and starts over with a weight
-        that has had none.
+        The number of updates of a group is the smallest of its weights, so a group starts over if
+        one of its weights has never trained.
 
         Returns:
-            The slots that have no value, or one of another shape: they are at their start.
+            The slots without a value, or with a value of another shape, which start over.
         """
         lacking = []
         for group in dict.fromkeys(self._group_of.values()):
-            paths = [path for path, each in self._group_of.items() if each == group]
+            paths = self._members(group)
             counts = [state.get(f"iterations:{path}") for path in paths]
             if all(count is None for count in counts):
                 continue  # it has not trained yet
@@ -156,10 +156,12 @@ class OptimizerGroups:
 
     def _slots_of(self, group: tuple[str, tuple[bool, ...]]) -> dict[str, dict[str, Any]]:
         if group not in self._slots:
-            members = [path for path, each in self._group_of.items() if each == group]
-            weights = {path: self._inventory.variables[path] for path in members}
+            weights = {path: self._inventory.variables[path] for path in self._members(group)}
             self._slots[group] = slots_of(self._optimizers[group], weights)
         return self._slots[group]
+
+    def _members(self, group: tuple[str, tuple[bool, ...]]) -> list[str]:
+        return [path for path, other in self._group_of.items() if other == group]
 
     def _make(self, group: tuple[str, tuple[bool, ...]]) -> Any:
         optimizer = self._settings.make(0.0)  # the rate is the phase's
@@ -175,19 +177,19 @@ class OptimizerGroups:
 def slots_of(
     optimizer: keras.optimizers.Optimizer, weights: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Returns the optimizer's variables of each weight by the name of what they hold.
+    """Returns the optimizer variables of each weight by slot.
 
-    Keras names them ``WEIGHT_SLOT``, and makes them in the order of the weights.
+    Keras names them ``WEIGHT_SLOT``, and creates them in the order of the weights.
 
     Args:
-        optimizer: built.
-        weights: all that it was built for, in that order.
+        optimizer: A built optimizer.
+        weights: All weights that it was built for, in that order, by path.
     """
     found: dict[str, dict[str, Any]] = {path: {} for path in weights}
-    prefixes = {path: f"{each.path.replace('/', '_')}_" for path, each in weights.items()}
+    prefixes = {path: f"{w.path.replace('/', '_')}_" for path, w in weights.items()}
     shared = (optimizer.iterations, rate_variable(optimizer))
     for variable in optimizer.variables:
-        if any(variable is each for each in shared):
+        if any(variable is other for other in shared):
             continue
         fitting = [path for path, prefix in prefixes.items() if variable.name.startswith(prefix)]
         longest = max(len(prefixes[path]) for path in fitting)

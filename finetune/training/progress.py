@@ -1,238 +1,256 @@
-"""What a run has come to: its record, its position, and the checkpoints that hold both."""
+"""What a run has done so far: its record, its position, and the checkpoints that hold both."""
 
 import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from finetune.errors import ConfigError
-from finetune.freezing.plan import FreezePlan
+from finetune.backbones import HEAD
+from finetune.errors import ConfigError, NotFiniteError
 from finetune.record.listener import Listener
-from finetune.record.schema import FeatureDecision, MetricRow, PhaseRecord, RunRecord, go_on
+from finetune.record.schema import MetricRow, PhaseRecord, RunRecord, go_on
 from finetune.schedule.phase import Phase
 from finetune.training import scaling
 from finetune.training.best_epoch import BestEpoch
 from finetune.training.bookkeeping import log_epoch, peak_memory_bytes
+from finetune.training.checkpointer import Checkpointer, NoCheckpointer
+from finetune.training.checkpoints import Arrays
 from finetune.training.interrupt import Interrupt
-from finetune.training.keeping import Inside, Keeping, Position, Start, State, prefixed
-from finetune.training.live_state import LiveState
+from finetune.training.monitor import FROM_EVALUATION, Monitor
 from finetune.training.movement import Movement
-from finetune.training.phase_data import PhaseData, PhaseDataSource
-from finetune.training.programs import Programs
+from finetune.training.phase_data import PhaseData
+from finetune.training.run_state import PhaseState, Position, ResumePoint, RunState, prefixed
+from finetune.training.setup import TrainingSetup
+from finetune.training.variables import arrays_of, load_arrays
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class InProgress:
-    """The phase that is being trained.
+class CurrentPhase:
+    """The phase that trains now.
 
     Args:
-        phase: of the schedule.
-        record: filled as it goes.
-        data: what it is fitted on; its model is compiled.
-        best: its best epoch so far.
-        movement: from where its weights were as it began.
-        digest: of all that it holds still, as it began.
-        began: on the clock (`time.perf_counter`), the seconds of earlier processes included.
-        standardised: whether its head is in standardised coordinates now.
+        phase: Its entry in the schedule.
+        record: Its record, filled while it trains.
+        data: What it trains on; the model in it is compiled.
+        monitor: The metric that it monitors.
+        best: Its best epoch so far.
+        movement: Where its weights were when it started.
+        frozen_sha256: Digest, at its start, of all weights that it holds.
+        began: When it started (`time.perf_counter`), earlier processes included.
+        standardised: Whether the head is in standardised coordinates.
     """
 
     phase: Phase
     record: PhaseRecord
     data: PhaseData
+    monitor: Monitor
     best: BestEpoch
     movement: Movement
-    digest: str
+    frozen_sha256: str
     began: float
     standardised: bool
 
+    def state(self) -> PhaseState:
+        """Returns what a checkpoint says about the phase, apart from arrays."""
+        return PhaseState(
+            best=self.best.value,
+            best_epoch=self.best.best_epoch,
+            waited=self.best.waited,
+            frozen_sha256=self.frozen_sha256,
+            num_steps=self.data.num_steps,
+            standardised=self.standardised,
+        )
 
-class Progress:
-    """Notes what happens in a run, and keeps it.
+    def require_finite(self, epoch: int, where: str, loss: float) -> None:
+        """Stops training before a loss that is not finite spoils what is saved.
+
+        Raises:
+            NotFiniteError: If it is not; the message says where, and at which rate.
+        """
+        if not math.isfinite(loss):
+            raise NotFiniteError(
+                f"{loss} in phase {self.phase.name}, epoch {epoch}, {where}, at learning rate "
+                f"{self.phase.learning_rate:g}",
+                f"schedule.phases.{self.phase.name}.learning_rate={self.phase.learning_rate / 10:g}",
+            )
+
+
+class RunProgress:
+    """Records what happens in a run, tells the listener, and writes checkpoints.
 
     Args:
-        record: what is filled as the run goes.
-        listener: hears of it.
-        phases: the schedule.
-        plans: one for each phase.
-        live: all values that training changes.
-        programs: the state of standardised heads.
-        source: what has been decided about storing features.
-        keeping: checkpoints, and the one that the run goes on from; None: none are written.
-        started: clock time (`time.time`) of the command's start.
+        setup: What is trained.
+        record: Record of the run, filled while it runs.
+        listener: Called at each event.
+        checkpointer: Writes checkpoints, and holds the one from which the run resumes.
+        started: Clock time (`time.time`) at which the command started.
     """
 
     def __init__(
         self,
+        setup: TrainingSetup,
         record: RunRecord,
         listener: Listener,
-        phases: Sequence[Phase],
-        plans: Sequence[FreezePlan],
-        live: LiveState,
-        programs: Programs,
-        source: PhaseDataSource,
-        keeping: Keeping | None,
+        checkpointer: Checkpointer | NoCheckpointer,
         started: float,
     ) -> None:
-        self.record, self.listener = record, listener
+        self.record, self.listener, self.checkpointer = record, listener, checkpointer
         self.position = Position()
         self.interrupt = Interrupt()
-        self._phases, self._plans = phases, plans
-        self._live, self._programs, self._source = live, programs, source
+        self._setup = setup
         self._moved: set[str] = set()
-        self._doubtful: Path | None = None  # a checkpoint after which no loss has been seen yet
-        self._keeping = keeping
         self._started = started
-        self._begun = False
+        self._has_begun = False
 
-    def begin(self) -> Start | None:
-        """Takes up what an earlier process has come to, or keeps that nothing has begun.
+    def begin(self) -> ResumePoint | None:
+        """Resumes from the checkpoint, or writes the first one.
 
         Returns:
-            What the run goes on from; None: it begins.
+            The point from which the run resumes; None if it starts.
 
         Raises:
-            ConfigError: for a checkpoint of another model, or other phases than those that have run.
+            ConfigError: If the checkpoint is of another model, or phases that have started differ.
         """
-        keeping = self._keeping
-        start = None if keeping is None else keeping.start
-        if start is not None:
-            go_on(self.record, start.state.record)
-            self.position = start.state.position
-            self._require_same_phases()
-            self._live.load(start.arrays)
-            self._moved = set(start.arrays.get("weights", {}))
-            self._programs.load_heads(start.array_part("training", "head"))
-            at = {name: getattr(self.position, name) for name in ("phase", "epoch", "step")}
-            self.record.resumed.append(at)
-            log.info("resumes in phase %d after %d epochs and %d steps", *_counted(at))
-            self._doubtful = start.path if self.position.step else None
-        self._started -= self.record.seconds.get("total", 0.0)  # of the processes before
-        self.record.features = self._source.decisions()  # of the weights as they are now
-        if keeping is not None and start is not None and keeping.changed is not None:
-            keeping.changed()
-            state = replace(start.state, record=self.record, features=self._decided())
-            path = keeping.save(state, start.arrays, start.score)
-            self._doubtful = path if self.position.step else None
-        self._begun = True
+        point = self.checkpointer.resume_point
+        if point is not None:
+            self._resume(point)
+        self._started -= self.record.seconds.get("total", 0.0)  # of earlier processes
+        self.record.features = self._setup.data.decisions()  # with the weights as they are now
+        if point is not None and self.checkpointer.save_changed_config():
+            state = replace(point.state, record=self.record, decisions=self._setup.decisions())
+            self.checkpointer.save(
+                lambda: (state, point.arrays), point.score, unseen=self.position.step > 0
+            )
+        self._has_begun = True
         self.listener.run_started(self.record)
-        if start is None:
-            self.save()  # what has been decided holds from here on
-        return start
+        if point is None:
+            self.save()  # the decisions are final from here on
+        return point
+
+    def _resume(self, point: ResumePoint) -> None:
+        go_on(self.record, point.state.record)
+        self.position = point.state.position
+        self._require_same_phases()
+        load_arrays(self._setup.inventory, self._setup.optimizers, point.arrays)
+        self._moved = set(point.arrays.get("weights", {}))
+        self._setup.steps.load_heads(point.array_part("training", "head"))
+        position = self.position
+        at = {"phase": position.phase, "epoch": position.epoch, "step": position.step}
+        self.record.resumed.append(at)
+        log.info(
+            "resumes in phase %d after %d epochs and %d steps",
+            position.phase + 1,
+            position.epoch,
+            position.step,
+        )
 
     def end(self, status: str) -> None:
-        """Notes how the run ended; one that was refused has changed nothing and is not noted."""
-        if not self._begun:
+        """Records how the run ended; a run that was refused has changed nothing."""
+        if not self._has_begun:
             return
         self.record.status = status
         self._note_process()
         self.listener.run_ended(self.record)
 
     def _require_same_phases(self) -> None:
-        """Refuses to change what has begun: its name, and what trains and is held in it."""
+        """Refuses another name, policy or batch_norm for a phase that has started."""
         ran = [(p.name, p.policy, p.batch_norm) for p in self.record.phases]
-        now = [(p.name, str(p.policy), p.batch_norm) for p in self._phases[: len(ran)]]
+        now = [(p.name, str(p.policy), p.batch_norm) for p in self._setup.phases[: len(ran)]]
         if now != ran:
             raise ConfigError(
-                "schedule.phases must begin with the phases that have begun, with the same freeze "
+                "schedule.phases must start with the phases that have started, with the same freeze "
                 f"and batch_norm: {'; '.join(map(', '.join, ran))}. Received: "
-                f"{'; '.join(map(', '.join, now))}. Change what comes after them."
+                f"{'; '.join(map(', '.join, now))}. Change only the phases after them."
             )
 
     def save(
         self,
-        current: InProgress | None = None,
+        current: CurrentPhase | None = None,
         *,
-        metrics: Mapping[str, np.ndarray] | None = None,
+        metrics: dict[str, np.ndarray] | None = None,
         validated: Mapping[str, float] | None = None,
     ) -> None:
         """Writes a checkpoint.
 
         Args:
-            current: the phase in progress.
-            metrics: what its metrics have gathered in an epoch that is not at its end.
-            validated: metrics of the validation split with these weights, where they are known.
+            current: The phase that trains now; None between two phases.
+            metrics: State of the metrics within an epoch that has not ended.
+            validated: Metrics of the validation split with these weights, if they are known.
         """
-        if self._keeping is None:
-            return
         began = time.perf_counter()
         self._note_process()
-        for plan in self._plans[: len(self.record.phases)]:
-            self._moved |= set(plan.states) - set(plan.held_weights)
-        arrays = self._live.arrays(self._moved)
-        training = prefixed(metrics or {}, "metric") | prefixed(self._programs.heads(), "head")
-        best: dict[str, np.ndarray] = {}
-        inside = None
-        if current is not None:
-            current.record.seconds = time.perf_counter() - current.began
-            training |= prefixed(scaling.state_of(current.data.model), "scale")
-            values, best = current.best.state()
-            arrays["begun"] = current.movement.begun
-            num_steps = current.data.num_steps
-            inside = Inside(values, current.digest, num_steps, current.standardised)
-        state = State(self.position, self.record, self._decided(), inside)
-        arrays |= {"training": training, "best": best}
-        path = self._keeping.save(state, arrays, self._score(validated))
-        self._doubtful = path if validated is None and current is not None else None
-        if metrics is None:  # else it is part of the epoch's own time
+        self.checkpointer.save(
+            lambda: self._snapshot(current, metrics or {}),
+            None if validated is None else self._score(validated),
+            unseen=validated is None and current is not None,
+        )
+        if metrics is None:  # within an epoch, it is part of the epoch's own time
             self.add_seconds("saving", time.perf_counter() - began)
 
-    def spoilt(self) -> None:
-        """Sets the last checkpoint aside if no loss has been seen since that was finite.
+    def _snapshot(
+        self, current: CurrentPhase | None, metrics: dict[str, np.ndarray]
+    ) -> tuple[RunState, Arrays]:
+        setup = self._setup
+        for plan in setup.plans[: len(self.record.phases)]:
+            self._moved |= set(plan.states) - set(plan.held_weights)
+        paths = {
+            info.path
+            for info in setup.inventory.infos
+            if setup.save_all_weights or info.stage == HEAD or info.path in self._moved
+        }
+        arrays = arrays_of(setup.inventory, setup.optimizers, paths)
+        arrays["training"] = prefixed(metrics, "metric") | prefixed(setup.steps.heads(), "head")
+        phase = None
+        if current is not None:
+            current.record.seconds = time.perf_counter() - current.began
+            arrays["training"] |= prefixed(scaling.state_of(current.data.model), "scale")
+            arrays["best"], arrays["begun"] = current.best.weights, current.movement.begun
+            phase = current.state()
+        return RunState(self.position, phase, setup.decisions(), self.record), arrays
 
-        An update can spoil the weights, finite as they are, before any loss shows it.
-        """
-        if self._doubtful is not None:
-            aside = self._doubtful.with_name(f"{self._doubtful.name}.spoilt")
-            log.warning("the loss after checkpoint %s is not finite: it is set aside", aside)
-            self._doubtful.rename(aside)
-
-    def _decided(self) -> dict[str, FeatureDecision]:
-        return {str(index): each for index, each in self._source.decided().items()}
-
-    @property
-    def due_in_epoch(self) -> bool:
-        """Whether a checkpoint is due in the midst of an epoch."""
-        return self._keeping is not None and self._keeping.due_in_epoch()
-
-    @property
-    def due_after_epoch(self) -> bool:
-        """Whether a checkpoint is due after an epoch that has just ended."""
-        return self._keeping is not None and self._keeping.due_after_epoch()
-
-    def _score(self, metrics: Mapping[str, float] | None) -> float | None:
-        """Returns how good a validation was, comparable in all phases; higher is better."""
-        if metrics is None:
-            return None
-        monitors = {phase.monitor for phase in self._phases}
-        return metrics["accuracy"] if monitors == {"accuracy"} else -metrics["loss"]
+    def _score(self, metrics: Mapping[str, float]) -> float:
+        """Returns how good a validation was, comparable over all phases; higher is better."""
+        monitors = self._setup.monitors
+        if len({monitor.name for monitor in monitors}) > 1:
+            return -metrics["loss"]
+        return monitors[0].score(metrics[monitors[0].name])
 
     def extracting(self, what: str, done: int, total: int) -> None:
-        """Passes on that features are being computed; raises KeyboardInterrupt if asked to stop."""
+        """Reports the computation of features; raises KeyboardInterrupt after a signal."""
         self.listener.extracting(what, done, total)
         self.interrupt.check()
 
-    def note_step(self, current: InProgress, epoch: int, step: int, logs: dict[str, float]) -> None:
-        """Notes an optimizer update; `epoch` is global, `step` counts in the epoch from 0."""
+    def first_step(self) -> None:
+        """Notes the time until the first training step, once."""
         if "startup" not in self.record.seconds:
             self.record.seconds["startup"] = time.time() - self._started
             log.info("first training step after %.1f s", self.record.seconds["startup"])
-        self._doubtful = None
-        self.listener.step(current.record, epoch, step, current.data.num_steps, logs)
 
-    def note_epoch(
+    def end_epoch(
         self,
-        current: InProgress,
+        current: CurrentPhase,
         epoch: int,
         logs: Mapping[str, float],
         train_seconds: float,
         validation_seconds: float,
-    ) -> None:
-        """Notes that an epoch and its validation have ended."""
+    ) -> bool:
+        """Records an epoch and its validation, and writes a checkpoint if one is due.
+
+        Args:
+            current: The phase that trains now.
+            epoch: Global number of the epoch.
+            logs: Metrics of training, and those of validation with the prefix ``val_``.
+            train_seconds: Duration of the training steps.
+            validation_seconds: Duration of the validation.
+
+        Returns:
+            Whether the phase has run out of patience.
+        """
         record = current.record
         record.epochs_run += 1
         self.position = replace(self.position, epoch=epoch + 1, step=0, logs={})
@@ -256,20 +274,26 @@ class Progress:
             )
         ]
         record.metrics = {row.split: {"loss": row.loss, "accuracy": row.accuracy} for row in rows}
+        name = current.monitor.name
+        if name not in FROM_EVALUATION:
+            record.metrics["validation"][name] = logs[f"val_{name}"]
+            record.monitored.append(logs[f"val_{name}"])
         log_epoch(record, rows)
         self.record.history += rows
         self.listener.epoch_ended(self.record, record, rows)
+        stop = current.best.update(epoch, logs)
+        is_last = stop or record.epochs_run == current.phase.epochs
+        if (
+            not is_last and self.checkpointer.due_after_epoch()
+        ):  # the phase's own comes after the last
+            self.save(current, validated=record.metrics["validation"])
+        return stop
 
     def add_seconds(self, part: str, seconds: float) -> None:
-        """Adds to what a part of the run has taken."""
+        """Adds to the seconds of a part of the run."""
         self.record.seconds[part] = self.record.seconds.get(part, 0.0) + seconds
 
     def _note_process(self) -> None:
         self.record.seconds["total"] = time.time() - self._started
         peak = max(self.record.peak_memory_bytes, peak_memory_bytes())
         self.record.peak_memory_bytes = peak
-
-
-def _counted(at: Mapping[str, int]) -> tuple[int, int, int]:
-    """Returns the phase, counted from 1, and how many epochs and steps of the next one are done."""
-    return at["phase"] + 1, at["epoch"], at["step"]

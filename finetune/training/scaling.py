@@ -1,7 +1,7 @@
-"""The loss scale of mixed precision, whose optimizer is wrapped around that of each phase.
+"""The loss scale of mixed precision: an optimizer that wraps the optimizer of each phase.
 
-Keras wraps the optimizer where the compiled model itself has the policy mixed_float16. Here the
-layers decide: a part of a model, or a model around others, has gradients of float16 all the same.
+Keras wraps the optimizer if the compiled model itself has the policy mixed_float16. Here the layers
+decide, because part of a model, or a model around other models, also has gradients of float16.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ import numpy as np
 
 from finetune.freezing.inventory import to_numpy
 from finetune.keras_internals import flatten
-from finetune.training.live_state import assign
+from finetune.training.variables import assign
 
 
 def scaled(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> Any:
-    """Returns the optimizer with a loss scale of its own where a layer of `model` needs one.
+    """Returns the optimizer, with its own loss scale if a layer of `model` needs one.
 
     Args:
-        optimizer: of a phase.
-        model: the whole task model, whatever part of it is compiled.
+        optimizer: Optimizer of a phase.
+        model: The whole task model, even if only part of it is compiled.
     """
     policies = {layer.dtype_policy.name for layer in flatten(model)}
     if "mixed_float16" not in policies:
@@ -29,12 +29,12 @@ def scaled(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> Any:
 
 
 def state_of(model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the loss scale of a compiled model and the steps since it changed; empty: none."""
-    return {name: to_numpy(each) for name, each in _variables(model).items()}
+    """Returns the loss scale of a compiled model and the steps since it changed, if it has one."""
+    return {name: to_numpy(variable) for name, variable in _variables(model).items()}
 
 
 def load(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
-    """Puts back what `state_of` returned."""
+    """Restores what `state_of` returned."""
     if state:
         model.optimizer.build(model.trainable_variables)
         assign(_variables(model), state)

@@ -1,8 +1,8 @@
-"""A linear head on standardised features, folded into the plain head when its phase ends.
+"""Trains a linear head on standardised features; it is folded into the plain head at the end.
 
-Features of a frozen prefix have a mean and a spread that are known, and a linear head trains far
-better on features of mean 0 and spread 1 (LeCun et al. 1998, Efficient BackProp, section 4.3). So
-the head's weights change their coordinates while the phase lasts: kernel K' = s K and bias
+The mean and the spread of the features of a frozen prefix are known, and a linear head trains far
+better on features of mean 0 and spread 1 (LeCun et al. 1998, Efficient BackProp, section 4.3). The
+head's weights therefore change their coordinates while the phase lasts: kernel K' = s K and bias
 b' = b + m K give the same logits on (x - m) / s as K and b give on x. Gradients change with them,
 dL/dK = s dL/dK' + m dL/db', and so do the moments of the optimizer.
 """
@@ -24,7 +24,7 @@ _NARROW = 1e-6  # a feature whose spread is below this share of the widest count
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and spread of each feature, (features,) float64; the spread of a constant is 1."""
+    """Mean and spread of each feature, (features,) float64; a constant feature has spread 1."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -52,13 +52,13 @@ def statistics_of(batches: Iterable[np.ndarray]) -> Statistics:
 
 
 class StandardisedHead:
-    """Puts a linear head into standardised coordinates and back, once a phase.
+    """Puts a linear head into standardised coordinates and back, once in each phase.
 
-    Steps that were compiled in standardised coordinates stay right after `fold`: mean and scale
-    are variables that are 0 and 1 then.
+    Steps that were compiled in standardised coordinates stay correct after `fold`, because mean and
+    scale are variables that are 0 and 1 then.
 
     Args:
-        head: its first layer is given standardised features between `enter` and `fold`.
+        head: Linear head whose first layer gets standardised features between `enter` and `fold`.
     """
 
     def __init__(self, head: LinearHead) -> None:
@@ -79,13 +79,13 @@ class StandardisedHead:
         of_bias: Mapping[str, Any],
         inside: bool = False,
     ) -> None:
-        """Changes to the coordinates of `statistics`; the moments in the optimizers change too.
+        """Changes weights and optimizer moments to the coordinates of `statistics`.
 
         Args:
-            statistics: of the features.
-            of_kernel: the kernel's optimizer variables by slot.
-            of_bias: the bias' ones.
-            inside: whether head and moments have these coordinates already, as after `load`.
+            statistics: Statistics of the features.
+            of_kernel: Optimizer variables of the kernel, by slot.
+            of_bias: Optimizer variables of the bias, by slot.
+            inside: Whether weights and moments already have these coordinates, as after `load`.
         """
         self._statistics = statistics
         self._mean.assign(statistics.mean)
@@ -100,7 +100,7 @@ class StandardisedHead:
         self._wrap()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns what a later process needs to go on from here, the head's own values aside."""
+        """Returns what a later process needs to continue, apart from the values of the weights."""
         result = {"mean": self._statistics.mean, "scale": self._statistics.scale}
         if self._before is not None:
             statistics, left, arrived = self._before
@@ -111,20 +111,20 @@ class StandardisedHead:
 
     @property
     def statistics(self) -> Statistics:
-        """Those that it was entered with last, also in the process that this one goes on from."""
+        """Statistics of the last `enter`, possibly in an earlier process."""
         return self._statistics
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Puts back what `state` returned.
+        """Restores what `state` returned.
 
         Raises:
-            ConfigError: for values of another head.
+            ConfigError: If it is the state of another head.
         """
         size = self._statistics.mean.shape
         if {state["mean"].shape, state["scale"].shape} != {size}:
             raise ConfigError(
                 f"the checkpoint must be of a head of {size[0]} features. Received: "
-                f"{state['mean'].shape[0]}. Use the backbone and head that the run began with."
+                f"{state['mean'].shape[0]}. Use the backbone and head that the run was started with."
             )
         if "before/mean" in state:
             left, arrived = (
@@ -135,7 +135,7 @@ class StandardisedHead:
         self._statistics = Statistics(state["mean"], state["scale"])
 
     def fold(self) -> None:
-        """Gives the head its plain coordinates and its own `call` back."""
+        """Restores the plain coordinates and the original `call` of the head."""
         del self._head.first.call
         mean, scale = self._statistics.mean, self._statistics.scale
         kernel, bias = self._values()
@@ -167,10 +167,11 @@ class StandardisedHead:
         self._head.dense.bias.assign(bias)
 
     def _turn(self, factor: np.ndarray, offset: np.ndarray) -> None:
-        """Changes the kernel's moments: first ones as gradients change, second ones as a bound.
+        """Changes the moments of the kernel: first moments exactly, second moments as a bound.
 
-        Second moments are bounded from above (Minkowski). A change that is taken back at once, as
-        from one probe phase to the next, restores them instead of widening the bound twice.
+        First moments change as gradients do; second moments are bounded from above (Minkowski). If
+        the change before is undone, as between two probe phases, the moments are restored instead,
+        so that the bound does not widen twice.
         """
         given = [to_numpy(slot) for _, slot, _ in self._pairs]
         if self._before is not None:

@@ -1,4 +1,4 @@
-"""TensorFlow's warning of too many traces, where it takes several functions for one."""
+"""Holds back TensorFlow's warning about retracing where it mistakes several functions for one."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +15,10 @@ _WARNING, _KERAS = "triggered tf.function retracing", "<function TensorFlowTrain
 def steps_may_be_traced() -> Iterator[None]:
     """Holds the warning back for the steps of Keras' trainer, and for nothing else.
 
-    A compiled step has the weights that train fixed in it, so Keras makes new functions whenever a
-    model is compiled: for each phase, and for each model. Each of them is traced once. TensorFlow
-    counts traces by the code that these functions share and, from the fifth compiled model on, takes
-    them for one function that is traced again and again.
+    The set of weights that train is part of a compiled step, so Keras makes new functions whenever a
+    model is compiled, for each phase and each model, and traces each of them once. TensorFlow
+    counts traces by the code that these functions share. From the fifth compiled model on, it
+    mistakes them for one function that is traced again and again.
     """
     logger = logging.getLogger("tensorflow")
     logger.addFilter(_is_shown)
@@ -29,14 +29,14 @@ def steps_may_be_traced() -> Iterator[None]:
 
 
 def traced(function: Callable[..., Any], signature: Sequence[Any]) -> Any:
-    """Returns a compiled function that has been traced already, for one signature.
+    """Returns a compiled function that is already traced, for one signature.
 
-    TensorFlow does not count a trace that is asked for, so a program that loads several models one
-    after the other is not warned.
+    TensorFlow does not count an explicit trace, so a program that loads several models in turn is
+    not warned.
 
     Args:
-        function: of tensors.
-        signature: a `tf.TensorSpec`, or a structure of them, for each argument.
+        function: Function of tensors.
+        signature: A `tf.TensorSpec`, or a structure of them, for each argument.
     """
     compiled: Any = tf.function(function, input_signature=signature)
     compiled.get_concrete_function()

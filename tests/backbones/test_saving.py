@@ -67,9 +67,9 @@ def test_it_predicts_the_same_without_this_package_as_its_card_says(name, tmp_pa
     model = run.built.inventory.model
     for weight in model.weights[-2:]:  # of the head
         weight.assign(keras.random.normal(weight.shape, seed=3))
-    facts = card_facts(run, config)
+    facts = card_facts(run)
     assert facts.task == task
-    run.built.save(tmp_path / "model", model_card(describe(run, config, ()), facts))
+    run.built.save(tmp_path / "model", model_card(describe(run), facts))
     test = run.built.examples["test"]
     batches = evaluation_batches(test, batch_size=32).map(lambda inputs, _: inputs)
     logits = model.predict(batches, verbose=0)

@@ -19,11 +19,15 @@ def train(tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
 
     def run(trained, *arguments):
-        def stub(config, directory, *others, **more):
-            return trained(config, directory)
+        def stub(config, session, workbench):
+            return trained(config, session.directory)
 
         workbench = SimpleNamespace(forget=lambda: None)
-        runs = SimpleNamespace(train=stub, Workbench=lambda keep: workbench)
+        runs = SimpleNamespace(
+            train=stub,
+            Session=lambda directory, *others, **more: SimpleNamespace(directory=directory),
+            Workbench=lambda keep: workbench,
+        )
         monkeypatch.setattr(training, "import_runs", lambda: runs)
         try:
             return main(arguments)

@@ -17,7 +17,7 @@ from finetune.cli import VERBS, main
 from finetune.commands.arguments import split_overrides
 from finetune.config.compose import compose_config
 from finetune.config.read import read
-from finetune.training.phase_fit import PhaseFit
+from finetune.training.phase_callback import PhaseCallback
 from tests.helpers.shown_commands import ROOT, commands, python_blocks, split
 
 # What is not run, by its words: why. Anything else that is shown must run.
@@ -140,15 +140,15 @@ def with_data(arguments, folder):
 def runs(tmp_path_factory, data):
     """Runs by name: `stopped` in its second step, `completed` on the flowers."""
     folder = tmp_path_factory.mktemp("runs")
-    stepped = PhaseFit._stepped
+    stepped = PhaseCallback.on_train_batch_end
 
-    def stop(self, epoch, step, logs):
-        if (epoch, step) == (0, 1):
+    def stop(self, batch, logs=None):
+        if (self._epoch, batch) == (0, 1):
             signal.raise_signal(signal.SIGTERM)
-        stepped(self, epoch, step, logs)
+        stepped(self, batch, logs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PhaseFit, "_stepped", stop)
+        patch.setattr(PhaseCallback, "on_train_batch_end", stop)
         full = ["schedule=full", "schedule.phases.full.epochs=2", "features.cache=never"]
         assert main([*full, *SMALL, f"hydra.run.dir={folder}/stopped"]) == 130
     flowers = ["dataset=image_folder", f"dataset.path={data}/flowers"]

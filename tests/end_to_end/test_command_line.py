@@ -16,7 +16,7 @@ import pytest
 
 from finetune.cli import main
 from finetune.training.checkpoints import Checkpoints
-from finetune.training.keeping import start_of
+from finetune.training.run_state import resume_point
 
 SHORT = [
     "experiment=resnet_freeze",
@@ -251,7 +251,7 @@ def test_ctrl_c_keeps_the_state_and_exits_130(tmp_path):
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert record_of(tmp_path / "run")["status"] == "interrupted"
-    checkpoint = Checkpoints(tmp_path / "run/checkpoints").latest(start_of)
+    checkpoint = Checkpoints(tmp_path / "run/checkpoints").latest(resume_point)
     assert checkpoint.state.position.epoch >= 1
     assert "predictions/kernel" in checkpoint.arrays["weights"]
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 
 import keras
 import keras_hub
@@ -14,8 +13,7 @@ from finetune.config.compose import compose_config
 from finetune.config.read import read
 from finetune.datasets.load import load_dataset
 from finetune.errors import ConfigError
-from finetune.reporting.terminal.console import make_console
-from finetune.runs import run as runs
+from tests.helpers.training_runs import train_run
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "sky", "sea", "sun"]
 pytestmark = pytest.mark.filterwarnings(
@@ -24,9 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def run(directory, *overrides):
-    directory.mkdir(parents=True)
-    config = read(compose_config([*overrides, f"features.dir={directory}/features"]))
-    return runs.train(config, directory, overrides, time.time(), make_console(quiet=True))
+    return train_run(directory, [*overrides, f"features.dir={directory}/features"])
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from finetune.cli import main
 from finetune.record.files import RecordListener
 from finetune.storage.run_directory import locked
-from finetune.training.phase_fit import PhaseFit
+from finetune.training.phase_callback import PhaseCallback
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -32,15 +32,15 @@ def stopping_at(number):
     """Asks a run to stop when so many steps have been reported."""
     steps = []
 
-    def stop(self, epoch, step, logs):
-        steps.append(step)
+    def stop(self, batch, logs=None):
+        steps.append(batch)
         if len(steps) == number:
             signal.raise_signal(signal.SIGTERM)
-        stepped(self, epoch, step, logs)
+        stepped(self, batch, logs)
 
-    stepped = PhaseFit._stepped
+    stepped = PhaseCallback.on_train_batch_end
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PhaseFit, "_stepped", stop)
+        patch.setattr(PhaseCallback, "on_train_batch_end", stop)
         yield
 
 
@@ -96,8 +96,8 @@ def test_a_run_goes_on_and_is_then_completed(run, capsys):
     assert resumed(run) == 0
     assert [len(model.read_bytes()), record_of(run)["status"]] == [len(whole), "completed"]
     said = (run / "finetune.log").read_text()
-    assert "metrics.csv are not what the run wrote" in said
-    assert "model/model.weights.h5 are not what the run wrote" in said
+    assert "metrics.csv are not as the run wrote them" in said
+    assert "model/model.weights.h5 are not as the run wrote them" in said
 
 
 def test_a_change_is_refused_by_name_unless_it_is_allowed(run, capsys):
@@ -112,7 +112,7 @@ def test_a_change_is_refused_by_name_unless_it_is_allowed(run, capsys):
     record = record_of(run)
     assert record["config"]["schedule"]["phases"]["top"]["learning_rate"] == 0.01
     assert record["phases"][1]["learning_rates"]["head"] == 0.01
-    assert "the run goes on with a change" in (run / "finetune.log").read_text()
+    assert "the run resumes with a change" in (run / "finetune.log").read_text()
 
 
 def test_the_model_of_a_run_cannot_be_changed(run, capsys):
@@ -327,7 +327,7 @@ def test_a_directory_that_is_removed_is_made_again_and_the_run_goes_on(tmp_path,
     directory = tmp_path / "day" / "run"
     with removing(directory.parent, 1):
         assert main([*TINY, f"hydra.run.dir={directory}"]) == 0
-    assert "was removed while the run went on. It has been made again" in capsys.readouterr().err
+    assert "was removed while the run was training. It was created again" in capsys.readouterr().err
     assert record_of(directory)["status"] == "completed"
     for name in ("model/model.weights.h5", "metrics.csv", "schedule.yaml", "finetune.log"):
         assert (directory / name).exists(), name

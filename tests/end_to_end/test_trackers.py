@@ -9,7 +9,7 @@ import pytest
 import finetune
 from finetune.cli import main
 from finetune.reporting.trackers import choice
-from finetune.training.phase_fit import PhaseFit
+from finetune.training.phase_callback import PhaseCallback
 from tests.helpers.own_models import RULE, TWO_PHASES, functional, vectors
 from tests.helpers.standing_in import Notes
 
@@ -63,18 +63,18 @@ def test_a_killed_run_goes_on_in_the_same_tracked_runs(tmp_path, monkeypatch, pl
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("wandb")
     asked = ("trackers.mlflow=true", "trackers.wandb=true", "trackers.project=kept")
-    stepped, steps = PhaseFit._stepped, []
+    stepped, steps = PhaseCallback.on_train_batch_end, []
 
-    def stop(self, *given):
-        steps.append(given)
+    def stop(self, batch, logs=None):
+        steps.append(batch)
         if len(steps) == 7:  # in the second epoch of five steps each
             signal.raise_signal(signal.SIGTERM)
-        stepped(self, *given)
+        stepped(self, batch, logs)
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(PhaseFit, "_stepped", stop)
+            patch.setattr(PhaseCallback, "on_train_batch_end", stop)
             tuner(tmp_path, *asked)[1].fit(vectors(), vectors(16, 1))
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_in_the_same_tracked_runs(tmp_path, monkeypatch, pl
 
 def test_who_is_told_may_change_when_a_run_goes_on(tmp_path, monkeypatch, plain):
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(PhaseFit, "_stepped", lambda self, *given: 1 / 0)
+        patch.setattr(PhaseCallback, "on_train_batch_end", lambda self, batch, logs=None: 1 / 0)
         tuner(tmp_path)[1].fit(vectors(), vectors(16, 1))
     model, mine = tuner(tmp_path, "trackers.project=other", "trackers.name=mine")
     assert_same(plain, model, mine.fit(vectors(), vectors(16, 1), resume=True))

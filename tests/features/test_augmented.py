@@ -1,17 +1,12 @@
 """Stored views of augmented images train as the images themselves do."""
 
-import time
-
 import numpy as np
 import pytest
 
-from finetune.config.compose import compose_config
-from finetune.config.read import read
 from finetune.errors import ConfigError
-from finetune.reporting.terminal.console import make_console
-from finetune.runs import run as runs
 from finetune.training.checkpoints import Checkpoints
-from finetune.training.keeping import start_of
+from finetune.training.run_state import resume_point
+from tests.helpers.training_runs import train_run
 
 EPOCHS = 3
 
@@ -22,9 +17,8 @@ def train(directory, *overrides):
         "experiment=resnet_probe", "dataset.max_samples=50", "dataset.augment=light",
         f"schedule.phases.head.epochs={EPOCHS}", f"features.dir={directory}/features", *overrides,
     ]  # fmt: skip
-    config = read(compose_config(overrides))
-    record = runs.train(config, directory / "run", overrides, time.time(), make_console(quiet=True))
-    return record, Checkpoints(directory / "run/checkpoints").latest(start_of).arrays["weights"]
+    record = train_run(directory / "run", overrides)
+    return record, Checkpoints(directory / "run/checkpoints").latest(resume_point).arrays["weights"]
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,10 @@ from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.runs.data import require_possible
 from finetune.schedule.phase import Phase
 from finetune.tasks.objective import ONE, Objective
+from finetune.training.compiled_steps import CompiledSteps
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.phase_data import BatchSettings, StoredPhaseData, phase_data
-from finetune.training.programs import Programs
+from finetune.training.setup import TrainingSetup
 from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
@@ -119,11 +120,12 @@ def train(make, phases, directory, cache="always", inputs=None, meddle=None, **s
     )  # fmt: skip
     spy, objective = Spy(), Objective(ONE, 3)
     record.features = source.decisions()
-    Trainer(
-        inventory, phases, plans, source, OptimizerSettings(optimizer),
-        Programs(inventory, objective), record=record, listener=spy, standardise=standardise,
-        assess=lambda outputs: report(outputs, built.examples["test"].targets, "abc", objective),
-    ).run()  # fmt: skip
+    setup = TrainingSetup(
+        CompiledSteps(inventory, objective), tuple(phases), tuple(plans), source,
+        OptimizerSettings(optimizer), built.examples["validation"].targets, standardise,
+    )  # fmt: skip
+    test_labels = built.examples["test"].targets
+    Trainer(setup, record, spy).run(lambda outputs: report(outputs, test_labels, "abc", objective))
     weights = {path: to_numpy(variable) for path, variable in inventory.variables.items()}
     return SimpleNamespace(
         record=record, rows=spy.rows, extracted=spy.extracted, weights=weights,

@@ -1,6 +1,5 @@
 """Jobs of a sweep share a model and what is compiled for it, and nothing else."""
 
-import time
 import warnings
 
 import keras
@@ -13,12 +12,12 @@ from finetune.config.compose import compose_config
 from finetune.config.read import read
 from finetune.record.schema import FeatureDecision
 from finetune.reporting.terminal.console import make_console
-from finetune.runs import preview as trying
-from finetune.runs import run as runs
+from finetune.runs import preview
 from finetune.runs.build import Workbench
 from finetune.runs.describe import describe, phase_costs
 from finetune.training.checkpoints import Checkpoints
-from finetune.training.keeping import start_of
+from finetune.training.run_state import resume_point
+from tests.helpers.training_runs import train_run
 
 SMALL = [
     "experiment=resnet_freeze", "dataset.max_samples=60", "schedule.to_depth=1",
@@ -28,16 +27,8 @@ SMALL = [
 
 def train(workbench, directory, rate, *more):
     overrides = [*SMALL, f"schedule.learning_rate={rate}", *more]
-    directory.mkdir(parents=True)
-    record = runs.train(
-        read(compose_config(overrides)),
-        directory,
-        overrides,
-        time.time(),
-        make_console(quiet=True),
-        workbench,
-    )
-    weights = Checkpoints(directory / "checkpoints").latest(start_of).arrays["weights"]
+    record = train_run(directory, overrides, workbench)
+    weights = Checkpoints(directory / "checkpoints").latest(resume_point).arrays["weights"]
     return record, weights
 
 
@@ -68,12 +59,8 @@ def test_the_recorded_test_metrics_are_those_of_the_saved_model(tmp_path, more):
         "experiment=resnet_probe", "dataset.max_samples=60", "schedule.phases.head.epochs=3",
         *more,
     ]  # fmt: skip
-    tmp_path.joinpath("run").mkdir()
     workbench = Workbench()
-    config = read(compose_config(overrides))
-    record = runs.train(
-        config, tmp_path / "run", overrides, time.time(), make_console(quiet=True), workbench
-    )
+    record = train_run(tmp_path / "run", overrides, workbench)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "run/model"))
@@ -93,15 +80,7 @@ def test_validation_features_are_shared_by_training_subsets(tmp_path):
             "experiment=resnet_probe", "schedule.phases.head.epochs=1", f"seed={seed}",
             "dataset.train_per_class=2", "features.cache=always", f"features.dir={tmp_path}/f",
         ]  # fmt: skip
-        directory = tmp_path / str(seed)
-        directory.mkdir()
-        record = runs.train(
-            read(compose_config(overrides)),
-            directory,
-            overrides,
-            time.time(),
-            make_console(quiet=True),
-        )
+        record = train_run(tmp_path / str(seed), overrides)
         extracted.append(record.phases[0].features["samples_extracted"])
     assert extracted == [20 + 100 + 797, 20]
 
@@ -121,13 +100,13 @@ def test_whatever_changes_the_model_is_built_anew(tmp_path):
 def test_check_tries_the_phase_that_trains_most_first(monkeypatch, capsys):
     tried = []
 
-    class Spy(trying.Trainer):
-        def __init__(self, inventory, phases, *given, **more):
-            tried.extend(phase.name for phase in phases)
-            super().__init__(inventory, phases, *given, **more)
+    class Spy(preview.Trainer):
+        def __init__(self, setup, *arguments):
+            tried.extend(phase.name for phase in setup.phases)
+            super().__init__(setup, *arguments)
 
-    monkeypatch.setattr(trying, "Trainer", Spy)
-    trying.check(read(compose_config([*SMALL, "dataset.max_samples=20"])), make_console())
+    monkeypatch.setattr(preview, "Trainer", Spy)
+    preview.check(read(compose_config([*SMALL, "dataset.max_samples=20"])), make_console())
     assert tried == ["stage3", "head"]
     shown = capsys.readouterr().out
     assert shown.index("\nhead") < shown.index("\nstage3")  # in the order of the schedule
@@ -136,7 +115,7 @@ def test_check_tries_the_phase_that_trains_most_first(monkeypatch, capsys):
 def test_phases_cost_more_where_more_trains_and_less_is_stored():
     config = read(compose_config(["experiment=resnet_freeze", "dataset.max_samples=60"]))
     run = Workbench().run(config)
-    record = describe(run, config, ())
+    record = describe(run)
     stages = [name for name in run.built.inventory.stage_names if name != "head"]
     record.features = [
         FeatureDecision("head", "pooler", "", True, below=dict.fromkeys(stages, 1.0)),

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 import finetune
 from finetune.backbones.own import own_stages
 from finetune.errors import ConfigError
-from finetune.training.phase_fit import PhaseFit
+from finetune.training.phase_callback import PhaseCallback
 from tests.helpers.own_models import RULE, TWO_PHASES, functional, vectors
 
 
@@ -458,18 +458,18 @@ def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeyp
     whole = functional()
     tuner("whole", whole).fit(vectors(), vectors(16, 1))
 
-    stepped, steps = PhaseFit._stepped, []
+    stepped, steps = PhaseCallback.on_train_batch_end, []
 
-    def stop(self, *given):
-        steps.append(given)
+    def stop(self, batch, logs=None):
+        steps.append(batch)
         if len(steps) == 7:  # in the second epoch of five steps each
             signal.raise_signal(signal.SIGTERM)
-        stepped(self, *given)
+        stepped(self, batch, logs)
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(PhaseFit, "_stepped", stop)
+            patch.setattr(PhaseCallback, "on_train_batch_end", stop)
             tuner("stopped", functional()).fit(vectors(), vectors(16, 1))
     finally:
         signal.signal(signal.SIGTERM, before)

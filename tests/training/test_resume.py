@@ -20,18 +20,21 @@ from finetune.freezing.plan import make_plan
 from finetune.freezing.policies.depth import Depth
 from finetune.freezing.policies.none import NothingFrozen
 from finetune.record.files import to_values
-from finetune.record.listener import Listeners
+from finetune.record.listener import Listener
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.schedule.phase import Phase
 from finetune.storage.sealed import digest_of
 from finetune.tasks.objective import ONE, Objective
-from finetune.training import keeping
+from finetune.training import checkpointer
+from finetune.training.checkpointer import Checkpointer
 from finetune.training.checkpoints import Checkpoint, Checkpoints
-from finetune.training.keeping import Keeping, start_of
+from finetune.training.compiled_steps import CompiledSteps
 from finetune.training.optimizers import OptimizerSettings
+from finetune.training.phase_callback import PhaseCallback
 from finetune.training.phase_data import PhaseData, SamePhaseData
-from finetune.training.phase_fit import PhaseFit
-from finetune.training.programs import Programs
+from finetune.training.phase_run import PhaseRun
+from finetune.training.run_state import resume_point
+from finetune.training.setup import TrainingSetup
 from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
@@ -53,27 +56,15 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing is saved on the way out."""
 
 
-class Spy:
+class Spy(Listener):
     """Counts the steps of one process, and calls `on_step` at each."""
 
     def __init__(self, on_step=lambda steps: None):
         self.steps, self.on_step = 0, on_step
 
-    def run_started(self, record): ...
-
-    def phase_started(self, record, phase): ...
-
-    def extracting(self, what, done, total): ...
-
     def step(self, phase, epoch, step, num_steps, logs):
         self.steps += 1
         self.on_step(self.steps)
-
-    def epoch_ended(self, record, phase, rows): ...
-
-    def phase_ended(self, record, phase): ...
-
-    def run_ended(self, record): ...
 
 
 class Run:
@@ -116,21 +107,21 @@ class Run:
                                   splits={}),
         )  # fmt: skip
         self.spy, objective = Spy(on_step), Objective(ONE, 3)
-        self.programs = Programs(self.inventory, objective)
         kept = None
         if directory is not None:
             checkpoints = Checkpoints(directory)
-            kept = Keeping(checkpoints, minutes, checkpoints.latest(start_of), whole=whole)
-        self.settings = OptimizerSettings(optimizer)
-        self.plans = plans
-        self.trainer = Trainer(
-            self.inventory, phases, plans, SamePhaseData(data), self.settings, self.programs,
-            record=self.record, listener=Listeners([self.spy]), keeping=kept, finish=finish,
-            assess=lambda outputs: report(outputs, LABELS, "abc", objective),
+            kept = Checkpointer(checkpoints, minutes, checkpoints.latest(resume_point))
+        self.setup = TrainingSetup(
+            CompiledSteps(self.inventory, objective), tuple(phases), tuple(plans),
+            SamePhaseData(data), OptimizerSettings(optimizer), LABELS,
+            save_all_weights=whole,
         )  # fmt: skip
+        self.trainer = Trainer(self.setup, self.record, self.spy, kept)
+        self.finish = finish
+        self.assess = lambda outputs: report(outputs, LABELS, "abc", objective)
 
     def run(self):
-        self.trainer.run()
+        self.trainer.run(self.assess, self.finish)
         return self
 
     def end(self):
@@ -145,7 +136,7 @@ class Run:
             for k in ("phases", "history", "test", "test_per_class", "test_details", "status")
         }
         variables = {str(i): to_numpy(v) for i, v in enumerate(self.inventory.model.variables)}
-        optimizers = self.programs.optimizers(self.settings, self.plans).state()
+        optimizers = self.setup.optimizers.state()
         return kept, variables | optimizers
 
 
@@ -180,8 +171,8 @@ def deterministic():
 @pytest.fixture(autouse=True)
 def every_epoch_is_kept(monkeypatch):
     """As if each epoch took long; and SIGTERM is heard, as under the command line."""
-    monkeypatch.setattr(keeping, "EPOCH_SECONDS", 0.0)
-    monkeypatch.setattr(keeping, "SAVING_SHARE", 1e9)
+    monkeypatch.setattr(checkpointer, "EPOCH_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointer, "SAVING_SHARE", 1e9)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -218,7 +209,7 @@ def test_the_schedule_has_what_makes_resuming_hard(never_killed):
 
 def kept_in(directory):
     """Returns the position of the last checkpoint, and the steps of the run until there."""
-    position = at(Checkpoints(directory).latest(start_of))
+    position = at(Checkpoints(directory).latest(resume_point))
     return position, position.epoch * 3 + position.step
 
 
@@ -259,15 +250,15 @@ def test_asked_to_stop_it_is_kept_to_the_step(tmp_path, never_killed, monkeypatc
     stopped_at(2, Run(tmp_path, interrupt_at(2)))
     events = []
 
-    def stop(self, epoch, logs):
-        events.append(epoch)
+    def stop(self, batch, logs=None):
+        events.append(batch)
         if len(events) == 4:  # the first batch of the second epoch's validation
             signal.raise_signal(signal.SIGTERM)
-        return validated(self, epoch, logs)
+        return validated(self, batch, logs)
 
-    validated = PhaseFit._validated_batch
+    validated = PhaseCallback.on_test_batch_end
     with monkeypatch.context() as patch:
-        patch.setattr(PhaseFit, "_validated_batch", stop)
+        patch.setattr(PhaseCallback, "on_test_batch_end", stop)
         position = stopped_at(6, Run(tmp_path))
     assert (position.epoch, position.step) == (1, 3)
     stopped_at(9, Run(tmp_path, interrupt_at(3)))
@@ -299,7 +290,7 @@ def test_the_loss_scale_of_mixed_precision_is_kept(tmp_path, monkeypatch):
         assert isinstance(whole.inventory.model.optimizer, keras.optimizers.LossScaleOptimizer)
         with pytest.raises(Killed):
             Run(tmp_path, kill_at(5), phases=phases, minutes=0.0).run()
-        scales = Checkpoints(tmp_path).latest(start_of).arrays["training"]
+        scales = Checkpoints(tmp_path).latest(resume_point).arrays["training"]
         assert scales["scale:step_counter"] == 4
         assert_same(Run(tmp_path, phases=phases).run().end(), whole.end())
     finally:
@@ -309,7 +300,7 @@ def test_the_loss_scale_of_mixed_precision_is_kept(tmp_path, monkeypatch):
 def test_weights_that_never_moved_are_kept_where_nothing_else_has_them(tmp_path, never_killed):
     with pytest.raises(Killed):
         Run(tmp_path, kill_at(4), whole=True).run()
-    assert len(Checkpoints(tmp_path).latest(start_of).arrays["weights"]) == 15
+    assert len(Checkpoints(tmp_path).latest(resume_point).arrays["weights"]) == 15
     # A model with other weights goes on as if it had the first one's.
     assert_same(Run(tmp_path, whole=True, seed=5).run().end(), never_killed())
 
@@ -321,7 +312,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path, min
         Run(tmp_path, phases=phases, optimizer="sgd", minutes=minutes).run()
     # The update of step 0 has spoilt the weights before a loss shows it.
     assert ("is not finite: it is set aside" in caplog.text) == (minutes == 0.0)
-    checkpoint = Checkpoints(tmp_path).latest(start_of)
+    checkpoint = Checkpoints(tmp_path).latest(resume_point)
     assert at(checkpoint).phase == 1
     assert all(np.isfinite(each).all() for each in checkpoint.arrays["weights"].values())
 
@@ -329,11 +320,10 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path, min
 def test_out_of_memory_names_phase_and_batch_size(tmp_path, monkeypatch):
     import tensorflow as tf
 
-    def exhausted(self, start):
-        if self._current.phase.name == "top":
-            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    def exhausted(self):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr(PhaseFit, "run", exhausted)
+    monkeypatch.setattr(PhaseRun, "run", exhausted)
     run = Run(tmp_path, phases=[PHASES[1]])
     with pytest.raises(
         TrainingError, match=r"dataset.batch_size must be.*phase top.*depth\(1\).*Received: 8.*OOM"
@@ -356,8 +346,8 @@ def two_checkpoints(tmp_path_factory):
     """The checkpoints of a run killed in its third epoch."""
     directory = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keeping, "EPOCH_SECONDS", 0.0)
-        patch.setattr(keeping, "SAVING_SHARE", 1e9)
+        patch.setattr(checkpointer, "EPOCH_SECONDS", 0.0)
+        patch.setattr(checkpointer, "SAVING_SHARE", 1e9)
         with pytest.raises(Killed):
             Run(directory, kill_at(8)).run()
     assert len(list(directory.iterdir())) == 2
@@ -382,7 +372,7 @@ def test_a_flipped_byte_is_found_and_the_checkpoint_before_is_used(killed, name,
         content[place] ^= 0x10
         (newest / name).write_bytes(content)
         caplog.clear()
-        found = Checkpoints(killed).latest(start_of)
+        found = Checkpoints(killed).latest(resume_point)
         if whole[place : place + 1].isspace() and at(found).epoch == 2:
             assert name == "checkpoint.json"  # a space between two values
         else:
@@ -390,7 +380,7 @@ def test_a_flipped_byte_is_found_and_the_checkpoint_before_is_used(killed, name,
             assert f"checkpoint {newest} is damaged" in caplog.text
             newest.with_name(f"{newest.name}.damaged").rename(newest)
     (newest / name).write_bytes(whole)
-    assert at(Checkpoints(killed).latest(start_of)).epoch == 2
+    assert at(Checkpoints(killed).latest(resume_point)).epoch == 2
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -399,15 +389,15 @@ def test_a_file_cut_short_or_gone_is_found(killed, name):
     whole = (newest / name).read_bytes()
     for content in (b"", whole[:-1], whole + b"x"):
         (newest / name).write_bytes(content)
-        assert at(Checkpoints(killed).latest(start_of)).epoch == 1
+        assert at(Checkpoints(killed).latest(resume_point)).epoch == 1
         newest.with_name(f"{newest.name}.damaged").rename(newest)
     (newest / name).unlink()
-    assert at(Checkpoints(killed).latest(start_of)).epoch == 1
+    assert at(Checkpoints(killed).latest(resume_point)).epoch == 1
 
 
 def test_only_what_has_moved_is_kept_where_the_rest_can_be_loaded(killed):
     shutil.rmtree(max(killed.iterdir()))  # what is left is from within the phase probe
-    checkpoint = Checkpoints(killed).latest(start_of)
+    checkpoint = Checkpoints(killed).latest(resume_point)
     assert sorted(checkpoint.arrays["weights"]) == ["logits/bias", "logits/kernel"]
     with pytest.raises(FrozenWeightsError, match="phase probe must resume with the held weights"):
         Run(killed, seed=5).run()
@@ -419,9 +409,9 @@ def test_nothing_is_begun_anew_where_every_checkpoint_is_damaged(killed):
     with pytest.raises(
         ConfigError, match=r"must hold a whole checkpoint. Received: 2, none of them"
     ):
-        Checkpoints(killed).latest(start_of)
+        Checkpoints(killed).latest(resume_point)
     with pytest.raises(ConfigError, match="must hold a whole checkpoint"):  # nor when asked again
-        Checkpoints(killed).latest(start_of)
+        Checkpoints(killed).latest(resume_point)
 
 
 def test_a_full_disk_and_damage_leave_the_checkpoint_before(tmp_path, never_killed, monkeypatch):
@@ -453,7 +443,7 @@ def test_a_full_disk_and_damage_leave_the_checkpoint_before(tmp_path, never_kill
 
 def test_a_checkpoint_of_another_model_is_refused(killed):
     checkpoints = Checkpoints(killed)
-    checkpoint = checkpoints.latest(start_of)
+    checkpoint = checkpoints.latest(resume_point)
     arrays = dict(checkpoint.arrays)
     arrays["weights"] = {"logits/kernel": np.zeros((9, 9), np.float32)}
     checkpoints.save(Checkpoint(arrays, to_values(checkpoint.state)))
@@ -495,39 +485,49 @@ HOSTILE = [
     put(*POSITION, "phase", value=99), put(*POSITION, "epoch", value=-5),
     put(*POSITION, "step", value=10**6), put(*POSITION, "step", value=-1),
     put(*POSITION, "step", value=3), put(*POSITION, "unknown", value=1),
-    put("state", "features", value={"x": {}}), put("state", "features", value=[]),
+    put("state", "decisions", value={"x": {}}), put("state", "decisions", value=[]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_a_checkpoint_that_no_run_wrote_is_one_that_is_damaged(killed, number):
     reseal(max(killed.iterdir()) / "checkpoint.json", HOSTILE[number])
-    assert at(Checkpoints(killed).latest(start_of)).epoch == 1  # the one before
+    assert at(Checkpoints(killed).latest(resume_point)).epoch == 1  # the one before
 
 
 @pytest.mark.parametrize(
     "change",
-    [put("state", "inside"), put("state", "inside", "best"), put("state", "inside", "num_steps"),
-     put("state", "inside", "num_steps", value=-3), put(*POSITION, "inside", value=False)],
+    [put("state", "phase"), put("state", "phase", "waited"), put("state", "phase", "num_steps"),
+     put("state", "phase", "num_steps", value=-3), put(*POSITION, "inside", value=False)],
 )  # fmt: skip
 def test_nor_one_within_a_phase(killed, change):
     shutil.rmtree(max(killed.iterdir()))  # what is left is from within the phase probe
     reseal(max(killed.iterdir()) / "checkpoint.json", change)
     with pytest.raises(ConfigError, match="must hold a whole checkpoint"):
-        Checkpoints(killed).latest(start_of)
+        Checkpoints(killed).latest(resume_point)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_and_left_alone(killed):
+    for path in killed.iterdir():
+        reseal(path / "checkpoint.json", put("format", value=1))
+    with pytest.raises(
+        ConfigError, match=r"of format 2. Received: format 1, which an earlier version"
+    ):
+        Checkpoints(killed).latest(resume_point)
+    assert sorted(path.name for path in killed.iterdir()) == ["000001", "000003"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", "[" * 200_000, "\0"])
 def test_a_checkpoint_that_is_no_json_is_one_that_is_damaged(killed, text):
     (max(killed.iterdir()) / "checkpoint.json").write_text(text)
-    assert at(Checkpoints(killed).latest(start_of)).epoch == 1
+    assert at(Checkpoints(killed).latest(resume_point)).epoch == 1
 
 
 def test_what_lies_among_checkpoints_is_left_alone(killed):
     for name in ("7", "٣", "notes", "000009.damaged"):
         (killed / name).mkdir()
     (killed / "000099").write_text("a file")
-    assert at(Checkpoints(killed).latest(start_of)).epoch == 2
+    assert at(Checkpoints(killed).latest(resume_point)).epoch == 2
     assert {"7", "٣", "notes"} <= {path.name for path in killed.iterdir()}
 
 
@@ -537,7 +537,7 @@ def test_what_has_begun_cannot_be_changed(killed):
         [Phase("probe", 2, 0.1, ALL), *PHASES[1:]],
         [Phase("probe", 2, 0.1, PROBE, batch_norm="train"), *PHASES[1:]],
     ):
-        with pytest.raises(ConfigError, match="must begin with the phases that have begun"):
+        with pytest.raises(ConfigError, match="must start with the phases that have started"):
             Run(killed, phases=phases).run()
 
 

@@ -13,13 +13,14 @@ from finetune.freezing.inventory import take_inventory, to_numpy
 from finetune.freezing.plan import make_plan
 from finetune.freezing.policies.depth import Depth
 from finetune.freezing.policies.none import NothingFrozen
-from finetune.record.listener import Listeners
+from finetune.record.listener import Listener
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.schedule.phase import Phase
 from finetune.tasks.objective import ONE, Objective
+from finetune.training.compiled_steps import CompiledSteps
 from finetune.training.optimizers import OptimizerSettings
 from finetune.training.phase_data import PhaseData, SamePhaseData
-from finetune.training.programs import Programs
+from finetune.training.setup import TrainingSetup
 from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
 
@@ -27,17 +28,11 @@ PROBE = Depth(0)
 ALL = NothingFrozen()
 
 
-class Spy:
+class Spy(Listener):
     """A listener that counts, and can meddle at each step."""
 
     def __init__(self, on_step=None):
         self.rows, self.steps, self.status, self.on_step = [], 0, None, on_step
-
-    def run_started(self, record): ...
-
-    def phase_started(self, record, phase): ...
-
-    def extracting(self, what, done, total): ...
 
     def step(self, phase, epoch, step, num_steps, logs):
         self.steps += 1
@@ -46,8 +41,6 @@ class Spy:
 
     def epoch_ended(self, record, phase, rows):
         self.rows += rows
-
-    def phase_ended(self, record, phase): ...
 
     def run_ended(self, record):
         self.status = record.status
@@ -74,18 +67,22 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None, exec
         dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[], splits={}),
     )  # fmt: skip
     spy, objective = Spy(on_step), Objective(ONE, 3)
-    trainer = Trainer(
-        inventory, phases, plans, SamePhaseData(data), settings or OptimizerSettings("sgd"),
-        Programs(inventory, objective), record=record, listener=Listeners([spy]), finish=finish,
-        assess=lambda outputs: report(outputs, labels, "abc", objective),
+    setup = TrainingSetup(
+        CompiledSteps(inventory, objective), tuple(phases), tuple(plans), SamePhaseData(data),
+        settings or OptimizerSettings("sgd"), labels,
     )  # fmt: skip
-    return trainer, record, spy, inventory
+    trainer = Trainer(setup, record, spy)
+
+    def run():
+        trainer.run(lambda outputs: report(outputs, labels, "abc", objective), finish)
+
+    return run, record, spy, inventory
 
 
 def test_one_epoch_count_and_proof_over_all_phases():
     phases = [Phase("head", 2, 0.1, PROBE), Phase("full", 3, 0.05, ALL, batch_norm="train")]
-    trainer, record, spy, inventory = train(phases)
-    trainer.run()
+    run, record, spy, inventory = train(phases)
+    run()
     assert record.status == spy.status == "completed"
     assert [row.global_epoch for row in spy.rows if row.split == "train"] == [0, 1, 2, 3, 4]
     assert [row.epoch for row in spy.rows if row.split == "train"] == [0, 1, 0, 1, 2]
@@ -114,9 +111,9 @@ def test_a_frozen_weight_changed_in_mid_phase_fails_the_run_and_is_named():
 
     finished = []
     phases = [Phase("head", 3, 0.1, PROBE)]
-    trainer, record, spy, _ = train(phases, meddle, inventory, finish=lambda: finished.append(1))
+    run, record, spy, _ = train(phases, meddle, inventory, finish=lambda: finished.append(1))
     with pytest.raises(FrozenWeightsError, match=r"phase head .*s2_conv/kernel"):
-        trainer.run()
+        run()
     assert spy.status == "failed"
     assert record.phases[0].frozen_proof.weights_changed == 1
     assert finished == []
@@ -126,27 +123,27 @@ def test_trap_a_stale_step_would_train_the_old_set():
     phases = [Phase("a", 1, 0.1, ALL), Phase("b", 1, 0.1, PROBE), Phase("c", 1, 0.1, ALL)]
     seen = []
     inventory = take_inventory(*make_tiny())
-    trainer, _, _, _ = train(
+    run, _, _, _ = train(
         phases, lambda spy: seen.append(to_numpy(inventory.variables["s1_conv/kernel"])), inventory
     )
-    trainer.run()
+    run()
     assert not np.array_equal(seen[0], seen[2])  # a trains it
     np.testing.assert_array_equal(seen[3], seen[5])  # b holds it still
     assert not np.array_equal(seen[5], seen[8])  # c trains it again
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where():
-    trainer, _, spy, _ = train([Phase("hot", 30, 1e30, ALL)], settings=OptimizerSettings("sgd"))
+    run, _, spy, _ = train([Phase("hot", 30, 1e30, ALL)], settings=OptimizerSettings("sgd"))
     with pytest.raises(TrainingError, match=r"phase hot, epoch \d+.*learning rate 1e\+30"):
-        trainer.run()
+        run()
     assert spy.status == "failed"
 
 
 def test_an_execution_never_takes_steps_of_the_next_epoch():
     losses = []
     for executions in (1, 2, 3):  # of 3 steps an epoch: 2 at once would read into the next one
-        trainer, _, spy, _ = train([Phase("head", 3, 0.1, PROBE)], executions=executions)
-        trainer.run()
+        run, _, spy, _ = train([Phase("head", 3, 0.1, PROBE)], executions=executions)
+        run()
         losses.append([row.loss for row in spy.rows])
     assert losses[1] == pytest.approx(losses[0])
     assert losses[2] == pytest.approx(losses[0])
@@ -154,8 +151,8 @@ def test_an_execution_never_takes_steps_of_the_next_epoch():
 
 def test_patience_ends_a_phase_and_the_best_weights_come_back():
     phases = [Phase("hot", 20, 0.3, ALL, patience=2, restore_best=True)]
-    trainer, record, spy, _ = train(phases, settings=OptimizerSettings("adam"))
-    trainer.run()
+    run, record, spy, _ = train(phases, settings=OptimizerSettings("adam"))
+    run()
     phase = record.phases[0]
     assert phase.stopped_by == "patience"
     assert phase.epochs_run < 20
@@ -170,9 +167,9 @@ def test_an_interrupt_is_recorded():
         if spy.steps == 4:
             raise KeyboardInterrupt
 
-    trainer, record, spy, inventory = train([Phase("head", 3, 0.1, PROBE)], interrupt)
+    run, record, spy, inventory = train([Phase("head", 3, 0.1, PROBE)], interrupt)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+        run()
     assert spy.status == "interrupted"
     assert record.phases[0].epochs_run == 1
     assert not any("call" in vars(layer) for layer in inventory.layers)
@@ -188,10 +185,10 @@ def interruptible():
 
 def test_where_ctrl_c_is_ignored_it_stays_so(interruptible):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trainer, record, _, _ = train(
+    run, record, _, _ = train(
         [Phase("all", 1, 0.1, ALL)], on_step=lambda spy: signal.raise_signal(signal.SIGINT)
     )
-    trainer.run()
+    run()
     assert record.status == "completed"
 
 
@@ -201,9 +198,9 @@ def test_ctrl_c_ends_the_step_and_a_second_one_does_not_wait(interruptible):
             signal.raise_signal(signal.SIGINT)
             spy.noted = True  # the first is kept until the step has been reported
 
-    trainer, record, spy, _ = train([Phase("all", 5, 0.1, ALL)], on_step=once)
+    run, record, spy, _ = train([Phase("all", 5, 0.1, ALL)], on_step=once)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+        run()
     assert spy.noted and spy.steps == 2
     assert record.status == spy.status == "interrupted"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -213,7 +210,7 @@ def test_ctrl_c_ends_the_step_and_a_second_one_does_not_wait(interruptible):
         signal.raise_signal(signal.SIGINT)
         spy.noted = True
 
-    trainer, record, spy, _ = train([Phase("all", 5, 0.1, ALL)], on_step=twice)
+    run, record, spy, _ = train([Phase("all", 5, 0.1, ALL)], on_step=twice)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+        run()
     assert spy.steps == 1 and not hasattr(spy, "noted")

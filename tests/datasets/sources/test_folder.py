@@ -1,7 +1,6 @@
 """Folders of images: both layouts, what is held out, and what is refused."""
 
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from finetune.config.compose import compose_config
 from finetune.config.read import read
 from finetune.datasets.sources.folder import load_folder
 from finetune.errors import ConfigError
-from finetune.reporting.terminal.console import make_console
-from finetune.runs import run as runs
+from tests.helpers.training_runs import train_run
 
 
 def fill(folder, classes, number, seed=0):
@@ -120,9 +118,7 @@ def test_a_run_on_a_folder(tmp_path):
         "dataset=image_folder", f"dataset.path={tmp_path}/data", "schedule.phases.head.epochs=8",
         "schedule.phases.head.learning_rate=1e-2", "dataset.augment=light",
     ]  # fmt: skip
-    (tmp_path / "run").mkdir()
-    config, console = read(compose_config(overrides)), make_console(quiet=True)
-    record = runs.train(config, tmp_path / "run", overrides, time.time(), console)
+    record = train_run(tmp_path / "run", overrides)
     assert record.dataset.classes == ["dark", "light"]
     assert record.test["accuracy"] == 1.0
 
