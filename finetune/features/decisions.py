@@ -60,7 +60,9 @@ class Decisions:
         for cut in list(candidates):
             if self._mixes_rows(cut, candidates[cut]):
                 for index in candidates.pop(cut):
-                    self._refuse(index, "what a row gives depends on the other rows of its batch")
+                    self._refuse(
+                        index, "the features of a row depend on the other rows of its batch"
+                    )
         if not candidates:
             return
         for (cut, indices), verdict in zip(
@@ -98,8 +100,7 @@ class Decisions:
         """Returns why a phase's features cannot be stored, whatever they would save."""
         cuts, cut = self._cuts, self._cuts.of_phase[index]
         if cuts.own_steps:
-            steps = ", ".join(cuts.own_steps)
-            return f"the model has {steps} of its own, which takes the model's inputs"
+            return f"code of the model's own ({', '.join(cuts.own_steps)}) needs the model's inputs"
         if not cuts.has_graph:
             return "the model is no functional graph"
         if cut is None:
@@ -112,7 +113,7 @@ class Decisions:
             return "random augmentation; features.views=K stores K views"
         kept_out = unstorable(cuts.graph, cut)
         if kept_out is not None:
-            return f"the store holds numbers, and {kept_out} would have to be in it"
+            return f"the store holds numbers only, and {kept_out} would have to be stored"
         if not all(cuts.specs(cut, split) for split, _ in cuts.splits(index)):
             return "the shape of its features differs from batch to batch"
         try:
@@ -124,7 +125,7 @@ class Decisions:
     def _explained(self, index: int, reason: str) -> str:
         """Adds why a head is not standardised, and what keeps frozen weights above the cut."""
         cuts, parts = self._cuts, [reason]
-        names, frozen = cuts.awake[index]
+        names, frozen = cuts.awake_above(index)
         if names:
             verb = "is" if len(names) == 1 else "are"
             parts.append(
@@ -175,7 +176,7 @@ class Decisions:
 
     def _later(self, index: int) -> FeatureDecision:
         when = self._phases[self._cuts.ready[index]].name
-        reason = f"decided at phase {when}, when what it freezes has trained"
+        reason = f"decided at phase {when}, once the weights that it freezes have been trained"
         return self._not_stored(index, reason)
 
     def _verdicts(self, candidates: Mapping[Cut, Sequence[int]]) -> list[Verdict]:

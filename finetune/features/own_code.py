@@ -19,7 +19,12 @@ from finetune.features.code_digest import code_sha256
 from finetune.keras_internals import added_losses, flatten, is_stateful_op, takes_training_mode
 
 _LIBRARIES = ("keras", "keras_hub", "tensorflow")
-_FOREIGN = ("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")  # run what is not Keras'
+_FOREIGN = (
+    "TFSMLayer",
+    "JaxLayer",
+    "FlaxLayer",
+    "TorchModuleWrapper",
+)  # they run code of other libraries
 _RANDOM = re.compile(r"Random|Multinomial|TruncatedNormal|Shuffle|Poisson|StatelessSample|Rng")
 _PYTHON = ("PyFunc", "EagerPyFunc")
 _READ_ONLY = re.compile(  # stateful to TensorFlow, but always the same
@@ -28,19 +33,10 @@ _READ_ONLY = re.compile(  # stateful to TensorFlow, but always the same
     r"|HashTableV2|LookupTable(Find|Size|Export)V2"
 )
 _STEPS = (
-    *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"),
-    *("make_train_function", "make_test_function", "make_predict_function"),
-    *(
-        "preprocess_samples",
-        "fit",
-        "evaluate",
-        "predict",
-        "compile",
-        "metrics",
-        "reset_metrics",
-        "get_metrics_result",
-    ),
-)
+    "train_step test_step predict_step compute_loss compute_metrics "
+    "make_train_function make_test_function make_predict_function preprocess_samples "
+    "fit evaluate predict compile metrics reset_metrics get_metrics_result"
+).split()
 
 
 def own_steps(model: keras.Model) -> tuple[str, ...]:
@@ -61,7 +57,7 @@ def why_not_fixed(node: Any) -> str | None:
     """
     layers = list(flatten(node.operation)) if isinstance(node.operation, keras.Layer) else []
     if any(layer.activity_regularizer is not None for layer in layers):
-        return "adds a loss of what it puts out"
+        return "adds a loss on its output"
     if not _runs_own_code(node, layers or [node.operation]):
         return None
     try:

@@ -82,14 +82,8 @@ class PhaseCuts:
         """Training steps of the model's own; if there are any, no phase has a cut."""
         self.of_phase: list[Cut | None] = [None] * len(plans)
         """The cut of each phase; None if nothing is frozen from the input on."""
-        self.awake: list[tuple[tuple[str, ...], int]] = [((), 0)] * len(plans)
-        """For each phase, see `finetune.features.cut.awake_above`."""
         if graph is not None:
             self.of_phase = [find_cut(graph, inventory, plan) for plan in plans]
-            self.awake = [
-                awake_above(graph, inventory, plan, cut)
-                for plan, cut in zip(plans, self.of_phase, strict=True)
-            ]
         self.ready = [ready_at(cut, index, plans) for index, cut in enumerate(self.of_phase)]
         """For each phase, the phase from whose start on its features can be extracted."""
         self._prefixes: dict[tuple[Cut, ...], Prefix] = {}
@@ -134,6 +128,12 @@ class PhaseCuts:
         """Returns what is above the cut of a phase if that is one dense layer."""
         cut = self.of_phase[index]
         return None if cut is None else find_linear_head(self.graph, cut)
+
+    def awake_above(self, index: int) -> tuple[tuple[str, ...], int]:
+        """Returns what ends the prefix of a phase; see `finetune.features.cut.awake_above`."""
+        if not self.has_graph:
+            return (), 0
+        return awake_above(self.graph, self.inventory, self.plans[index], self.of_phase[index])
 
     def below(self, index: int) -> dict[str, float]:
         """Returns the share of the weights of each stage that is below the cut of a phase."""

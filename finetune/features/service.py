@@ -124,8 +124,9 @@ class FeatureService:
                 entry = self._store.open(wanted.key)
             if entry is None:
                 raise ConfigError(
-                    f"features.dir must keep what is written to it. Received: {wanted.key[:12]} in "
-                    f"{self._store.directory}, gone at once. Is another program deleting there?"
+                    "features.dir must keep what is written to it. Received: "
+                    f"{self._store.directory}, where entry {wanted.key[:12]} has disappeared. Check "
+                    "whether another program deletes files there."
                 )
             found[wanted.split] = (*found.get(wanted.split, ()), entry)
         return found

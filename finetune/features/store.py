@@ -139,8 +139,8 @@ class Store:
             raise StorageError(
                 f"features.dir must have room and be writable. Received: {self.directory} "
                 f"({error.__cause__.strerror}). Free some disk: {command('catalog', 'features', '--clear')}, a lower "
-                "features.max_gib, another features.dir, or features.cache=never. What was stored "
-                "before is whole."
+                "features.max_gib, another features.dir, or features.cache=never. Entries that "
+                "were stored before are intact."
             ) from error
 
     @contextmanager

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 5))  # scikit-learn's C, weakest L2 last
 _MAX_ITERATIONS = 1000
-_ABSENT = 20.0  # how far below the least bias that of a class without training samples is
+_ABSENT = 20.0  # how far the bias of a class without training samples is below the least bias
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,11 @@ def _path(
     for strength in STRENGTHS:
         model.set_params(C=strength)
         with warnings.catch_warnings():
-            # The iteration limit: the strengths before it are converged, validation decides.
+            # The weakest L2 may reach the limit of iterations; validation then decides.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(features, labels, sample_weight=weights)
         kernel, bias = model.coef_.T, model.intercept_
-        if len(model.classes_) == 2:  # one row for two classes: the logit of the second
+        if len(model.classes_) == 2:  # two classes have one row, the logit of the second
             kernel, bias = np.hstack([0 * kernel, kernel]), np.append(0.0, bias)
         full_kernel = np.zeros((features.shape[1], num_classes))
         full_bias = np.full(num_classes, np.min(bias) - _ABSENT)
@@ -172,6 +172,6 @@ def _path(
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1))
-    return float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))
+    from scipy.special import log_softmax
+
+    return float(-np.mean(log_softmax(logits, axis=1)[np.arange(len(labels)), labels]))

@@ -1,4 +1,4 @@
-"""Cuts of every KerasHub family: at each stage, and prefix then suffix is the whole."""
+"""Cuts of every KerasHub family at each stage: the prefix and the suffix are the whole model."""
 
 import keras
 import numpy as np

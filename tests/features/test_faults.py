@@ -1,4 +1,4 @@
-"""Faults of disk and machine: an entry is whole or absent, and a damaged one is made anew."""
+"""Faults of disk and machine: an entry is whole or absent, and a damaged one is made again."""
 
 import errno
 import hashlib
@@ -148,7 +148,7 @@ THREES = [list(DAMAGES)[first : first + 3] for first in range(0, len(DAMAGES), 3
 
 
 @pytest.mark.parametrize("damages", THREES, ids=", ".join)
-def test_a_damaged_entry_is_made_anew_and_the_log_says_so(stored, tmp_path, caplog, damages):
+def test_a_damaged_entry_is_made_again_and_the_log_says_so(stored, tmp_path, caplog, damages):
     built, original = stored
     directory = tmp_path / "features"
     shutil.copytree(original, directory)
@@ -256,6 +256,13 @@ def test_a_disk_that_takes_nothing_has_no_room(stored, tmp_path, monkeypatch):
     assert not auto.stored and "free disk leaves 0" in auto.reason
     with pytest.raises(ConfigError, match=r"features\.max_gib must let.*free some disk"):
         make_source(built, progressive(0), tmp_path, "always").decisions()
+
+
+def test_a_store_that_loses_what_is_written_is_named(stored, tmp_path, monkeypatch):
+    source = make_source(stored[0], progressive(0), tmp_path)
+    monkeypatch.setattr(Store, "open", lambda *_: None)
+    with pytest.raises(ConfigError, match=r"features\.dir must keep what.*has disappeared\. Check"):
+        source.open(0, lambda *_: None)
 
 
 # A process that is killed.

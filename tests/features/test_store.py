@@ -1,4 +1,4 @@
-"""The store: whole or absent, checked, in budget, one maker at a time."""
+"""The store: entries are whole or absent, checked, within the budget, and made by one process."""
 
 import multiprocessing
 import os

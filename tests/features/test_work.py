@@ -1,4 +1,4 @@
-"""What a forward pass costs by stage, against arithmetic done by hand."""
+"""The cost of a forward pass by stage equals arithmetic done by hand."""
 
 import keras
 

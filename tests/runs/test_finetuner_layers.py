@@ -308,7 +308,7 @@ def test_texts_that_cross_a_cut_are_not_stored(tmp_path):
         directory=tmp_path,
     )  # fmt: skip
     reason = record.phases[0].features["reason"]
-    assert "the store holds numbers, and the texts of input would have to be in it" in reason
+    assert "the store holds numbers only, and the texts of input would have to be stored" in reason
 
 
 @pytest.mark.parametrize(("activation", "name"), [(None, "linear"), ("softmax", "softmax")])

@@ -251,7 +251,7 @@ def test_steps_of_the_models_own_are_used_in_every_phase(tmp_path):
         assert set(Own.called) == {"train_step", "compute_loss"}
         found.append(losses(record))
         assert record.features[0].reason == (
-            "the model has train_step, compute_loss of its own, which takes the model's inputs"
+            "code of the model's own (train_step, compute_loss) needs the model's inputs"
         )
     assert found[0] == found[1]
     plain = tune(two_layers(), tmp_path / "plain", "never", "head.standardise=never", phases=phases)
@@ -266,7 +266,7 @@ def test_a_step_that_is_set_on_the_model_is_its_own_too(tmp_path):
     given = model.test_step
     model.test_step = lambda data: called.append("test_step") or given(data)
     record = tune(model, tmp_path, "always")
-    assert called and "test_step of its own" in record.features[0].reason
+    assert called and "the model's own (test_step)" in record.features[0].reason
 
 
 def test_steps_of_ones_own_return_what_is_recorded(tmp_path):
@@ -336,9 +336,11 @@ def test_features_that_depend_on_the_other_rows_are_not_stored(tmp_path):
     found = [losses(tune(two_layers(low), tmp_path, cache)) for cache in ("never", "always")]
     assert found[0] == found[1]
     record = tune(two_layers(low), tmp_path / "again", "auto")
-    assert record.features[0].reason == "what a row gives depends on the other rows of its batch"
+    assert (
+        record.features[0].reason == "the features of a row depend on the other rows of its batch"
+    )
     message = (
-        "solver must be gradient where features cannot be stored. Received: lbfgs, but what a row"
+        "solver must be gradient where features cannot be stored. Received: lbfgs, but the features"
     )
     with pytest.raises(ConfigError, match=message):
         tune(
