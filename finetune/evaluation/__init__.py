@@ -1,1 +1,1 @@
-"""How good a model is: metrics, the test split, and pictures of mistakes."""
+"""Evaluation: metrics, assessment of the test split, and previews of examples and mistakes."""

@@ -1,4 +1,4 @@
-"""How good what a model says of the test split is, with pictures of its mistakes."""
+"""Metrics of the test split, with thumbnails of the mistakes."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,6 +1,5 @@
-"""How good a trained model is on the test split, from its outputs, once."""
+"""Metrics of a trained model on one split, computed once from its outputs."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,24 +9,24 @@ import numpy as np
 from finetune.record.schema import EvaluationDetails, Interval, Mistake
 from finetune.tasks.objective import MULTI_LABEL, Objective
 
-TOP_5_CLASSES = 20  # top-5 accuracy is given from so many classes on: of fewer it says little
-_BINS = 15  # of the calibration error, as in Guo et al. 2017
+TOP_5_CLASSES = 20  # fewest classes for which top-5 accuracy is informative
+_BINS = 15  # bins of the calibration error, as in Guo et al. 2017
 NUM_MISTAKES = 16
 NUM_CONFUSIONS = 10_000
-_Z = 1.959963984540054  # of the standard normal distribution, 97.5 % lie below it
 _TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
 class Report:
-    """How good a model is on a split.
+    """Metrics of a model on a split.
 
     Args:
-        metrics: of the whole split.
-        per_class: one entry a class: name, precision, recall, f1, support.
-        details: what pictures show; its mistakes are named by the row alone.
-        mistaken: rows of these mistakes in the split.
-        interval: of the accuracy; None with several labels, whose decisions are not independent.
+        metrics: Metrics of the whole split by name.
+        per_class: One entry per class with name, precision, recall, f1 and support.
+        details: Data of the pictures. The row number is the only source of its mistakes.
+        mistaken: Rows of these mistakes in the split.
+        interval: Confidence interval of the accuracy; None with multi-label data, because the
+            decisions on one example are not independent.
     """
 
     metrics: dict[str, float]
@@ -44,28 +43,30 @@ def report(
 
     Args:
         outputs: (n, classes) logits or probabilities, as `objective` says.
-        labels: (n,) class indices, or (n, classes) of 0 and 1 for several labels.
-        classes: label names.
-        objective: what the model was trained for.
+        labels: (n,) class indices, or (n, classes) multi-hot rows.
+        classes: Label names.
+        objective: Objective that the model was trained for.
 
     Returns:
-        loss (nats), accuracy, macro_f1 and expected_calibration_error (Guo et al. 2017, 15 bins of
-        the largest probability), and top_5_accuracy from 20 classes on. Of several labels: the
-        mean loss and accuracy of the decisions at 0.5, micro_f1, macro_f1 and
-        mean_average_precision (over the classes that occur).
+        With one label per example: loss (nats), accuracy, macro_f1, expected_calibration_error
+        (Guo et al. 2017, 15 bins of the largest probability) and, from 20 classes on,
+        top_5_accuracy. With multi-label data: loss and accuracy averaged over all decisions at 0.5,
+        micro_f1, macro_f1 and mean_average_precision. Macro averages run over the classes that
+        occur in the labels.
     """
     outputs = np.asarray(outputs, np.float64)
     if objective.kind == MULTI_LABEL:
-        return _several_labels(outputs, labels, classes, objective.from_logits)
+        return _multi_label(outputs, labels, classes, objective.from_logits)
     return _one_label(outputs, labels, classes, objective.from_logits)
 
 
 def _one_label(
     outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str], from_logits: bool
 ) -> Report:
+    from scipy.special import log_softmax
     from sklearn.metrics import top_k_accuracy_score
 
-    logs = _log_softmax(outputs) if from_logits else np.log(np.maximum(outputs, _TINY))
+    logs = log_softmax(outputs, axis=1) if from_logits else np.log(np.maximum(outputs, _TINY))
     predicted = logs.argmax(1)
     confidences = np.exp(logs.max(1))
     right = predicted == labels
@@ -73,7 +74,7 @@ def _one_label(
     metrics = {
         "loss": float(-logs[np.arange(len(labels)), labels].mean()),
         "accuracy": float(right.mean()),
-        "macro_f1": _mean_f1(per_class),
+        "macro_f1": _macro_f1(per_class),
         "expected_calibration_error": calibration_error(confidences, right),
     }
     if len(classes) >= TOP_5_CLASSES:
@@ -92,46 +93,47 @@ def _one_label(
 
 
 def wilson(right: int, examples: int) -> Interval:
-    """Returns the 95 % Wilson score interval of a share.
+    """Returns the 95 % Wilson score interval of a proportion.
 
-    It holds its level for few examples and for shares near 0 and 1, where p ± 1.96 σ does not.
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);
-    recommended by Brown, Cai & DasGupta, "Interval estimation for a binomial proportion",
-    Statistical Science 16 (2001), section 4.
+    It keeps its coverage for few examples and for proportions near 0 and 1, where p ± 1.96 σ does
+    not: Brown, Cai & DasGupta, "Interval estimation for a binomial proportion", Statistical
+    Science 16 (2001), section 4.
 
     Args:
-        right: number of examples that were predicted right.
-        examples: their number in all, at least 1.
+        right: Number of examples that were predicted correctly.
+        examples: Number of all examples, at least 1.
     """
-    share, square = right / examples, _Z * _Z / examples
-    middle = (share + square / 2) / (1 + square)
-    half = _Z * math.sqrt(share * (1 - share) / examples + square / (4 * examples)) / (1 + square)
-    return Interval(max(middle - half, 0.0), min(middle + half, 1.0), examples)
+    from scipy.stats import binomtest
+
+    bounds = binomtest(right, examples).proportion_ci(0.95, method="wilson")
+    return Interval(float(bounds.low), float(bounds.high), examples)
 
 
-def _several_labels(
+def _multi_label(
     outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str], from_logits: bool
 ) -> Report:
-    from sklearn.metrics import average_precision_score
+    from scipy.special import expit, logit
+    from sklearn.metrics import average_precision_score, f1_score
 
-    # log(1 + exp(x)) - x·y is the cross-entropy of a logit x; a probability is turned into one.
-    logits = outputs if from_logits else _logit(outputs)
+    # The cross-entropy of a logit x and a target y is log(1 + exp(x)) - x·y.
+    logits = outputs if from_logits else logit(np.clip(outputs, 1e-12, 1 - 1e-12))
     predicted = (logits > 0).astype(np.uint8)
     per_class = _per_class(labels, predicted, classes)
     occurs = labels.any(0)
+    micro: Any = {"average": "micro", "zero_division": 0.0}
     metrics = {
         "loss": float((np.logaddexp(0, logits) - logits * labels).mean()),
         "accuracy": float((predicted == labels).mean()),
-        "micro_f1": _micro_f1(labels, predicted),
-        "macro_f1": _mean_f1(per_class),
+        "micro_f1": float(f1_score(labels, predicted, **micro)),
+        "macro_f1": _macro_f1(per_class),
     }
     if occurs.any():
         scores = average_precision_score(labels[:, occurs], logits[:, occurs], average="macro")
         metrics["mean_average_precision"] = float(scores)
-    probabilities = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    probabilities = expit(logits)
     certain = np.maximum(probabilities, 1 - probabilities)
     wrong = predicted != labels
-    columns = np.where(wrong, certain, 0).argmax(1)  # of an example, the surest of its mistakes
+    columns = np.where(wrong, certain, 0).argmax(1)  # the most confident mistake of each example
     confidences = certain[np.arange(len(labels)), columns]
     worst = _most_confident(confidences, wrong.any(1))
     details = EvaluationDetails(
@@ -139,7 +141,7 @@ def _several_labels(
         mistakes=[
             _mistake(
                 row,
-                ", ".join(classes[each] for each in np.flatnonzero(labels[row]).tolist()) or "none",
+                ", ".join(classes[i] for i in np.flatnonzero(labels[row]).tolist()) or "none",
                 f"{'' if predicted[row, column] else 'not '}{classes[column]}",
                 confidences[row],
             )
@@ -159,7 +161,7 @@ def _mistake(row: int, label: str, predicted: str, probability: float) -> Mistak
 
 
 def _confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[list[int]]:
-    """Returns [class, predicted class, number] of what occurs, most frequent first."""
+    """Returns the non-zero cells as [class, predicted class, count], the most frequent first."""
     pairs, counts = np.unique(labels * num_classes + predicted, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:NUM_CONFUSIONS]
     return [[*divmod(int(pairs[i]), num_classes), int(counts[i])] for i in order]
@@ -171,8 +173,8 @@ def _per_class(
     from sklearn.metrics import precision_recall_fscore_support
 
     indices = list(range(len(classes)))
-    given: Any = {"labels": indices, "zero_division": 0.0}
-    columns: Any = precision_recall_fscore_support(labels, predicted, **given)
+    options: Any = {"labels": indices, "zero_division": 0.0}
+    columns: Any = precision_recall_fscore_support(labels, predicted, **options)
     keys = ("precision", "recall", "f1")
     return [
         {"name": name, **dict(zip(keys, map(float, row), strict=True)), "support": int(support)}
@@ -180,43 +182,41 @@ def _per_class(
     ]
 
 
-def _micro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
-    return float(2 * (labels * predicted).sum() / max(labels.sum() + predicted.sum(), 1))
-
-
-def _mean_f1(per_class: Sequence[dict[str, Any]]) -> float:
-    return float(np.mean([each["f1"] for each in per_class if each["support"]] or [0.0]))
+def _macro_f1(per_class: Sequence[dict[str, Any]]) -> float:
+    return float(np.mean([entry["f1"] for entry in per_class if entry["support"]] or [0.0]))
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Returns the expected calibration error (Guo et al. 2017, section 2): 0 is calibrated.
+    """Returns the expected calibration error (Guo et al. 2017, section 2); 0 is perfect calibration.
 
     Args:
-        confidences: (n,) probability of the predicted class, in [0, 1].
-        right: (n,) whether it was the class.
+        confidences: (n,) probabilities of the predicted classes, in [0, 1].
+        right: (n,) booleans; True where the predicted class is the label.
     """
     gaps = np.bincount(_bins(confidences), weights=right - confidences, minlength=_BINS)
     return float(np.abs(gaps).sum() / len(confidences))
 
 
 def reliability(confidences: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
-    """Returns what a reliability diagram shows (Guo et al. 2017, section 2).
+    """Returns the points of a reliability diagram (Guo et al. 2017, section 2).
 
     Args:
-        confidences: (n,) probabilities in [0, 1].
-        right: (n,) whether what they were given to was so.
+        confidences: (n,) predicted probabilities in [0, 1].
+        right: (n,) booleans; True where the prediction is correct.
 
     Returns:
-        One entry for each bin of the calibration error that holds any, from low to high: the mean
-        confidence, the accuracy, and their number, ``count``.
+        One entry per non-empty bin of the calibration error, from low to high: the mean
+        ``confidence``, the ``accuracy`` and the ``count`` of its predictions.
     """
     bins = _bins(confidences)
-    counts = np.bincount(bins, minlength=_BINS)
-    sums = [np.bincount(bins, weights=each, minlength=_BINS) for each in (confidences, right)]
+    counts, confidence, accuracy = (
+        np.bincount(bins, weights=weights, minlength=_BINS)
+        for weights in (None, confidences, right)
+    )
     return [
         {
-            "confidence": float(sums[0][i] / counts[i]),
-            "accuracy": float(sums[1][i] / counts[i]),
+            "confidence": float(confidence[i] / counts[i]),
+            "accuracy": float(accuracy[i] / counts[i]),
             "count": int(counts[i]),
         }
         for i in np.flatnonzero(counts)
@@ -225,13 +225,3 @@ def reliability(confidences: np.ndarray, right: np.ndarray) -> list[dict[str, fl
 
 def _bins(confidences: np.ndarray) -> np.ndarray:
     return np.minimum((confidences * _BINS).astype(int), _BINS - 1)
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-
-
-def _logit(probabilities: np.ndarray) -> np.ndarray:
-    kept = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    return np.log(kept) - np.log1p(-kept)

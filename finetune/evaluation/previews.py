@@ -1,4 +1,4 @@
-"""Small pictures and begins of texts, for people to see which examples a model took for others."""
+"""Thumbnails of images and the start of texts, which show the examples that a model mistook."""
 
 import io
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ LONGEST_TEXT = 300  # characters
 def illustrated(
     mistakes: Sequence[Mistake], rows: Sequence[int], split: Split, directory: Path
 ) -> list[Mistake]:
-    """Returns mistakes with what they were made on; writes a PNG of each that is an image.
+    """Returns mistakes with their examples, and writes a PNG file for each image.
 
     Args:
-        mistakes: without source, text and image.
-        rows: of each in `split`.
-        split: its examples may be anything; of numbers that are no image nothing is shown.
-        directory: the run directory; thumbnails are written to ``plots/mistakes``.
+        mistakes: Mistakes without source, text and image.
+        rows: Row of each mistake in `split`.
+        split: Split of the examples. Numbers that are not an image get no thumbnail.
+        directory: Run directory; thumbnails are written to ``plots/mistakes``.
     """
     if mistakes:
         with storing(directory / PLACE):
@@ -54,7 +54,7 @@ def text_of(split: Split, row: int) -> str | None:
 
 
 def thumbnail(split: Split, row: int) -> bytes | None:
-    """Returns an example that is an image as a PNG of at most 96 × 96 pixels."""
+    """Returns an image as a PNG of at most 96 × 96 pixels; None if the example is not an image."""
     if not isinstance(split.examples, np.ndarray):
         return None
     pixels = pixels_of(split, row)
@@ -68,13 +68,13 @@ def thumbnail(split: Split, row: int) -> bytes | None:
 
 
 def pixels_of(split: Split, row: int) -> np.ndarray | None:
-    """Returns (height, width, 3) or (height, width) uint8; None for what is no image."""
+    """Returns (height, width, 3) or (height, width) uint8; None if the example is not an image."""
     example = split.examples[row]
     if isinstance(example, bytes):
         way = () if split.ways is None else (split.ways[row],)
         try:
             example = decoded(example, *way).numpy()
-        except tf.errors.InvalidArgumentError:  # other bytes, for a model of the user's own
+        except tf.errors.InvalidArgumentError:  # bytes of another kind, for a user's own model
             return None
     if isinstance(example, str) or example.ndim != 3 or example.shape[-1] not in (1, 3):
         return None

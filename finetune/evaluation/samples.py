@@ -1,4 +1,4 @@
-"""A few training examples as the model gets them, and how many examples each class has."""
+"""A few training examples as the model receives them, and the number of examples per class."""
 
 import io
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ from finetune.storage.durable import storing, write_atomically
 
 PLACE = "plots/samples"
 MOST = 8
-LONGER_SIDE = 224  # pixels of a picture; larger inputs are shown smaller
-EXACT_SIDE = 64  # pixels up to which a picture is a PNG, which loses nothing
-TOKENS = 32  # of a text, in the record
-EPOCH = 0  # whose augmentation is shown
+LONGER_SIDE = 224  # pixels; larger pictures are scaled down
+EXACT_SIDE = 64  # pixels; pictures up to this size are lossless PNG files
+TOKENS = 32  # tokens of a text in the record
+EPOCH = 0  # epoch of the augmentation that is shown
 
 
 def class_counts(split: Split, num_classes: int) -> list[int]:
-    """Returns how many examples of a split each class has, in the order of the classes."""
+    """Returns the number of examples of each class, in the order of the classes."""
     if split.labels.ndim == 2:
         return split.labels.sum(axis=0, dtype=np.int64).tolist()
     return np.bincount(split.labels, minlength=num_classes).tolist()
 
 
 def take_samples(examples: Examples, classes: Sequence[str], directory: Path) -> list[Sample]:
-    """Returns up to eight examples as the model gets them; pictures are written as files.
+    """Returns up to eight examples as the model receives them, and writes their pictures.
 
     Args:
-        examples: the training split.
-        classes: label names in the order of the indices.
-        directory: the run directory; pictures are written to ``plots/samples``.
+        examples: Examples of the training split.
+        classes: Label names in the order of the indices.
+        directory: Run directory; pictures are written to ``plots/samples``.
     """
     split = examples.split
     rows = chosen_rows(split.labels)
@@ -52,19 +52,19 @@ def take_samples(examples: Examples, classes: Sequence[str], directory: Path) ->
         pixels = pixels_of(split, row) if isinstance(split.examples, np.ndarray) else None
         image = None if pixels is None else _write(pixels, f"{number:02}", directory)
         shown.append(replace(sample, image=image))
-    return shown if any(each.image for each in shown) else []
+    return shown if any(sample.image for sample in shown) else []
 
 
 def chosen_rows(labels: np.ndarray) -> np.ndarray:
-    """Returns up to eight rows: the first of each class in turn, then the second ones.
+    """Returns up to eight rows: the first row of each class, then the second of each, and so on.
 
     Args:
-        labels: as in `Split`; of several labels an example counts as its first class.
+        labels: Labels as in `Split`. A multi-label example counts for its first class.
     """
     first = labels.argmax(axis=1) if labels.ndim == 2 else labels
     order = np.argsort(first, kind="stable")
     starts = np.searchsorted(first[order], first[order])
-    rank = np.arange(len(order)) - starts  # place of a row among those of its class
+    rank = np.arange(len(order)) - starts  # position of a row within its class
     return np.sort(order[np.argsort(rank, kind="stable")[:MOST]])
 
 
@@ -111,7 +111,7 @@ def _with_pictures(
         given = (tf.constant(varied), tf.constant(examples.targets[rows]))
         images, targets = reader.mix(*given, EPOCH, rows)
         varied = np.asarray(images)
-        labels = [_shares(each, classes) for each in np.asarray(targets)]
+        labels = [_shares(target, classes) for target in np.asarray(targets)]
     return [
         replace(
             sample,
@@ -129,7 +129,7 @@ def _shares(target: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def _write(pixels: np.ndarray, name: str, directory: Path) -> str:
-    """Writes a picture and returns its place below the run directory."""
+    """Writes a picture and returns its path relative to the run directory."""
     image = Image.fromarray(np.clip(pixels, 0, 255).round().astype(np.uint8))
     exact = max(image.size) <= EXACT_SIDE
     image.thumbnail((LONGER_SIDE, LONGER_SIDE))

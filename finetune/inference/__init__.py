@@ -1,1 +1,1 @@
-"""Trained models at work: loaded from their run directory, measured, asked about new examples."""
+"""Inference: loads a trained model from its run directory, evaluates it, predicts and exports."""

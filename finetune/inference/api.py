@@ -1,4 +1,4 @@
-"""The public Python API of a trained model: load a run, ask it, measure it."""
+"""The public Python API of a trained model: load a run, predict and evaluate."""
 
 import logging
 import os
@@ -28,10 +28,10 @@ _SHOWN = 20
 
 
 class LoadedRun:
-    """What a run has trained, ready to be asked. `finetune.load` makes it.
+    """The trained model of a run, ready for predictions. `finetune.load` returns it.
 
     Args:
-        trained: the model, with its preprocessing and its record.
+        trained: Model with its preprocessing and the record of its run.
     """
 
     def __init__(self, trained: TrainedModel) -> None:
@@ -51,17 +51,17 @@ class LoadedRun:
         """Returns the probability of each class for each example.
 
         Args:
-            examples: of a model of images: paths, and arrays (height, width, 1 or 3) of 0..255, in a
-                list, or one array (n, height, width, 1 or 3). Of texts: a list of str. Of a model of
-                the user's own: inputs as the model takes them, (n, …).
-            batch_size: examples that are computed at once, at least 1.
+            examples: Examples in the form that the model takes. An image model takes a list of paths
+                and of arrays (height, width, 1 or 3) in 0..255, or one array (n, height, width, 1 or
+                3). A text model takes a list of str. A user's own model takes its inputs, (n, …).
+            batch_size: Number of examples per batch, at least 1.
 
         Returns:
-            (n, classes) float64 in [0, 1]; the rows of a model of one label sum to 1.
+            (n, classes) float64 in [0, 1]. Rows sum to 1 unless the model is multi-label.
 
         Raises:
-            ConfigError: for examples that do not fit the model, or naming the files that cannot be
-                read.
+            ConfigError: If examples do not fit the model or files cannot be read. The message names
+                them.
         """
         if batch_size < 1:
             raise ConfigError(
@@ -70,47 +70,46 @@ class LoadedRun:
         if self.trained.kind == "array":
             return self._of_inputs(examples, batch_size)
         items = _items(self.trained.kind, examples)
-        if batch_size not in self._predictors:  # its programs are kept
+        if batch_size not in self._predictors:  # keeps the traced functions
             self._predictors[batch_size] = Predictor(self.trained, batch_size)
-        found = [each for batch in self._predictors[batch_size](items) for each in batch]
-        failed = [f"{e.source} ({e.reason})" for e in found if isinstance(e, Failure)]
+        found = [answer for batch in self._predictors[batch_size](items) for answer in batch]
+        failed = [f"{a.source} ({a.reason})" for a in found if isinstance(a, Failure)]
         if failed:
             more = ", …" if len(failed) > _SHOWN else ""
             raise ConfigError(
-                f"examples must be {self.trained.kind}s that can be read. Received: {len(failed)} "
-                f"that cannot: {', '.join(failed[:_SHOWN])}{more}. Fix them, or leave them out."
+                f"examples must be readable {self.trained.kind}s. Received: {len(failed)} that "
+                f"cannot be read: {', '.join(failed[:_SHOWN])}{more}. Fix or remove them."
             )
-        rows = [each.probabilities for each in found if not isinstance(each, Failure)]
+        rows = [answer.probabilities for answer in found if not isinstance(answer, Failure)]
         return np.stack(rows) if rows else np.zeros((0, len(self.classes)))
 
     def evaluate(self, inputs: Any, labels: Any, batch_size: int = 32) -> dict[str, float]:
-        """Returns the metrics of a model of the user's own; the command line measures all others.
+        """Returns the metrics of a user's own model; `evaluate` of the command line takes all others.
 
         Args:
-            inputs: (n, …) as FineTuner was given them.
-            labels: (n,) class indices or names; (n, classes) of 0 and 1 where an example may have
-                several.
-            batch_size: examples that are computed at once, at least 1.
+            inputs: (n, …) inputs as they were given to `FineTuner`.
+            labels: (n,) class indices or names, or (n, classes) multi-hot rows.
+            batch_size: Number of examples per batch, at least 1.
 
         Returns:
-            loss, accuracy and others, as the run's record has them of its test split.
+            The metrics that the record of a run holds for its test split: loss, accuracy and others.
 
         Raises:
-            ConfigError: for data that do not fit the model.
+            ConfigError: If the data do not fit the model.
         """
         trained = self.trained
         if trained.kind != "array":
             raise ConfigError(
-                f"evaluate must be called on a run of FineTuner. Received: {trained.directory}, of "
-                f"the command line. Use {command('evaluate', trained.directory)}."
+                f"evaluate must be called on a run of FineTuner. Received: {trained.directory}, a run "
+                f"of the command line. Use {command('evaluate', trained.directory)}."
             )
         given = preprocessed({"data": (inputs, labels)}, trained.preprocessor)["data"]
         split = read_split("data", given, trained.model, trained.classes, trained.multi_label)
         if (split.labels.ndim == 2) != trained.multi_label:
-            kind = "0 and 1 for each class" if trained.multi_label else "one class an example"
+            kind = "0 or 1 for each class" if trained.multi_label else "one class per example"
             raise ConfigError(
-                f"labels must be {kind}, what the model was trained with. Received: shape "
-                f"{split.labels.shape}. Convert them."
+                f"labels must be {kind}, as in training. Received: shape {split.labels.shape}. "
+                "Convert them."
             )
         warning = said_of(seen_in_training(trained.directory, split), split.num_examples)
         if warning is not None:
@@ -123,7 +122,7 @@ class LoadedRun:
         number = len(tf.nest.flatten(whole)[0])
         outputs = [
             self._forward(
-                tf.nest.map_structure(lambda each, at=first: each[at : at + batch_size], whole)
+                tf.nest.map_structure(lambda array, at=first: array[at : at + batch_size], whole)
             )
             for first in range(0, number, batch_size)
         ]
@@ -133,15 +132,15 @@ class LoadedRun:
 
 
 def load(run_directory: str | Path) -> LoadedRun:
-    """Loads what a completed run has trained, from its directory alone.
+    """Loads the model of a completed run from its directory alone.
 
     Args:
-        run_directory: of a run of the command line or of `FineTuner`. Layers of the user's own must
-            be registered by then: import their module.
+        run_directory: Directory of a run of the command line or of `FineTuner`. Import the modules
+            of your own layers first, so that the layers are registered.
 
     Raises:
-        ConfigError: for a directory that holds no completed run, or a model that is not as the run
-            wrote it.
+        ConfigError: If the directory holds no completed run, or if the model has changed since the
+            run wrote it.
     """
     return LoadedRun(load_trained(expanded(run_directory, "run_directory")))
 
@@ -155,7 +154,7 @@ def _items(kind: str, examples: Any) -> list[Example]:
             "a list."
         )
     make = _image if kind == "image" else _text
-    return [make(row, each) for row, each in enumerate(examples)]
+    return [make(row, example) for row, example in enumerate(examples)]
 
 
 def _image(row: int, given: Any) -> Example:
@@ -165,13 +164,13 @@ def _image(row: int, given: Any) -> Example:
     shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
     if not shaped or pixels.size == 0 or pixels.dtype.kind not in "uif":
         raise ConfigError(
-            "examples must be paths, or images (height, width, 1 or 3) of 0..255. Received: "
-            f"{pixels.dtype} {pixels.shape} at {row}. Convert it."
+            "examples must be paths or images (height, width, 1 or 3) in 0..255. Received: "
+            f"{pixels.dtype} {pixels.shape} at index {row}. Convert it."
         )
     if pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= 255):
         raise ConfigError(
-            f"examples must be images of 0..255. Received: values {pixels.min()}..{pixels.max()} "
-            f"at {row}. The model's own preprocessing scales them."
+            f"examples must be images in 0..255. Received: values {pixels.min()}..{pixels.max()} "
+            f"at index {row}. Leave the scaling to the model's own preprocessing."
         )
     return Example(f"image {row}", pixels)
 
@@ -180,6 +179,6 @@ def _text(row: int, given: Any) -> Example:
     reason = text_reason(given)
     if reason is not None:
         raise ConfigError(
-            f"examples must be texts. Received: something {reason} at {row}. Leave it out."
+            f"examples must be texts. Received: an example {reason} at index {row}. Remove it."
         )
     return Example(f"text {row}", given)

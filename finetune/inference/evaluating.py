@@ -1,4 +1,4 @@
-"""Measures a trained model on a split, with the metrics of its run's own test."""
+"""Evaluates a trained model on a split, with the metrics that its run computed on the test split."""
 
 import numpy as np
 
@@ -19,27 +19,28 @@ from finetune.inference.trained import TrainedModel
 
 
 def evaluate(trained: TrainedModel, split: Split, kind: str, batch_size: int) -> Report:
-    """Returns how good a model is on a split; see `finetune.evaluation.metrics.report`.
+    """Returns the metrics of a model on a split; see `finetune.evaluation.metrics.report`.
 
     Args:
-        trained: the model.
-        split: its labels in the order of the model's outputs.
-        kind: of its examples: ``image``, ``text`` or ``array``.
-        batch_size: examples that are computed at once, at least 1.
+        trained: Model to evaluate.
+        split: Split whose label indices follow the order of the model's outputs.
+        kind: Kind of its examples: ``image``, ``text`` or ``array``.
+        batch_size: Number of examples per batch, at least 1.
 
     Raises:
-        ConfigError: for examples of another kind, or images that cannot be decoded, by name.
+        ConfigError: If the examples are of another kind or images cannot be decoded; the message
+            names them.
     """
     if kind != trained.kind:
         raise ConfigError(
-            f"dataset must hold {trained.kind}s: the model takes {trained.kind}s. Received: "
-            f"{kind}s. Choose a dataset of {trained.kind}s."
+            f"dataset must hold {trained.kind}s, which the model takes. Received: {kind}s. Choose a "
+            f"dataset of {trained.kind}s."
         )
     examples = Examples(split, _reader(trained, split), split.labels)
     run = forward(trained)
     with damage_named([split]):
         batches = single_pass(examples, batch_size=batch_size, view=None)
-        outputs = np.concatenate([run(each) for each in batches])
+        outputs = np.concatenate([run(batch) for batch in batches])
     found = report(outputs, split.labels, trained.classes, trained.objective)
     record = trained.record
     names = [*(record.config.get("metrics") or ()), *(phase.monitor for phase in record.phases)]

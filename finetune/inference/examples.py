@@ -1,4 +1,4 @@
-"""From the arguments of `predict` to a stream of examples; what cannot be one is named and passed by."""
+"""Turns the arguments of `predict` into a stream of examples, and reports those it cannot read."""
 
 import os
 import re
@@ -29,11 +29,11 @@ _TAKEN = {
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """Something that a model is asked about.
+    """One example to predict.
 
     Args:
-        source: where it comes from, for people: a file, or a line or row of one.
-        content: the path of an image or of an array, pixels, a text, or numbers.
+        source: Readable name of its origin: a file, or a line or row of one.
+        content: Path of an image or array, pixels, a text, or numbers.
     """
 
     source: str
@@ -42,11 +42,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that a model cannot be asked about.
+    """An example that cannot be read.
 
     Args:
-        source: as in `Example`.
-        reason: in a few words.
+        source: Origin as in `Example`.
+        reason: Reason in a few words.
     """
 
     source: str
@@ -55,12 +55,12 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of an example.
+    """The prediction for one example.
 
     Args:
-        source: as in `Example`.
-        probabilities: (classes,) float64 in [0, 1]; of one label they sum to 1.
-        text: the example, where it is one.
+        source: Origin as in `Example`.
+        probabilities: (classes,) float64 in [0, 1]. They sum to 1 unless the model is multi-label.
+        text: Example of a text model; None for other models.
     """
 
     source: str
@@ -69,18 +69,19 @@ class Prediction:
 
 
 def require_fitting(kind: str, arguments: Sequence[str]) -> None:
-    """Refuses arguments that are of another kind than the model's examples, by their names.
+    """Refuses arguments whose names show that they are of another kind than the model's examples.
 
     Args:
-        kind: of the examples that the model takes: ``image``, ``text`` or ``array``.
-        arguments: files, folders, texts, and ``-`` for the lines of stdin.
+        kind: Kind of examples that the model takes: ``image``, ``text`` or ``array``.
+        arguments: Files, folders, texts, and ``-`` for the lines of stdin.
 
     Raises:
-        ConfigError: for no argument, or naming each that is of another kind.
+        ConfigError: If there is no argument, or if arguments are of another kind; the message names
+            them.
     """
     hint = {
-        "image": f"The names of many files may come on stdin: ls | … {STDIN}.",
-        "text": f"Other texts may come on stdin, one a line: … {STDIN} < FILE.",
+        "image": f"To pass many file names, pipe them to stdin: ls | … {STDIN}.",
+        "text": f"To pass other texts, write one per line to stdin: … {STDIN} < FILE.",
         "array": "Or call finetune.load(RUN_DIR).predict(inputs) in Python.",
     }[kind]
     if not arguments:
@@ -89,40 +90,40 @@ def require_fitting(kind: str, arguments: Sequence[str]) -> None:
         )
     problems = [
         f"FILE must be of the kind that the model takes: {_TAKEN[kind]}. Received: {shown}. {hint}"
-        for each in arguments
-        if (shown := _misfit(kind, each)) is not None
+        for argument in arguments
+        if (shown := _misfit(kind, argument)) is not None
     ]
     if problems:
         raise ConfigError(problems)
 
 
 def _misfit(kind: str, argument: str) -> str | None:
-    """Returns an argument with what is wrong about it; None where it fits, or is to be tried."""
+    """Returns an argument with the reason why it does not fit; None if it fits or must be tried."""
     if argument == STDIN or _is_text(kind, argument):
         return None
     if not os.path.lexists(argument):
         if kind == "text" and os.path.splitext(argument)[1].lower() not in TEXT_SUFFIXES:
-            return f"{argument} (it looks like a path, and nothing is there)"
+            return f"{argument} (it looks like a path, but there is no such file)"
         if not _like_path(argument):
-            return f"{argument} (no file has this name, and the model takes no texts)"
+            return f"{argument} (there is no such file, and the model takes no texts)"
     return None if _fits(kind, argument) else argument
 
 
 def _is_text(kind: str, argument: str) -> bool:
-    """Whether an argument is itself what a model of texts is asked about; a file of its name wins."""
+    """Returns whether an argument is a text to predict; a file of that name takes precedence."""
     if kind != "text" or argument == STDIN:
         return False
     return not os.path.lexists(argument) and not _like_path(argument)
 
 
 def _like_path(argument: str) -> bool:
-    """Whether a name, of which there is no file, is meant for one: by its form or its suffix."""
+    """Returns whether the name of a file that does not exist has the form or suffix of a path."""
     if _PATH_BEGIN.match(argument):
         return True
     suffix = os.path.splitext(argument)[1].lower()
     if suffix in (*TEXT_SUFFIXES, *ARRAY_SUFFIXES, *IMAGE_SUFFIXES):
         return True
-    # One word with a separator or with any suffix; of several words it is a sentence.
+    # One word with a separator or any suffix is a path; two or more words are a sentence.
     one_word = len(argument.split()) == 1
     return one_word and ("/" in argument or "\\" in argument or bool(_SUFFIX.search(argument)))
 
@@ -131,9 +132,9 @@ def _fits(kind: str, argument: str) -> bool:
     if os.path.isdir(argument):
         return kind == "image"
     suffix = os.path.splitext(argument)[1].lower()
-    if kind == "image":  # what is in a file counts, unless its name says that it is no image
+    if kind == "image":  # the content decides, unless the name says that it is not an image
         return suffix not in (*TEXT_SUFFIXES, *ARRAY_SUFFIXES)
-    if kind == "text":  # without a suffix it may be any text
+    if kind == "text":  # a file without a suffix may hold texts
         return suffix in (*TEXT_SUFFIXES, "")
     return suffix in ARRAY_SUFFIXES
 
@@ -141,30 +142,30 @@ def _fits(kind: str, argument: str) -> bool:
 def examples_of(
     kind: str, arguments: Sequence[str], stdin: BinaryIO, column: str | None = None
 ) -> Iterator[Example | Failure]:
-    """Yields the examples of each argument, in order; files are opened as they are come to.
+    """Yields the examples of each argument in order, and opens each file when its turn comes.
 
     Args:
-        kind: of the examples that the model takes.
-        arguments: that are fitting. A folder gives the images in it at any depth, by name, where
-            names that begin with a dot do not count; ``.txt`` one text a line, empty lines none; a
-            table one text a row. Of a model of texts an argument can be a text itself.
-        stdin: bytes; its lines are texts, or of other models names of files.
-        column: of the texts, in a table that has it; else ``text``.
+        kind: Kind of examples that the model takes.
+        arguments: Arguments that `require_fitting` accepts. A folder stands for the images in it at
+            any depth, sorted by name, without hidden ones. A ``.txt`` file holds one text per
+            non-empty line, a table one text per row. A text model also takes the text itself.
+        stdin: Binary stream with one text per line, or one file name per line for other models.
+        column: Column of the texts in a table; a table without it is read by its column ``text``.
     """
-    for number, each in enumerate(arguments, start=1):
-        if _is_text(kind, each):
-            reason = text_reason(each)
+    for number, argument in enumerate(arguments, start=1):
+        if _is_text(kind, argument):
+            reason = text_reason(argument)
             source = f"argument:{number}"
-            yield Example(source, each) if reason is None else Failure(source, reason)
-        elif each == STDIN:
+            yield Example(source, argument) if reason is None else Failure(source, reason)
+        elif argument == STDIN:
             texts = _lines("stdin", stdin)
             yield from texts if kind == "text" else _named(texts)
         elif kind == "text":
-            yield from _texts(each, column)
-        elif os.path.isdir(each):
-            yield from _images_below(Path(each))
+            yield from _texts(argument, column)
+        elif os.path.isdir(argument):
+            yield from _images_below(Path(argument))
         else:
-            yield _file(each)
+            yield _file(argument)
 
 
 def _file(name: str) -> Example | Failure:
@@ -176,8 +177,8 @@ def _file(name: str) -> Example | Failure:
 
 
 def _named(lines: Iterable[Example | Failure]) -> Iterator[Example | Failure]:
-    for each in lines:
-        yield each if isinstance(each, Failure) else _file(each.content)
+    for line in lines:
+        yield line if isinstance(line, Failure) else _file(line.content)
 
 
 def _images_below(
@@ -191,7 +192,7 @@ def _images_below(
         return
     own = (status.st_dev, status.st_ino)
     if own in above:
-        yield Failure(str(folder), "a link to a folder that it is in")
+        yield Failure(str(folder), "a link to a folder that contains it")
         return
     empty = True
     for entry, is_folder in entries:
@@ -201,11 +202,11 @@ def _images_below(
             found = iter([_file(str(folder / entry.name))])
         else:
             continue
-        for each in found:
+        for example in found:
             empty = False
-            yield each
+            yield example
     if empty and not inner:
-        yield Failure(str(folder), "no image in it")
+        yield Failure(str(folder), "the folder holds no image")
 
 
 def _texts(name: str, column: str | None) -> Iterator[Example | Failure]:
@@ -223,7 +224,7 @@ def _texts(name: str, column: str | None) -> Iterator[Example | Failure]:
 
 
 def _lines(name: str, file: BinaryIO) -> Iterator[Example | Failure]:
-    """Yields the lines that are not empty, without a byte order mark."""
+    """Yields the non-empty lines without a byte order mark."""
     for number, line in enumerate(file, start=1):
         source = f"{name}:{number}"
         try:
@@ -237,7 +238,7 @@ def _lines(name: str, file: BinaryIO) -> Iterator[Example | Failure]:
 
 
 def _rows(name: str, table: TableFile, column: str | None) -> Iterator[Example | Failure]:
-    chosen = next((each for each in (column, "text") if each in table.columns), None)
+    chosen = next((name for name in (column, "text") if name in table.columns), None)
     if chosen is None:
         yield Failure(name, f"no column {column or 'text'}; it has {', '.join(table.columns)}")
         return

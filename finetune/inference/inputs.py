@@ -1,4 +1,4 @@
-"""From examples to model inputs, as in training: images decoded in parallel, texts tokenized, arrays."""
+"""Turns examples into model inputs as in training: decoded images, tokenized texts, or arrays."""
 
 import stat
 import threading
@@ -24,29 +24,29 @@ from finetune.inference.trained import TrainedModel
 from finetune.training.tracing import traced
 
 Prepared = tuple[Example, Any] | Failure
-"""An example with what is made of it alone."""
+"""An example with its prepared input, or the reason why there is none."""
 
-_PILLOW = threading.Lock()  # it is told to be quiet through what all threads share
+_PILLOW = threading.Lock()  # Pillow's warnings are silenced through process-wide state
 
 
 class Inputs(Protocol):
-    """What makes the inputs of a model."""
+    """Makes the inputs of a model in two steps: each example alone, then a batch of them."""
 
     def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
-        """Yields what is made of each example alone, in their order; no more are taken than are needed."""
+        """Yields the prepared input of each example in order, and reads ahead only as configured."""
         ...
 
     def batch(self, prepared: Sequence[Any]) -> Any:
-        """Returns what the model takes: (batch, …) of what was made of each example."""
+        """Returns the model's inputs, (batch, …), for a sequence of prepared inputs."""
         ...
 
 
 def inputs_of(trained: TrainedModel, ahead: int) -> Inputs:
-    """Returns what makes the inputs of a trained model.
+    """Returns the `Inputs` of a trained model.
 
     Args:
-        trained: the model.
-        ahead: images that are read before they are asked for.
+        trained: Model to make inputs for.
+        ahead: Number of images to read ahead.
     """
     if trained.image_size is not None:
         return ImageInputs(ImageReader(trained.image_size, trained.image_converter), ahead)
@@ -54,11 +54,11 @@ def inputs_of(trained: TrainedModel, ahead: int) -> Inputs:
 
 
 class ImageInputs:
-    """Reads, decodes and resizes several images at once; each of two programs is traced once.
+    """Reads, decodes and resizes images in parallel, with one traced function for files and for pixels.
 
     Args:
-        reader: of the model's images.
-        ahead: images that are read before they are asked for.
+        reader: Reader that resizes and scales images for the model.
+        ahead: Number of images to read ahead.
     """
 
     def __init__(self, reader: ImageReader, ahead: int) -> None:
@@ -76,8 +76,8 @@ class ImageInputs:
         with ThreadPoolExecutor(PARALLEL) as pool:
             waiting: deque[Future[Prepared]] = deque()
             try:
-                for each in examples:
-                    waiting.append(pool.submit(self._prepare, each))
+                for example in examples:
+                    waiting.append(pool.submit(self._prepare, example))
                     if len(waiting) > self._ahead:
                         yield waiting.popleft().result()
                 while waiting:
@@ -103,10 +103,10 @@ class ImageInputs:
 
 
 def _plain(path: Path) -> tuple[bytes, int]:
-    """Returns an image as TensorFlow decodes it the way it is meant to be seen, and that way."""
+    """Returns the bytes of an image that TensorFlow can decode, and how to decode them."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would not end
-            raise BadImage("no regular file")
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would never end
+            raise BadImage("not a regular file")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise BadImage(unreadable(error)) from error
@@ -127,10 +127,10 @@ def _three_channels(image: np.ndarray) -> np.ndarray:
 
 
 class TextInputs:
-    """Tokenizes the texts of a batch at once.
+    """Tokenizes the texts of a batch together.
 
     Args:
-        preprocessor: KerasHub's, of a text classifier.
+        preprocessor: KerasHub preprocessor of a text classifier.
     """
 
     def __init__(self, preprocessor: Any) -> None:
@@ -138,8 +138,8 @@ class TextInputs:
 
     def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
         """See `Inputs`; the text."""
-        for each in examples:
-            yield each if isinstance(each, Failure) else (each, each.content)
+        for example in examples:
+            yield example if isinstance(example, Failure) else (example, example.content)
 
     def batch(self, prepared: Sequence[Any]) -> Any:
         """See `Inputs`; a dictionary of (batch, tokens)."""
@@ -147,29 +147,29 @@ class TextInputs:
 
 
 def tokenize_of(preprocessor: Any) -> Callable[[Sequence[str]], dict[str, np.ndarray]]:
-    """Returns what makes tokens of texts: a dictionary of (texts, tokens), as in training.
+    """Returns a function from texts to a dictionary of (texts, tokens) arrays, as in training.
 
-    Outside of a traced function KerasHub has another program, which makes other tokens of letters that
-    are in no vocabulary.
+    It is traced, because KerasHub uses another implementation in eager mode, which maps letters
+    outside the vocabulary to other tokens.
 
     Args:
-        preprocessor: KerasHub's, of a text classifier.
+        preprocessor: KerasHub preprocessor of a text classifier.
     """
     spec = [tf.TensorSpec((None,), tf.string)]
-    program = traced(lambda each: preprocessor(each), spec)
+    program = traced(lambda texts: preprocessor(texts), spec)
 
     def tokenize(texts: Sequence[str]) -> dict[str, np.ndarray]:
         made = program(tf.constant(list(texts), tf.string))
-        return {name: each.numpy() for name, each in made.items()}
+        return {name: tokens.numpy() for name, tokens in made.items()}
 
     return tokenize
 
 
 class ArrayInputs:
-    """Hands numbers on; a file holds one example or several.
+    """Passes arrays on; a file holds one example or a batch of them.
 
     Args:
-        trained: a model of the user's own.
+        trained: User's own model.
     """
 
     def __init__(self, trained: TrainedModel) -> None:
@@ -177,11 +177,13 @@ class ArrayInputs:
 
     def prepared(self, examples: Iterable[Example | Failure]) -> Iterator[Prepared]:
         """See `Inputs`; the rows of each file."""
-        for each in examples:
-            if isinstance(each, Failure) or not isinstance(each.content, Path):
-                yield each if isinstance(each, Failure) else (each, each.content)
+        for example in examples:
+            if isinstance(example, Failure):
+                yield example
+            elif isinstance(example.content, Path):
+                yield from self._rows(example.source, example.content)
             else:
-                yield from self._rows(each.source, each.content)
+                yield example, example.content
 
     def batch(self, prepared: Sequence[Any]) -> Any:
         """See `Inputs`."""
@@ -202,6 +204,6 @@ class ArrayInputs:
             yield Failure(source, str(error))
             return
         for index in range(len(tf.nest.flatten(rows)[0])):
-            row = tf.nest.map_structure(lambda each, at=index: each[at], rows)
+            row = tf.nest.map_structure(lambda array, at=index: array[at], rows)
             name = source if single else f"{source}:{index + 1}"
             yield Example(name, row), row

@@ -1,4 +1,4 @@
-"""From a stream of examples to predictions, in order, in memory that does not grow with their number."""
+"""Turns a stream of examples into predictions in the same order, in constant memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from finetune.training.tracing import traced
 
 
 class Predictor:
-    """Asks a trained model about examples, a batch at a time.
+    """Predicts examples with a trained model, batch by batch.
 
     Args:
-        trained: the model.
-        batch_size: examples that are computed at once, at least 1.
-        ahead: images that are read before they are asked for; None: twice a batch.
+        trained: Model to predict with.
+        batch_size: Number of examples per batch, at least 1.
+        ahead: Number of images to read ahead; None for two batches.
     """
 
     def __init__(self, trained: TrainedModel, batch_size: int, ahead: int | None = None) -> None:
@@ -32,50 +32,51 @@ class Predictor:
     def __call__(
         self, examples: Iterable[Example | Failure]
     ) -> Iterator[list[Prediction | Failure]]:
-        """Yields, batch by batch, a prediction of each example, or why there is none, in their order.
+        """Yields the predictions of a batch in order, with a `Failure` for each unreadable example.
 
         Args:
-            examples: any number; no more are taken than are worked on.
+            examples: Examples to predict, consumed only as far as needed.
         """
-        held: list[Prepared] = []
+        batch: list[Prepared] = []
         number = 0
-        for each in self._inputs.prepared(examples):
-            held.append(each)
-            number += not isinstance(each, Failure)
-            if number == self._batch_size or len(held) == 2 * self._batch_size:
-                yield list(self._answers(held))
-                held, number = [], 0
-        if held:
-            yield list(self._answers(held))
+        for prepared in self._inputs.prepared(examples):
+            batch.append(prepared)
+            number += not isinstance(prepared, Failure)
+            if number == self._batch_size or len(batch) == 2 * self._batch_size:
+                yield list(self._answers(batch))
+                batch, number = [], 0
+        if batch:
+            yield list(self._answers(batch))
 
-    def _answers(self, held: Sequence[Prepared]) -> Iterator[Prediction | Failure]:
-        inputs = [each[1] for each in held if not isinstance(each, Failure)]
-        answers = iter(())
+    def _answers(self, batch: Sequence[Prepared]) -> Iterator[Prediction | Failure]:
+        inputs = [prepared[1] for prepared in batch if not isinstance(prepared, Failure)]
+        rows = iter(())
         if inputs:
             outputs = self._forward(self._inputs.batch(inputs))
-            answers = iter(probabilities(outputs, self._objective))
-        for each in held:
-            if isinstance(each, Failure):
-                yield each
+            rows = iter(probabilities(outputs, self._objective))
+        for prepared in batch:
+            if isinstance(prepared, Failure):
+                yield prepared
                 continue
-            content = each[0].content
-            text = content if isinstance(content, str) else None
-            yield Prediction(each[0].source, next(answers), text)
+            example = prepared[0]
+            text = example.content if isinstance(example.content, str) else None
+            yield Prediction(example.source, next(rows), text)
 
 
 def forward(trained: TrainedModel) -> Callable[[Any], np.ndarray]:
     """Returns the function from a batch of inputs to the outputs of a model.
 
-    It is traced once: a batch of another size, or of longer texts, changes no program.
+    It is traced once; batches of other sizes and longer texts do not retrace it.
 
     Returns:
-        (batch, …) arrays in the structure of the model's inputs -> (batch, classes) float32.
+        Function from (batch, …) arrays in the structure of the model's inputs to (batch, classes)
+        float32.
     """
     wanted = wanted_inputs(trained.model)
     if isinstance(wanted, list | tuple):
         wanted = wanted[0] if len(wanted) == 1 else tuple(wanted)
     specs = tf.nest.map_structure(
-        lambda each: tf.TensorSpec((None, *each.shape[1:]), each.dtype), wanted
+        lambda tensor: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype), wanted
     )
 
     def call(inputs: Any) -> Any:
@@ -91,19 +92,18 @@ def forward(trained: TrainedModel) -> Callable[[Any], np.ndarray]:
 
 
 def probabilities(outputs: np.ndarray, objective: Objective) -> np.ndarray:
-    """Returns outputs as probabilities: a softmax of one label, a sigmoid each of several.
+    """Returns outputs as probabilities: sigmoids of a multi-label model, a softmax of any other.
 
     Args:
         outputs: (n, classes) logits or probabilities, as `objective` says.
-        objective: what the model was trained for.
+        objective: Objective that the model was trained for.
 
     Returns:
         (n, classes) float64 in [0, 1].
     """
+    from scipy.special import expit, softmax
+
     outputs = np.asarray(outputs, np.float64)
     if not objective.from_logits:
         return outputs
-    if objective.kind == MULTI_LABEL:
-        return 1 / (1 + np.exp(-np.clip(outputs, -500, 500)))
-    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return expit(outputs) if objective.kind == MULTI_LABEL else softmax(outputs, axis=1)

@@ -1,41 +1,41 @@
-"""The metrics of an evaluation as text: tables for people, JSON, or CSV."""
+"""The result of an evaluation as tables, JSON or CSV."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from finetune.config import plugins
 from finetune.printable import printable
 from finetune.record.files import to_values
 from finetune.record.schema import Interval
+from finetune.reporting.exchange import csv_text, json_text
 from finetune.reporting.numbers import number
 from finetune.reporting.remarks import interval_text
+from finetune.reporting.terminal import listing
+from finetune.reporting.terminal.listing import Listing
 
 _CLASS_KEYS = ("precision", "recall", "f1", "support")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a model is on a split.
+    """Metrics of a model on a split.
 
     Args:
-        run: the run directory.
-        dataset: name of the data.
-        split: train, validation or test; None: all that there is.
-        examples: how many were measured.
-        left_out: how many were bad.
-        trained_on: how many of them the run was trained on, by their content; None: not known.
-        data_of_the_run: whether these are the data that the run had; None: it had no such files.
-        metrics: of all examples.
-        interval: of the accuracy; None with several labels an example.
-        per_class: name, precision, recall, f1 and support of each class of the model.
+        run: Run directory.
+        dataset: Name of the dataset.
+        split: train, validation or test; None for all examples.
+        examples: Number of examples that were evaluated.
+        left_out: Number of examples that were left out because they are bad.
+        trained_on: Number of examples that are, by their content, in the run's training split; None
+            if the run did not record them.
+        data_of_the_run: Whether the data are those of the run; None if the run read other files.
+        metrics: Metrics over all examples by name.
+        interval: Confidence interval of the accuracy; None for a multi-label model.
+        per_class: Name, precision, recall, f1 and support of each class of the model.
     """
 
     run: str
@@ -51,32 +51,26 @@ class Evaluation:
 
 
 def as_json(evaluation: Evaluation) -> str:
-    """Returns one object; a metric that is not finite is null."""
-    values = to_values(evaluation)
-    text = json.dumps(values, indent=2, ensure_ascii=False)
-    shown = text.replace("\n", "")
-    return f"{text if shown.isprintable() else json.dumps(values, indent=2)}\n"
+    """Returns one object; metrics that are not finite are null."""
+    return json_text(to_values(evaluation), indent=2) + "\n"
 
 
 def as_csv(evaluation: Evaluation, to_terminal: bool) -> str:
-    """Returns a row for each metric, of all examples (no class) and of each class.
+    """Returns one row per metric of the split, with an empty class, and per metric of each class.
 
     Args:
-        evaluation: what was measured.
-        to_terminal: whether a terminal reads it, which must not obey what is in a name.
+        evaluation: Result to write.
+        to_terminal: Whether the text goes to a terminal. Control characters are then escaped.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "metric", "value"])
-    writer.writerows(["", name, value] for name, value in evaluation.metrics.items())
-    for each in evaluation.per_class:
-        name = printable(each["name"]) if to_terminal else each["name"]
-        writer.writerows([name, key, each[key]] for key in _CLASS_KEYS)
-    return text.getvalue().encode("utf-8", "backslashreplace").decode()
+    whole = [["", name, value] for name, value in evaluation.metrics.items()]
+    classes = [
+        [entry["name"], key, entry[key]] for entry in evaluation.per_class for key in _CLASS_KEYS
+    ]
+    return csv_text([["class", "metric", "value"], *whole, *classes], to_terminal)
 
 
 def show(evaluation: Evaluation, console: Console) -> None:
-    """Prints what was measured, its metrics, and one line a class."""
+    """Prints the data that were evaluated, the metrics, and one line per class."""
     for line in _header(evaluation):
         console.print(line, markup=False, emoji=False, soft_wrap=True)
     console.print()
@@ -91,7 +85,7 @@ def _header(evaluation: Evaluation) -> list[str]:
     which = "all examples" if evaluation.split is None else f"split {evaluation.split}"
     same = {
         True: ", the data of the run",
-        False: ", not the data of the run: something in them is not as it was",
+        False: ", not the data of the run: they have changed since",
         None: "",
     }[evaluation.data_of_the_run]
     lines = [
@@ -99,7 +93,7 @@ def _header(evaluation: Evaluation) -> list[str]:
         f"{evaluation.examples:,}{same}"
     ]
     if evaluation.left_out:
-        lines.append(f"left out, because bad: {evaluation.left_out}")
+        lines.append(f"bad examples left out: {evaluation.left_out}")
     return lines
 
 
@@ -114,12 +108,9 @@ def _metrics(metrics: dict[str, float]) -> Table:
     return table
 
 
-def _classes(per_class: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    for key in _CLASS_KEYS:
-        table.add_column(key, justify="right")
-    for each in per_class:
-        cells = [f"{each[key]:.2%}" for key in _CLASS_KEYS[:-1]] if each["support"] else ["–"] * 3
-        table.add_row(Text(printable(each["name"])), *cells, f"{each['support']:,}")
-    return table
+def _classes(per_class: Sequence[dict[str, Any]]) -> Listing:
+    rows = []
+    for entry in per_class:
+        cells = [f"{entry[key]:.2%}" for key in _CLASS_KEYS[:-1]] if entry["support"] else ["–"] * 3
+        rows.append([entry["name"], *cells, f"{entry['support']:,}"])
+    return Listing([listing.text("class"), *map(listing.number, _CLASS_KEYS)], rows)

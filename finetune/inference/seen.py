@@ -1,4 +1,4 @@
-"""Whether a model is measured on examples that it was trained on."""
+"""Finds the examples of an evaluation that the model was trained on."""
 
 import csv
 from pathlib import Path
@@ -10,14 +10,14 @@ from finetune.record.files import SPLITS_COLUMNS, SPLITS_FILE
 
 
 def seen_in_training(run_directory: Path, split: Split) -> int | None:
-    """Returns how many examples are among those that a run was trained on, by their content.
+    """Returns the number of examples whose content is also in the training split of a run.
 
     Args:
-        run_directory: of the run.
-        split: what the model is measured on.
+        run_directory: Directory of the run.
+        split: Split to evaluate.
 
     Returns:
-        Their number; None where the run has not written down what it was trained on.
+        Number of such examples; None if the run did not record its training examples.
     """
     try:
         with (run_directory / SPLITS_FILE).open(encoding="utf-8", newline="") as file:
@@ -32,16 +32,16 @@ def seen_in_training(run_directory: Path, split: Split) -> int | None:
 
 
 def said_of(seen: int | None, examples: int) -> str | None:
-    """Returns what to say of examples that a model was trained on; None: nothing.
+    """Returns a warning about examples that the model was trained on; None if there are none.
 
     Args:
-        seen: as of `seen_in_training`.
-        examples: how many are measured.
+        seen: Result of `seen_in_training`.
+        examples: Number of examples in the evaluation.
     """
     if not seen:
         return None
     which = f"all {examples:,}" if seen == examples else f"{seen:,} of the {examples:,}"
     return (
-        f"the model was trained on {which} examples that it is measured on here: its metrics on new "
-        "ones are likely to be worse"
+        f"the model was trained on {which} examples of this evaluation: its metrics on new examples "
+        "are likely to be worse"
     )

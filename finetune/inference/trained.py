@@ -1,4 +1,4 @@
-"""Loads what a run has trained from its directory alone: no data, no pretrained backbone again."""
+"""Loads a trained model from its run directory alone, without the data or the pretrained backbone."""
 
 import os
 import warnings
@@ -26,18 +26,18 @@ _TASK_WEIGHTS = "task.weights.h5"
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A task model as its run left it, with all that makes its inputs and names its outputs.
+    """The task model of a completed run with its preprocessing and label names.
 
     Args:
-        directory: of the run.
-        record: what the run wrote down.
-        model: inputs as the preprocessing makes them -> (batch, classes), see `objective`.
-        classes: label names in the order of the outputs.
-        kind: of the examples: ``image``, ``text`` or ``array``.
-        objective: what the outputs are: of one label or several, logits or probabilities.
-        preprocessor: KerasHub's. Of texts it makes the inputs; of images it holds the
-            `image_converter`; of arrays, where a task of the user's has one, it makes the inputs.
-        image_size: (height, width) of the images that the model takes; None for all else.
+        directory: Run directory.
+        record: Record of the run.
+        model: Model from preprocessed inputs to (batch, classes) outputs; see `objective`.
+        classes: Label names in the order of the outputs.
+        kind: Kind of the examples: ``image``, ``text`` or ``array``.
+        objective: Meaning of the outputs: one label or multi-label, logits or probabilities.
+        preprocessor: KerasHub preprocessor. A text model's makes the inputs, an image model's holds
+            the `image_converter`. A user's own model has one only if its task has one.
+        image_size: (height, width) of the images that an image model takes; None for other models.
     """
 
     directory: Path
@@ -51,51 +51,51 @@ class TrainedModel:
 
     @property
     def multi_label(self) -> bool:
-        """Whether an example may have several labels, or none."""
+        """Whether an example may have any number of labels."""
         return self.objective.kind == MULTI_LABEL
 
     @property
     def from_logits(self) -> bool:
-        """Whether the outputs of the model are logits, and no probabilities yet."""
+        """Whether the outputs are logits rather than probabilities."""
         return self.objective.from_logits
 
     @property
     def image_converter(self) -> Any:
-        """KerasHub's, of images: (height, width, 3) of 0..255 -> model input."""
+        """KerasHub converter from images (height, width, 3) in 0..255 to model inputs."""
         return self.preprocessor.image_converter
 
 
 def load_trained(run_directory: str | Path) -> TrainedModel:
-    """Loads the model of a completed run, in the precision that it was trained in.
+    """Loads the model of a completed run in the precision of its training.
 
-    Every file is what the run wrote, by its sha256. No file chooses what runs: backbone and head are
-    built by the code that built them for training, and read their weights alone. Of FineTuner's
-    runs, which have models of the user's own, the layers are Keras' or registered by this process.
+    The SHA-256 of every file is checked. No file chooses the code that runs: backbone and head are
+    built by the code that built them for training, and only weights are read. A user's own model of
+    a `FineTuner` run may hold layers of Keras and layers that this process has registered.
 
     Args:
-        run_directory: of a run of the command line or of FineTuner.
+        run_directory: Directory of a run of the command line or of `FineTuner`.
 
     Raises:
-        ConfigError: for a directory that is none, a run that is not at its end, a model that is
-            damaged or not as the run wrote it, or layers that are not known here.
+        ConfigError: If the path is not a run directory, the run has not completed, the model is
+            damaged or has changed, or the process does not know its layers.
     """
     directory = Path(os.path.abspath(run_directory))
     return of_record(directory, read_completed(directory))
 
 
 def of_record(run_directory: Path, record: RunRecord) -> TrainedModel:
-    """Loads the model of a completed run, once its files have been checked.
+    """Loads the model of a completed run whose files have been checked.
 
     Args:
-        run_directory: of the run.
-        record: as `read_completed` returned it.
+        run_directory: Directory of the run.
+        record: Record that `read_completed` returned.
 
     Raises:
-        ConfigError: as `load_trained`.
+        ConfigError: In the cases of `load_trained`.
     """
     directory = Path(os.path.abspath(run_directory))
     folder = directory / MODEL
-    require_inside(folder, (each for each in folder.rglob("*")), _WHERE)
+    require_inside(folder, folder.rglob("*"), _WHERE)
     classes, multi_label = _labels(folder)
     with state_kept():
         if record.backbone.own:
@@ -110,7 +110,7 @@ def _of_backbone(
     directory: Path, record: RunRecord, classes: tuple[str, ...], multi_label: bool
 ) -> TrainedModel:
     folder = directory / MODEL
-    # A head of ours is saved with the backbone, in one file.
+    # A head that KerasHub does not have is saved together with the backbone.
     whole = MODEL_FILE in record.model_sha256
     loaded = backbone_loading.load(path=folder, load_weights=not whole, where=_WHERE)
     head = record.config["head"]
@@ -134,10 +134,10 @@ def _of_backbone(
 
 
 def _read_head(task: Any, file: Path) -> None:
-    """Reads the weights that are not the backbone's."""
+    """Reads the weights of the head."""
     check_h5(file, _WHERE)
     try:
-        with warnings.catch_warnings():  # Keras' own precedes the error
+        with warnings.catch_warnings():  # Keras warns before it raises
             warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
             task.load_task_weights(str(file))
     except (ValueError, KeyError, OSError) as error:
@@ -171,18 +171,18 @@ def _own(
 
 
 def _labels(folder: Path) -> tuple[tuple[str, ...], bool]:
-    """Returns the label names in the order of the outputs, and whether several may be right."""
+    """Returns the label names in the order of the outputs, and whether the model is multi-label."""
     labels = read_json(folder / LABELS_FILE, _WHERE)
     classes, multi_label = labels.get("classes"), labels.get("multi_label")
     if (
         not isinstance(classes, list)
-        or not all(isinstance(each, str) for each in classes)
+        or not all(isinstance(name, str) for name in classes)
         or len(set(classes)) < len(classes)
         or len(classes) < 2
         or not isinstance(multi_label, bool)
     ):
         raise ConfigError(
             f"{_WHERE} must hold the label names in {LABELS_FILE}. Received: {folder / LABELS_FILE} "
-            "without classes and multi_label. Copy it again from where it was made."
+            "without classes and multi_label. Copy the run directory again."
         )
     return tuple(classes), multi_label

@@ -1,1 +1,1 @@
-"""What a person sees of a run. Reads records only, never a live model."""
+"""Terminal output, pages, pictures and trackers of a run. Reads records only, never a live model."""

@@ -1,4 +1,4 @@
-"""How many examples of each class are in each split, as a table with bars."""
+"""The number of examples of each class in each split, as a table with bars."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from finetune.record.schema import DatasetRecord
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: the examples in each split, and the lengths of their bars, 0..1."""
+    """One class: its number of examples in each split, and the lengths of the bars, 0..1."""
 
     name: str
     counts: tuple[int, ...]
@@ -16,13 +16,13 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes in their order.
+    """Class counts in the order of the classes.
 
     Args:
-        splits: their names.
-        rows: one for each class.
-        words: what a reader looks for first.
-        folded: whether the table is too long to be open from the start.
+        splits: Names of the splits.
+        rows: One row per class.
+        words: Sentence about the balance of the classes.
+        folded: Whether the table is so long that it starts collapsed.
     """
 
     splits: tuple[str, ...]
@@ -34,22 +34,22 @@ class ClassTable:
 def class_table(dataset: DatasetRecord, many: int) -> ClassTable | None:
     """Returns the table; None for a record without counts.
 
-    The longest bar of a split is that of its most frequent class, so that the shapes of large and
+    The most frequent class of each split has a full bar, so that the distributions of large and
     small splits can be compared.
 
     Args:
-        dataset: of a record.
-        many: classes from which on the table is folded.
+        dataset: Dataset of a record.
+        many: Number of classes above which the table starts collapsed.
     """
-    counts = {split: each for split, each in dataset.class_counts.items() if any(each)}
+    counts = {split: numbers for split, numbers in dataset.class_counts.items() if any(numbers)}
     if "train" not in counts:
         return None
     columns = list(counts.values())
     rows = tuple(
         ClassRow(
             name,
-            tuple(each[index] for each in columns),
-            tuple(round(each[index] / max(each), 3) for each in columns),
+            tuple(column[index] for column in columns),
+            tuple(round(column[index] / max(column), 3) for column in columns),
         )
         for index, name in enumerate(dataset.classes)
     )
@@ -65,6 +65,6 @@ def _words(dataset: DatasetRecord, train: list[int]) -> str:
         text = (
             f"The {len(names)} classes have {fewest:,} ({names[train.index(fewest)]}) to {most:,} "
             f"({names[train.index(most)]}) training examples"
-            + (f", {most / fewest:.3g} to 1." if fewest else ": some class has none.")
+            + (f", a ratio of {most / fewest:.3g} to 1." if fewest else ".")
         )
-    return text + (" An example counts in each of its classes." if dataset.multi_label else "")
+    return text + (" An example counts for each of its classes." if dataset.multi_label else "")

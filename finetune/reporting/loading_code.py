@@ -1,4 +1,4 @@
-"""The Python that loads a trained model, for people to copy: with KerasHub and Keras alone."""
+"""A Python program to copy that loads a trained model with KerasHub and Keras alone."""
 
 import json
 
@@ -11,7 +11,7 @@ _EXAMPLES = {
         "examples = image[None]",
     ),
     "text": ('examples = ["a text", "another one"]',),
-    "array": ("examples = ...  # (batch, ...), as it was trained on",),
+    "array": ("examples = ...  # (batch, ...), as in training",),
 }
 _PREPROCESSORS = {
     "image": "keras_hub.layers.ImageConverter",
@@ -25,11 +25,11 @@ def loading_code(
     """Returns a program that loads a model directory and prints the class of an example.
 
     Args:
-        kind: of the examples: ``image``, ``text`` or ``array``.
-        task: class of `keras_hub.models` that loads the directory; None: ``model.keras``.
-        multi_label: whether an example may have several labels.
-        from_logits: whether the outputs are logits, and no probabilities yet.
-        directory: where the model is.
+        kind: Kind of the examples: ``image``, ``text`` or ``array``.
+        task: Class of `keras_hub.models` that loads the directory; None for ``model.keras``.
+        multi_label: Whether an example may have any number of labels.
+        from_logits: Whether the outputs are logits rather than probabilities.
+        directory: Directory of the model.
     """
     hub = [] if kind == "array" else ["import keras_hub"]
     model = f"keras_hub.models.{task}.from_preset(directory)"

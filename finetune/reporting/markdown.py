@@ -1,4 +1,4 @@
-"""Templates of Markdown: what they are given is text that is shown, and not obeyed."""
+"""Renders Markdown templates whose values are shown literally and never interpreted as markup."""
 
 import re
 from pathlib import Path
@@ -9,18 +9,17 @@ from finetune.printable import printable
 from finetune.reporting.numbers import worded
 
 TEMPLATES = Path(__file__).parent / "templates"
-# An underscore inside a word is one.
+# An underscore inside a word has no meaning in Markdown.
 _OBEYED = re.compile(r"[\\`*\[\]#|~$&<>]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;", "$": "&#36;"}
 
 
 def render(template: str, **values: object) -> str:
-    """Returns a template of `finetune/reporting/templates` filled in.
+    """Returns a rendered template of `finetune/reporting/templates`.
 
-    Every value is escaped as `escape` does, unless it is a `Markup`; a name that is not given is an
-    error.
+    Every value except `Markup` passes through `escape`; a missing value is an error.
     """
-    import jinja2  # only where a card is written
+    import jinja2  # imported only to write a card
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -35,18 +34,18 @@ def render(template: str, **values: object) -> str:
 
 
 def escape(text: object) -> str:
-    r"""Returns text on one line that Markdown and HTML show as it is, also in a cell of a table.
+    r"""Returns text on one line that Markdown and HTML show literally, even in a table cell.
 
     >>> escape("a|b <i>*c*</i>")
     'a\\|b &lt;i&gt;\\*c\\*&lt;/i&gt;'
     """
     if isinstance(text, Markup):
         return text
-    return _OBEYED.sub(lambda each: _ENTITIES.get(each[0], f"\\{each[0]}"), printable(text))
+    return _OBEYED.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), printable(text))
 
 
 def fenced(text: str, language: str = "") -> Markup:
-    """Returns a block of code around text of several lines, whatever backticks are in it."""
+    """Returns a fenced code block; the text may contain backticks."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     lines = "\n".join(printable(line) for line in text.splitlines())

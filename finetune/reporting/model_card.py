@@ -1,6 +1,6 @@
-"""The model card: what `model/README.md` says of a trained model, ready for a hub.
+"""The model card of a trained model, `model/README.md`, in the format of model hubs.
 
-Nothing in it depends on time or place: a run that was resumed writes the same bytes.
+It does not depend on time or place, so a resumed run writes the same bytes.
 """
 
 import math
@@ -22,12 +22,12 @@ from finetune.reporting.markdown import render
 from finetune.reporting.remarks import interval_text, remarks
 
 UNKNOWN = "to be filled in: not known to the program"
-# As https://huggingface.co/docs/hub/repositories-licenses calls those of the catalog.
+# Licences of the catalog by https://huggingface.co/docs/hub/repositories-licenses.
 HUB_LICENCES = {"Apache-2.0": "apache-2.0"}
-MOST_CLASSES = 100  # shown; labels.json has all
+MOST_CLASSES = 100  # classes in the card; labels.json lists all
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 _PIPELINES = {"image": "image-classification", "text": "text-classification"}
-# Type and name, as Hugging Face's model-index has them; others are called as in the record.
+# Type and name in Hugging Face's model-index; other metrics keep their names.
 _METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
     "macro_f1": ("f1", "Macro F1"),
@@ -38,16 +38,16 @@ _METRICS = {
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model card says that is not in the record.
+    """Facts of a model card that are not in the record.
 
     Args:
-        kind: of the examples: ``image``, ``text`` or ``array``.
-        task: class of `keras_hub.models` that loads the directory; None: ``model.keras``.
-        multi_label: whether an example may have several labels.
-        from_logits: whether the outputs are logits, and no probabilities yet.
-        weights_licence: of the pretrained weights; None: not known.
-        data_licence: of the dataset; None: not known.
-        base_model: what Hugging Face calls the pretrained weights, ``owner/name``; None: not known.
+        kind: Kind of the examples: ``image``, ``text`` or ``array``.
+        task: Class of `keras_hub.models` that loads the directory; None for ``model.keras``.
+        multi_label: Whether an example may have any number of labels.
+        from_logits: Whether the outputs are logits rather than probabilities.
+        weights_licence: Licence of the pretrained weights; None if unknown.
+        data_licence: Licence of the dataset; None if unknown.
+        base_model: Name of the pretrained weights on Hugging Face, ``owner/name``; None if unknown.
     """
 
     kind: str
@@ -77,7 +77,7 @@ def model_card(record: RunRecord, facts: CardFacts) -> str:
         per_class=record.test_per_class if len(record.test_per_class) <= MOST_CLASSES else [],
         classes=_listed(record.dataset.classes),
         remarks=list(remarks(record.dataset, named_in=None)),
-        phases=[_phase(each) for each in record.phases],
+        phases=[_phase(phase) for phase in record.phases],
         command=_command(record),
         versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
         config=yaml.safe_dump(config, **_YAML),
@@ -88,7 +88,7 @@ _YAML: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": mat
 
 
 def _front_matter(record: RunRecord, facts: CardFacts) -> dict[str, Any]:
-    """Returns what a hub reads; see https://huggingface.co/docs/hub/model-cards."""
+    """Returns the metadata for a hub; see https://huggingface.co/docs/hub/model-cards."""
     pipeline = _PIPELINES.get(facts.kind)
     dataset = printable(record.dataset.name)
     licence = HUB_LICENCES.get(facts.weights_licence or "")
@@ -127,35 +127,35 @@ def _title(record: RunRecord) -> str:
 
 def _summary(record: RunRecord, facts: CardFacts) -> str:
     examples = {"image": "images", "text": "texts"}.get(facts.kind, "examples")
-    several = ", of which an example may have several" if facts.multi_label else ""
+    labels = " with any number of labels each" if facts.multi_label else ""
     phases = "1 phase" if len(record.phases) == 1 else f"{len(record.phases)} phases"
     total = record.phases[-1].weight_counts["total"] if record.phases else None
     size = (
         "" if total is None else f" {total['weights']} weights, {total['parameters']:,} parameters."
     )
     if record.backbone.own:
-        begin = f"{record.backbone.name}, a Keras model"
+        model = f"{record.backbone.name}, a Keras model"
     elif record.config.get("backbone", {}).get("load_weights", True):
-        begin = f"{record.backbone.name} (pretrained, {record.backbone.source}) under a new head"
+        model = f"{record.backbone.name} (pretrained, {record.backbone.source}) with a new head"
     else:
-        begin = f"The architecture of {record.backbone.name} from random weights, under a head"
+        model = f"The architecture of {record.backbone.name} with random weights and a head"
     return (
-        f"{begin}, for {record.dataset.num_classes} classes of {examples}{several}; fine-tuned in "
-        f"{phases} by finetune {record.versions['finetune']}.{size}"
+        f"{model}, for {record.dataset.num_classes} classes of {examples}{labels}. It was fine-tuned "
+        f"in {phases} by finetune {record.versions['finetune']}.{size}"
     )
 
 
 def _contents(facts: CardFacts) -> str:
     if facts.task is not None:
-        more = ", with tensorflow-text for the tokenizer" if facts.kind == "text" else ""
-        return f"This directory is a KerasHub preset: KerasHub is all that it needs{more}."
+        more = ", and tensorflow-text for the tokenizer" if facts.kind == "text" else ""
+        return f"This directory is a KerasHub preset. Loading it requires KerasHub{more}."
     if facts.kind == "array":
-        return "model.keras is the whole model; layers of your own must be known to Keras."
-    return "model.keras is the whole model; its preprocessing is beside it. KerasHub reads both."
+        return "model.keras is the whole model. Register custom layers with Keras before loading."
+    return "model.keras is the whole model, with its preprocessing beside it. KerasHub reads both."
 
 
 def _phase(phase: PhaseRecord) -> dict[str, str]:
-    """Returns the cells of a phase in both tables."""
+    """Returns the cells of a phase for both tables."""
     proof, validation = phase.frozen_proof, _finite(phase.metrics.get("validation", {}))
     cells = {
         "name": phase.name,
@@ -179,17 +179,17 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _listed(classes: list[str]) -> str:
-    more = f", … (labels.json has all {len(classes)})" if len(classes) > MOST_CLASSES else ""
+    more = f", … (labels.json lists all {len(classes)})" if len(classes) > MOST_CLASSES else ""
     return ", ".join(classes[:MOST_CLASSES]) + more
 
 
 def _command(record: RunRecord) -> str:
-    """Returns what was typed; of paths the last part."""
+    """Returns the command of the run, with paths shortened to their last part."""
     shown = []
-    for each in record.overrides:
-        key, equals, value = each.partition("=")
+    for override in record.overrides:
+        key, equals, value = override.partition("=")
         place = key.lstrip("+") in PATHS and equals
-        shown.append(f"{key}={PurePath(value.strip(_QUOTES)).name}" if place else each)
+        shown.append(f"{key}={PurePath(value.strip(_QUOTES)).name}" if place else override)
     if record.backbone.own:
         return f"# finetune.FineTuner(model, …, overrides={shown}).fit(…)"
     return shlex.join(["python", "-m", "finetune", *shown])
@@ -199,7 +199,7 @@ _QUOTES = "'\""
 
 
 def _without_places(config: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Returns a config with the last part of each path."""
+    """Returns a config with paths shortened to their last part."""
     shown: dict[str, Any] = {}
     for key, value in config.items():
         path = f"{where}{key}"

@@ -1,4 +1,4 @@
-"""Numbers as pages, pictures and the terminal show them."""
+"""The notation of numbers on pages, in pictures and in the terminal."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,9 +6,9 @@ from rich.filesize import decimal
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Returns 1,234 for an integer, digits after the point for others; – for not a number.
+    """Returns an integer as 1,234, other numbers with decimals, and NaN as –.
 
-    >>> [number(each) for each in (1234, 0.5, 1e6, 1e30, float("nan"))]
+    >>> [number(value) for value in (1234, 0.5, 1e6, 1e30, float("nan"))]
     ['1,234', '0.5000', '1e+06', '1e+30', '–']
     """
     if isinstance(value, int):
@@ -19,7 +19,7 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def percent(value: float, digits: int = 2) -> str:
-    """Returns 99.25% for 0.9925; – for not a number."""
+    """Returns 99.25% for 0.9925, and – for NaN."""
     return "–" if value != value else f"{value:.{digits}%}"
 
 
@@ -34,9 +34,9 @@ def duration(seconds: float) -> str:
 
 
 def compact(count: int) -> str:
-    """Returns 1.2 M for 1,227,594: three digits at most, and a letter.
+    """Returns 1.2 M for 1,227,594: at most three digits and a letter.
 
-    >>> [compact(each) for each in (0, 128, 2570, 73984, 999_950, 1_227_594, 22_700_000)]
+    >>> [compact(count) for count in (0, 128, 2570, 73984, 999_950, 1_227_594, 22_700_000)]
     ['0', '128', '2.6 k', '74 k', '1 M', '1.2 M', '23 M']
     """
     value, letters = float(count), iter(("", " k", " M", " G", " T"))
@@ -48,14 +48,14 @@ def compact(count: int) -> str:
 
 
 def size(value: int) -> str:
-    """Returns 22.7 MB for 22,700,000: units of 1000, as `ls --si` has them."""
+    """Returns 22.7 MB for 22,700,000, in units of 1000 as in `ls --si`."""
     return decimal(value)
 
 
 def worded(value: object) -> str:
-    """Returns a plain value as people write it: no brackets, quotes, None or True.
+    """Returns a plain value without Python's brackets, quotes, None and True.
 
-    >>> [worded(each) for each in ([32, 32], [0.0, 0.0, 0.5], True, None, {"a": 1, "b": "x"}, 1e-05)]
+    >>> [worded(v) for v in ([32, 32], [0.0, 0.0, 0.5], True, None, {"a": 1, "b": "x"}, 1e-05)]
     ['32 × 32', '0, 0, 0.5', 'yes', 'none', 'a 1, b x', '1e-05']
     """
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a scalar of NumPy
@@ -65,9 +65,9 @@ def worded(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {worded(each)}" for name, each in value.items()) or "none"
+        return ", ".join(f"{name} {worded(item)}" for name, item in value.items()) or "none"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        size_like = len(value) == 2 and all(type(each) is int for each in value)
+        size_like = len(value) == 2 and all(type(item) is int for item in value)
         return (" × " if size_like else ", ").join(map(worded, value)) or "none"
     return str(value)
 

@@ -1,4 +1,4 @@
-"""``report.html``: one run as one file, from its record and what lies in its directory."""
+"""``report.html``: a page about one run, made from its record and the files in its directory."""
 
 import base64
 import struct
@@ -21,18 +21,18 @@ from finetune.reporting.templating import render
 from finetune.reporting.terminal.closing import near, quoted
 
 FILE = "report.html"
-OF_THE_TEST = ("confusion", "reliability")  # pictures that stand beside its tables
+OF_THE_TEST = ("confusion", "reliability")  # pictures in the section of the test split
 MOST_MISTAKES = 24
 MOST_THUMBNAIL_BYTES = 100_000
 MOST_SAMPLES = 8
-MANY_CLASSES = 20  # a table of more classes is folded
-SMALL_SIDE = 64  # pixels up to which a picture is enlarged pixel by pixel
-_KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # by their first bytes
+MANY_CLASSES = 20  # a table of more classes is collapsed
+SMALL_SIDE = 64  # pixels; pictures up to this size are enlarged without smoothing
+_KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # by first bytes
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture that is part of the page; `small` is shown pixel by pixel."""
+    """A picture embedded in the page; a `small` one is enlarged without smoothing."""
 
     source: Markup
     small: bool
@@ -40,7 +40,7 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Shown:
-    """A mistake, with its picture as part of the page where there is one."""
+    """A mistake with its embedded picture, if it has one."""
 
     mistake: Mistake
     image: Thumbnail | None
@@ -48,7 +48,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class ShownSample:
-    """A training example, with its pictures as part of the page where there are any."""
+    """A training example with its embedded pictures, if it has any."""
 
     sample: Sample
     image: Thumbnail | None
@@ -56,12 +56,12 @@ class ShownSample:
 
 
 def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> str:
-    """Returns the page.
+    """Returns the page of a run in any state.
 
     Args:
-        record: of the run, however far it has come.
-        directory: the run directory; thumbnails are read from it, and commands name it.
-        drawings: pictures of the record.
+        record: Record of the run.
+        directory: Run directory, from which thumbnails are read and which the commands name.
+        drawings: Pictures of the record.
     """
     whole = {"sort_keys": False, "allow_unicode": True, "width": 10_000}
     own = record.backbone.own
@@ -76,10 +76,13 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         facts=summary.facts(record),
         notices=summary.notices(record),
         metrics=summary.metrics(record),
-        pictures=[each for each in drawings if each.name not in OF_THE_TEST],
-        test_pictures=[each for each in drawings if each.name in OF_THE_TEST],
+        pictures=[drawing for drawing in drawings if drawing.name not in OF_THE_TEST],
+        test_pictures=[drawing for drawing in drawings if drawing.name in OF_THE_TEST],
         confusions=most_frequent(record),
-        mistakes=[_shown(each, directory) for each in record.test_details.mistakes[:MOST_MISTAKES]],
+        mistakes=[
+            Shown(mistake, _inlined(directory, mistake.image))
+            for mistake in record.test_details.mistakes[:MOST_MISTAKES]
+        ],
         open_phases=open_phases(record),
         class_table=class_table(record.dataset, MANY_CLASSES),
         many_classes=MANY_CLASSES,
@@ -88,13 +91,13 @@ def report_page(record: RunRecord, directory: Path, drawings: list[Drawing]) -> 
         loading=_loading(record, directory) if record.model_sha256 else None,
         own=own,
         repeat=None if own else command(*record.overrides),
-        go_on="fit(…, resume=True)" if own else f"{PROGRAM} resume {where}",
+        resume="fit(…, resume=True)" if own else f"{PROGRAM} resume {where}",
         remarks=list(remarks(record.dataset)),
     )
 
 
 def _loading(record: RunRecord, directory: Path) -> str:
-    """Returns the program that loads the saved model, whatever it is saved as."""
+    """Returns the Python program that loads the saved model, in whatever form it is saved."""
     files, model = record.model_sha256, str(near(directory / "model"))
     if record.backbone.own:
         return f"import keras\n\nmodel = keras.saving.load_model({f'{model}/model.keras'!r})"
@@ -107,30 +110,26 @@ def _loading(record: RunRecord, directory: Path) -> str:
 
 
 def open_phases(record: RunRecord) -> set[int]:
-    """Returns the phases whose tables are open from the start: the last one, and broken proofs."""
+    """Returns the phases whose tables start open: the last one and those with a failed proof."""
     broken = {
-        each.index
-        for each in record.phases
-        if each.frozen_proof is not None and each.frozen_proof.weights_changed > 0
+        phase.index
+        for phase in record.phases
+        if phase.frozen_proof is not None and phase.frozen_proof.weights_changed > 0
     }
-    return broken | {each.index for each in record.phases[-1:]}
-
-
-def _shown(mistake: Mistake, directory: Path) -> Shown:
-    return Shown(mistake, _inlined(directory, mistake.image))
+    return broken | {phase.index for phase in record.phases[-1:]}
 
 
 def _samples(record: RunRecord, directory: Path) -> list[ShownSample]:
-    """Returns the training examples that can still be shown: pictures are files of the run."""
+    """Returns the training examples that are texts, or whose picture files still exist."""
     found = [
-        ShownSample(each, _inlined(directory, each.image), _inlined(directory, each.augmented))
-        for each in record.dataset.samples[:MOST_SAMPLES]
+        ShownSample(s, _inlined(directory, s.image), _inlined(directory, s.augmented))
+        for s in record.dataset.samples[:MOST_SAMPLES]
     ]
-    return [each for each in found if each.image is not None or each.sample.text is not None]
+    return [shown for shown in found if shown.image is not None or shown.sample.text is not None]
 
 
 def _inlined(directory: Path, name: str | None) -> Thumbnail | None:
-    """Returns a picture below a run directory as part of the page; None where there is none."""
+    """Returns a picture below a run directory for embedding; None if there is none."""
     content = None if name is None else thumbnail(directory, name)
     if content is None:
         return None
@@ -145,9 +144,9 @@ def _kind(content: bytes) -> str | None:
 
 
 def thumbnail(directory: Path, name: str) -> bytes | None:
-    """Returns the bytes of a small PNG or JPEG below a run directory; None for anything else.
+    """Returns the bytes of a small PNG or JPEG file below a run directory; None for anything else.
 
-    A record may have been edited: what it names is looked at before it is shown.
+    A record may have been edited, so the path and the content are checked.
     """
     place = directory.resolve()
     file = (place / name).resolve()

@@ -1,11 +1,12 @@
-"""Colours of every picture and page: safe for colour-blind eyes, light and dark.
+"""Colours of all pictures and pages, for light and dark themes and for colour-blind readers.
 
 The hues are those of Okabe and Ito, "Color Universal Design" (2008,
 https://jfly.uni-koeln.de/color/), as given by Wong, "Points of view: Color blindness", Nature
-Methods 8, 441 (2011). Light blue is what is frozen, orange what trains; nothing is told by colour
-alone. Where the background is dark, lines take the lighter of two related hues. The third and the
-fourth line (good, mark) are not of that palette: they are chosen so that all four stay apart in
-both themes for protan, deutan and tritan eyes, which `tests/reporting/test_palette.py` measures.
+Methods 8, 441 (2011). Light blue means frozen, orange means trainable, and no meaning depends on
+colour alone. On a dark background, lines use the lighter of two related hues. The colours of the
+third and fourth line (good, mark) are not from that palette: they are chosen so that readers with
+protan, deutan and tritan vision can tell all four lines apart in both themes, which
+`tests/reporting/test_palette.py` measures.
 """
 
 from dataclasses import dataclass
@@ -23,15 +24,15 @@ OKABE_ITO = {
 
 @dataclass(frozen=True)
 class Colour:
-    """One role, as it is on a light and on a dark page; ``#rrggbb``."""
+    """The colour of one role on a light and on a dark page, as ``#rrggbb``."""
 
     light: str
     dark: str
 
 
-# Text in the colour `ink` can be read on a role that is as opaque as this, in both themes.
+# Text in the colour `ink` is readable on a role up to this opacity, in both themes.
 STRONGEST = 0.5
-# The light colours differ from each other: pictures are drawn in them, and on a page each becomes
+# No two light colours are equal: pictures are drawn in light colours, and a page replaces each by
 # the variable of its role.
 ROLES = {
     "page": Colour("#f6f7f8", "#111418"),
@@ -41,9 +42,9 @@ ROLES = {
     "line": Colour("#d5dae0", "#3a414b"),
     "band": Colour("#eef0f3", "#232931"),
     "accent": Colour(OKABE_ITO["blue"], OKABE_ITO["sky blue"]),  # training; links
-    "second": Colour(OKABE_ITO["vermillion"], OKABE_ITO["orange"]),  # validation; what went wrong
+    "second": Colour(OKABE_ITO["vermillion"], OKABE_ITO["orange"]),  # validation; errors
     "mark": Colour("#580c72", "#9a68b0"),  # the best epoch
-    "good": Colour("#0a553d", "#b9eec2"),  # what the proof found still
+    "good": Colour("#0a553d", "#b9eec2"),  # a proof that holds
     "trainable": Colour(OKABE_ITO["orange"], OKABE_ITO["orange"]),
     "frozen": Colour(OKABE_ITO["sky blue"], OKABE_ITO["sky blue"]),
     "untrainable": Colour("#dbe1e7", "#7a828c"),
@@ -57,14 +58,14 @@ def light(role: str) -> str:
 
 
 def css() -> str:
-    """Returns the roles as CSS variables, ``--role``, dark where the reader prefers it."""
-    day = "".join(f"--{role}:{each.light};" for role, each in ROLES.items())
-    night = "".join(f"--{role}:{each.dark};" for role, each in ROLES.items())
+    """Returns the roles as CSS variables, ``--role``, in the theme that the reader prefers."""
+    day = "".join(f"--{role}:{colour.light};" for role, colour in ROLES.items())
+    night = "".join(f"--{role}:{colour.dark};" for role, colour in ROLES.items())
     return f":root{{{day}}}@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}"
 
 
 def as_variables(svg: str) -> str:
-    """Returns SVG drawn in light colours with the variable of its role for each."""
-    for role, each in ROLES.items():
-        svg = svg.replace(each.light, f"var(--{role})")
+    """Returns an SVG with each light colour replaced by the variable of its role."""
+    for role, colour in ROLES.items():
+        svg = svg.replace(colour.light, f"var(--{role})")
     return svg

@@ -1,4 +1,4 @@
-"""What to know of a run's data and result before trusting it: for terminal, page, card and log."""
+"""Remarks on the data and the result of a run, for the terminal, the page, the card and the log."""
 
 import math
 from collections.abc import Iterator
@@ -8,37 +8,37 @@ from finetune.reporting.numbers import number, percent
 
 
 def remarks(dataset: DatasetRecord, named_in: str | None = "run.json") -> Iterator[str]:
-    """Yields a sentence with counts for each thing that is not as it should be.
+    """Yields a sentence with counts for each irregularity of the data.
 
     Args:
-        dataset: of the run.
-        named_in: the file that names the samples that were left out; None where it is not there.
+        dataset: Dataset of the run.
+        named_in: File that names the samples that were left out; None if the reader has no such file.
     """
     if dataset.skipped:
         counts = ", ".join(f"{split} {n}" for split, n in dataset.skipped["counts"].items())
         more = "" if named_in is None else f"; {named_in} names them"
-        yield f"Left out, because bad: {counts}{more}."
+        yield f"Bad samples left out: {counts}{more}."
     if dataset.repeated:
         counts = ", ".join(f"{n} in {splits}" for splits, n in dataset.repeated.items())
-        yield f"The same samples in two splits: {counts}."
+        yield f"Identical samples in two splits: {counts}."
     if dataset.ignored:
         counts = ", ".join(f"{n} {suffix}" for suffix, n in dataset.ignored.items())
-        yield f"Files that are not read: {counts}."
+        yield f"Ignored files: {counts}."
     if dataset.unused:
-        yield f"Beside the splits, and not used: {', '.join(dataset.unused)}."
+        yield f"Unused beside the splits: {', '.join(dataset.unused)}."
 
 
 def judgement(record: RunRecord) -> list[str]:
-    """Returns in sentences what a reader should know before trusting the result of a run.
+    """Returns sentences that a reader should know before trusting the result of a run.
 
     Args:
-        record: of a run whose phases have ended, with its history.
+        record: Record of a run whose phases have ended, with its history.
     """
     return [*_not_the_last_epoch(record), *_worse_phases(record), *_against_baseline(record)]
 
 
 def _not_the_last_epoch(record: RunRecord) -> Iterator[str]:
-    """Names the phases that kept the weights of an epoch that was not their best one."""
+    """Yields a sentence for each phase that kept the weights of an epoch other than its best."""
     for phase in record.phases:
         if phase.best_epoch is not None:  # the weights of the best epoch were restored
             continue
@@ -54,8 +54,8 @@ def _not_the_last_epoch(record: RunRecord) -> Iterator[str]:
             continue
         yield (
             f"Phase {phase.name}: the lowest validation loss was {number(best.loss)} in epoch "
-            f"{best.epoch + 1} of {last.epoch + 1}; the last epoch, whose weights were kept, has "
-            f"{number(last.loss)}, {number(last.loss - best.loss)} more. "
+            f"{best.epoch + 1} of {last.epoch + 1}. The last epoch, whose weights were kept, has "
+            f"{number(last.loss)}, which is {number(last.loss - best.loss)} more. "
             f"{_restoring(record, phase)} keeps the best epoch."
         )
 
@@ -70,7 +70,7 @@ def _restoring(record: RunRecord, phase: PhaseRecord) -> str:
 
 
 def _worse_phases(record: RunRecord) -> Iterator[str]:
-    """Compares each phase with the best one before it, by the validation loss at its end."""
+    """Yields a sentence for phases whose final validation loss is above that of an earlier phase."""
     best: PhaseRecord | None = None
     worse: dict[str, list[PhaseRecord]] = {}
     for phase in record.phases:
@@ -87,7 +87,7 @@ def _worse_phases(record: RunRecord) -> Iterator[str]:
         later = " and ".join(_ended_with(phase) for phase in phases)
         yield (
             f"Validation got worse after phase {_ended_with(by_name[name])}: {later}. Fewer epochs "
-            "or a lower learning rate in later phases may keep what the earlier one had reached."
+            "or a lower learning rate in later phases may keep the earlier result."
         )
 
 
@@ -102,7 +102,7 @@ def _ended_with(phase: PhaseRecord) -> str:
 
 
 def _against_baseline(record: RunRecord) -> Iterator[str]:
-    """Compares the test accuracy with that of a model that has learned nothing of the inputs."""
+    """Yields a sentence if the test accuracy is not clearly above that of ignoring the inputs."""
     accuracy, baseline = record.test.get("accuracy", math.nan), baseline_accuracy(record)
     if baseline is None or not math.isfinite(accuracy):
         return
@@ -121,39 +121,39 @@ def _against_baseline(record: RunRecord) -> Iterator[str]:
 
 
 def interval_text(interval: Interval) -> str:
-    """Returns an interval of an accuracy, with the number of examples that it rests on."""
+    """Returns an interval of an accuracy with the number of its examples."""
     bounds = f"{percent(interval.low)} to {percent(interval.high)}"
     return f"{interval.confidence:.0%} interval {bounds}, n = {interval.examples:,}"
 
 
 def baseline_words(record: RunRecord) -> str:
-    """Returns what the baseline does whose accuracy `baseline_accuracy` returns."""
+    """Returns a description of the baseline of `baseline_accuracy`."""
     if record.dataset.multi_label:
-        return "giving each label its more frequent answer"
+        return "always giving the more frequent answer for each label"
     return "always giving the most frequent class"
 
 
 def baseline_accuracy(record: RunRecord) -> float | None:
-    """Returns the accuracy on the test split of the best answer that ignores the inputs.
+    """Returns the best accuracy on the test split that is possible without looking at the inputs.
 
-    With one label it is always the most frequent class. With several, each label gets the answer,
-    yes or no, that is right more often. None without a test split.
+    With one label per example, the baseline gives the most frequent class. With multi-label data it
+    gives for each label the more frequent one of yes and no. Returns None without a test split.
     """
     if not record.dataset.multi_label:
         return most_frequent_share(record)
-    supports = [each["support"] for each in record.test_per_class]
+    supports = [entry["support"] for entry in record.test_per_class]
     examples = record.dataset.splits.get("test", 0)
     if not supports or not examples:
         return None
-    return sum(max(each, examples - each) for each in supports) / (examples * len(supports))
+    return sum(max(n, examples - n) for n in supports) / (examples * len(supports))
 
 
 def most_frequent_share(record: RunRecord) -> float | None:
-    """Returns the accuracy on the test split of always giving its most frequent class.
+    """Returns the test accuracy of always giving the most frequent class.
 
-    None without a test split, and where an example may have several labels.
+    Returns None without a test split, and for multi-label data.
     """
-    supports = [each["support"] for each in record.test_per_class]
+    supports = [entry["support"] for entry in record.test_per_class]
     if record.dataset.multi_label or sum(supports) == 0:
         return None
     return max(supports) / sum(supports)

@@ -1,7 +1,7 @@
-"""Writes ``report.html`` and ``plots/``: as a run goes, and from what a run has left.
+"""Writes ``report.html`` and ``plots/``, during a run and from the record of an earlier run.
 
-A report is worth less than the run: it takes a small part of its time, and where it fails the log
-says why and the run goes on. matplotlib and Jinja are imported when there is something to write.
+The report must not cost the run: it takes a small share of its time, and if it fails, the error is
+logged and the run continues. matplotlib and Jinja are imported only when there is something to write.
 """
 
 import logging
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PICTURES = "plots"  # folder of a run directory
-SPARING = 10.0  # times its own cost that a page waits for the next one
-FIRST_COST = 2.0  # seconds, as long as none was written: matplotlib is to be imported too
+SPARING = 10.0  # a page is not rewritten before this multiple of its own cost has passed
+FIRST_COST = 2.0  # assumed seconds of the first page, with the import of matplotlib
 
 
 def write_report(record: RunRecord, directory: Path) -> list[Path]:
-    """Writes page and pictures of a record.
+    """Writes the page and the pictures of a record.
 
     Args:
-        record: of the run, its history included.
-        directory: the run directory.
+        record: Record of the run with its history.
+        directory: Run directory.
 
     Returns:
-        What was written: the page first.
+        Paths of the written files, the page first.
 
     Raises:
-        StorageError: for a place that cannot be written.
+        StorageError: If a file cannot be written.
     """
     from finetune.reporting.plots import Gallery
 
@@ -47,12 +47,12 @@ def write_picture(record: RunRecord, name: str, path: Path) -> None:
     """Writes one picture.
 
     Args:
-        record: which has something for it.
-        name: of the picture, a key of `finetune.reporting.plots.PICTURES`.
-        path: of the file, ``.png`` or ``.svg``.
+        record: Record that has content for the picture.
+        name: Name of the picture, a key of `finetune.reporting.plots.PICTURES`.
+        path: Path of the file, ``.png`` or ``.svg``.
 
     Raises:
-        StorageError: for a place that cannot be written.
+        StorageError: If the file cannot be written.
     """
     from finetune.reporting.plots import Gallery
 
@@ -72,25 +72,25 @@ def _write_pictures(record: RunRecord, directory: Path, gallery: "Gallery") -> l
     folder = directory / PICTURES
     folder.mkdir(exist_ok=True)
     written = []
-    for each in gallery.drawings(record):
-        for suffix, content in (("svg", each.file), ("png", each.png())):
-            path = folder / f"{each.name}.{suffix}"
+    for drawing in gallery.drawings(record):
+        for suffix, content in (("svg", drawing.file), ("png", drawing.png())):
+            path = folder / f"{drawing.name}.{suffix}"
             write_atomically(path, content)
             written.append(path)
     return written
 
 
 class ReportListener(Listener):
-    """Writes the page when a phase ends, and with the pictures when the run ends.
+    """Writes the page when a phase ends, and the page and the pictures when the run ends.
 
-    A page at a phase's end is left out if the last one was written less than ten times its cost
-    ago. What it all took is in the record, as ``seconds["reporting"]``.
+    The page at the end of a phase is skipped if less than ten times the cost of the last one has
+    passed. The record holds the time spent as ``seconds["reporting"]``.
 
     Args:
-        directory: the run directory.
-        keep: writes the record down once more, with what the last page took.
-        pictures: whether to write the files in ``plots/`` too, which take as long as the page; a
-            job of a sweep leaves them to `report`.
+        directory: Run directory.
+        keep: Function that saves the record again, with the cost of the last page.
+        pictures: Whether to write the files in ``plots/``, which take as long as the page. Jobs of a
+            sweep leave them to the command `report`.
     """
 
     def __init__(
@@ -103,17 +103,17 @@ class ReportListener(Listener):
         self._cost, self._ended = FIRST_COST, time.monotonic()
 
     def run_started(self, record: RunRecord) -> None:
-        """Writes nothing."""
+        """Starts the clock."""
         self._ended = time.monotonic()
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Writes the page, if that costs little."""
+        """Writes the page if the last one is old enough."""
         if time.monotonic() - self._ended < SPARING * self._cost:
             return
         self._spend(record, self._page)
 
     def run_ended(self, record: RunRecord) -> None:
-        """Writes the pictures, then the page, which knows what they took, then the record."""
+        """Writes the pictures, then the page, which includes their cost, then the record."""
         before = record.seconds.get("reporting", 0.0)
         if self._wanted:
             self._spend(record, self._pictures)
@@ -126,19 +126,19 @@ class ReportListener(Listener):
         self._keep(record)
 
     def _count(self, record: RunRecord, before: float) -> None:
-        """Adds to the total what was spent after it had been taken."""
+        """Adds the time spent since `before` to the total, which was measured earlier."""
         spent = record.seconds["reporting"] - before
         record.seconds["total"] = record.seconds.get("total", 0.0) + spent
 
     def _spend(self, record: RunRecord, write: Callable[[RunRecord], object]) -> None:
-        """Writes; where that fails the log says so."""
-        began = time.monotonic()
+        """Calls `write`, logs any error, and records the time spent."""
+        started = time.monotonic()
         try:
             write(record)
         except Exception:
-            log.exception("the report could not be written; the run goes on")
+            log.exception("the report could not be written; the run continues")
         self._ended = time.monotonic()
-        self._cost = self._ended - began
+        self._cost = self._ended - started
         record.seconds["reporting"] = record.seconds.get("reporting", 0.0) + self._cost
 
     def _page(self, record: RunRecord) -> None:

@@ -1,4 +1,4 @@
-"""What a run is called, and when it was started, for people."""
+"""Readable names and start times of runs."""
 
 import re
 from datetime import datetime
@@ -9,7 +9,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def run_name(directory: Path) -> str:
-    """Returns the end of a path that tells a run from others.
+    """Returns the last parts of a path, which distinguish a run from others.
 
     >>> run_name(Path("/home/me/runs/first try"))
     'first try'
@@ -28,7 +28,7 @@ def run_name(directory: Path) -> str:
 
 
 def when(started: str) -> str | None:
-    """Returns a time in ISO 8601 as people write it; None for what is none.
+    """Returns an ISO 8601 time in words; None if the text is not a time.
 
     >>> when("2026-01-31T12:00:05+01:00")
     '31 January 2026, 12:00 UTC+01:00'

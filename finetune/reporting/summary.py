@@ -1,4 +1,4 @@
-"""What a person wants to know of a run in ten seconds: what, how good, against what, how long."""
+"""The summary of a run: its quality, a baseline to compare with, its time and its proof."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from finetune.reporting.remarks import baseline_accuracy, baseline_words, interv
 
 @dataclass(frozen=True)
 class Fact:
-    """One tile: what it is, the value, and a line or two below it."""
+    """One tile of the page: a name, a value, and lines of details below it."""
 
     name: str
     value: str
@@ -18,52 +18,53 @@ class Fact:
 
 
 def facts(record: RunRecord) -> list[Fact]:
-    """Returns the tiles of a run, those that the record has something for."""
+    """Returns the tiles for which the record has data."""
     found = [_quality(record), _against(record), _time(record), _proof(record), _frozen(record)]
-    return [each for each in found if each is not None]
+    return [fact for fact in found if fact is not None]
 
 
 def notices(record: RunRecord) -> list[str]:
-    """Returns what a reader has to know before the numbers."""
+    """Returns the warnings that a reader must see before the numbers."""
     found = []
-    broken = [each.name for each in record.phases if _changed(each)]
+    broken = [phase.name for phase in record.phases if _changed(phase)]
     if broken:
         found.append(
-            f"The proof does not hold: weights that were to be held still changed in "
-            f"{', '.join(broken)}. Trust none of these numbers."
+            f"The proof fails: held weights have changed in {', '.join(broken)}. Do not trust these "
+            "numbers."
         )
-    ended = sum(each.frozen_proof is not None for each in record.phases)
+    ended = sum(phase.frozen_proof is not None for phase in record.phases)
     if record.status == "running":
         found.append(
-            f"This run was not at its end when this page was written: {ended} phases had ended. "
-            "The page is rewritten as phases end, and at the end of the run."
+            f"This run had not ended when this page was written: {plural(ended, 'phase')} had ended. "
+            "The page is rewritten when phases end and when the run ends."
         )
     elif record.status != "completed":
         word = {"failed": "failed", "interrupted": "was interrupted"}[record.status]
         found.append(
-            f"This run {word} after {ended} whole phases and {epochs(record)} epochs. The numbers "
-            "are of what it had come to; there is no test and no saved model of it."
+            f"This run {word} after {plural(ended, 'whole phase')} and "
+            f"{plural(epochs(record), 'epoch')}. The numbers describe its state at that point. There "
+            "is no result on the test split and no saved model."
         )
     if record.status == "completed" and not record.test:
         found.append(
-            "There is no test split: how good the model is is measured on the validation split, "
-            "which may have chosen its epochs, and so looks better than it is."
+            "There is no test split, so the quality is measured on the validation split. If this "
+            "split also selected the epochs, the result is too optimistic."
         )
     return found
 
 
 def epochs(record: RunRecord) -> int:
-    """Returns how many epochs have ended, in all phases."""
-    return sum(each.epochs_run for each in record.phases)
+    """Returns the number of epochs that have ended in all phases."""
+    return sum(phase.epochs_run for phase in record.phases)
 
 
 def linear_probe(record: RunRecord) -> PhaseRecord | None:
-    """Returns the first phase, if it trained nothing but the head and others came after it."""
+    """Returns the first phase if it trained only the head and was followed by others."""
     if len(record.phases) < 2:
         return None
     first = record.phases[0]
-    backbone = {each["name"] for each in record.backbone.stages}
-    trained = {each["name"] for each in first.stages if each["trainable"]["weights"]}
+    backbone = {stage["name"] for stage in record.backbone.stages}
+    trained = {stage["name"] for stage in first.stages if stage["trainable"]["weights"]}
     return None if trained & backbone or not first.metrics else first
 
 
@@ -75,11 +76,11 @@ def _last_validation(record: RunRecord) -> tuple[str, dict[str, float]] | None:
 
 
 def _quality(record: RunRecord) -> Fact | None:
-    what = "decisions right" if record.dataset.multi_label else "accuracy"
+    what = "accuracy of decisions" if record.dataset.multi_label else "accuracy"
     validation = _last_validation(record)
     if record.test:
         examples = record.dataset.splits.get("test", 0)
-        details = [f"of {number(examples)} examples, loss {number(record.test['loss'])}"]
+        details = [f"on {number(examples)} examples, loss {number(record.test['loss'])}"]
         if record.test_interval is not None:
             details.append(interval_text(record.test_interval))
         if "macro_f1" in record.test:
@@ -90,7 +91,8 @@ def _quality(record: RunRecord) -> Fact | None:
     if validation is None:
         return None
     name, metrics = validation
-    details = (f"after {epochs(record)} epochs, loss {number(metrics['loss'])}", f"in phase {name}")
+    ran = plural(epochs(record), "epoch")
+    details = (f"after {ran}, loss {number(metrics['loss'])}", f"in phase {name}")
     return Fact(f"Validation {what}", percent(metrics["accuracy"]), details)
 
 
@@ -101,7 +103,7 @@ def _against(record: RunRecord) -> Fact | None:
     if probe is not None and validation is not None:
         first, last = probe.metrics["validation"]["accuracy"], validation[1]["accuracy"]
         details.append(
-            f"linear probe ({probe.name}): validation {percent(first)}, at the end {percent(last)}"
+            f"linear probe ({probe.name}): validation {percent(first)}, finally {percent(last)}"
         )
     if share is not None:
         details.insert(0, baseline_words(record))
@@ -119,27 +121,29 @@ def _time(record: RunRecord) -> Fact | None:
     if "startup" in record.seconds:
         details.append(f"first training step after {duration(record.seconds['startup'])}")
     if record.peak_memory_bytes:
-        details.append(f"at most {size(record.peak_memory_bytes)} of memory")
-    return Fact("Took", duration(total), tuple(details))
+        details.append(f"peak memory {size(record.peak_memory_bytes)}")
+    return Fact("Time", duration(total), tuple(details))
 
 
 def _proof(record: RunRecord) -> Fact | None:
-    proofs = [each.frozen_proof for each in record.phases if each.frozen_proof is not None]
+    proofs = [phase.frozen_proof for phase in record.phases if phase.frozen_proof is not None]
     if not proofs:
         return None
-    changed = sum(each.weights_changed for each in proofs)
-    checked = [each.weights_checked for each in proofs]
+    changed = sum(proof.weights_changed for proof in proofs)
+    checked = [proof.weights_checked for proof in proofs]
     some = f"{min(checked)} to {max(checked)}" if min(checked) != max(checked) else f"{checked[0]}"
-    phases = "1 phase" if len(proofs) == 1 else f"{len(proofs)} phases"
     return Fact(
-        "Proof of what was held",
+        "Proof of held weights",
         "holds" if changed == 0 else "BROKEN",
-        (f"{some} weights held still in {phases}, by sha256", f"{changed} of them changed"),
+        (
+            f"{some} weights held in {plural(len(proofs), 'phase')}, compared by SHA-256",
+            f"{changed} of them changed",
+        ),
     )
 
 
 def _frozen(record: RunRecord) -> Fact | None:
-    """Tells what of the backbone no phase has trained."""
+    """Returns the tile of the backbone stages that no phase has trained."""
     if not record.phases or not record.backbone.stages:
         return None
     trained = {
@@ -149,7 +153,7 @@ def _frozen(record: RunRecord) -> Fact | None:
         if stage["trainable"]["weights"]
     }
     stages = record.backbone.stages
-    kept = [each["name"] for each in stages if each["name"] not in trained]
+    kept = [stage["name"] for stage in stages if stage["name"] not in trained]
     total = record.phases[-1].weight_counts["total"]["parameters"]
     last = record.phases[-1].weight_counts["trainable"]["parameters"]
     details = [f"{compact(last)} of {compact(total)} parameters train in the last phase"]
@@ -163,7 +167,7 @@ def _changed(phase: PhaseRecord) -> bool:
 
 
 def metrics(record: RunRecord) -> list[tuple[str, str]]:
-    """Returns every metric of the test split, named for people; those of a share in percent."""
+    """Returns the metrics of the test split with readable names; proportions are in percent."""
     shown = []
     for name, value in record.test.items():
         called = name.replace("_", " ").replace("top 5", "top-5").replace("f1", "F1")

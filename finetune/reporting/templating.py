@@ -1,8 +1,8 @@
-"""HTML pages that need nothing but themselves: one file, one style, one script, no request.
+"""Renders self-contained HTML pages: one file with its own style and script, and no requests.
 
-Templates escape all that they are given, refuse names that they are not given, and show text that
-is data as `printable` does. The page's own policy (Content-Security-Policy) forbids the browser to
-load anything, and to run any script but the one whose digest it names.
+Templates escape all values, raise for missing ones, and show text as `printable` does. The page's
+Content-Security-Policy forbids the browser to load anything, and to run any script but its own,
+which it names by digest.
 """
 
 import base64
@@ -26,12 +26,11 @@ def render(template: str, **values: Any) -> str:
     """Returns a page.
 
     Args:
-        template: name of a file in `templates/`; it extends ``base.html``, which says what it may
-            fill in.
-        values: what the template names.
+        template: Name of a file in `templates/` that extends ``base.html``.
+        values: Values of the names in the template.
 
     Raises:
-        jinja2.UndefinedError: if the template names what is not given.
+        jinja2.UndefinedError: If the value of a name is missing.
     """
     return _environment().get_template(template).render(values)
 
@@ -78,7 +77,7 @@ def _policy(script: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Returns text with what could hide or turn it written out; markup and line breaks stay."""
+    """Returns text with invisible and direction-changing characters escaped, except in markup."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return "\n".join(map(printable, value.split("\n")))
     return value

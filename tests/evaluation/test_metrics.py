@@ -1,4 +1,4 @@
-"""Objectives and the report of the test split, against arithmetic done by hand."""
+"""Objectives and the report of the test split, checked against arithmetic done by hand."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ NAMES = ["a", "b", "c"]
 
 
 def test_one_label_by_hand():
-    # Probabilities 1/2, 1/4, 1/4 and the like; rows 0 and 1 are right, row 2 (an a) is called c.
+    # Each row holds 1/2, 1/4 and 1/4; rows 0 and 1 are right, row 2 is an a that is predicted as c.
     probabilities = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]])
     labels = np.array([0, 1, 0])
     for outputs, objective in (
@@ -28,7 +28,7 @@ def test_one_label_by_hand():
         assert found.per_class[0] == {
             "name": "a", "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2,
         }  # fmt: skip
-        assert [each["support"] for each in found.per_class] == [2, 1, 0]
+        assert [entry["support"] for entry in found.per_class] == [2, 1, 0]
         assert found.details.confusion == [[0, 0, 1], [0, 2, 1], [1, 1, 1]]
         (bin_,) = found.details.reliability
         assert bin_ == {"confidence": 0.5, "accuracy": pytest.approx(2 / 3), "count": 3}
@@ -37,20 +37,20 @@ def test_one_label_by_hand():
         assert (mistake.label, mistake.predicted, mistake.probability) == ("a", "c", 0.5)
 
 
-def test_top_5_from_twenty_classes_on():
+def test_top_5_accuracy_is_reported_from_twenty_classes_on():
     logits = np.tile(np.arange(20.0)[::-1], (4, 1))  # class 0 first, then 1, …
     found = report(logits, np.array([0, 4, 5, 19]), [str(n) for n in range(20)], Objective(ONE, 20))
     assert found.metrics["top_5_accuracy"] == 0.5
     assert found.metrics["accuracy"] == 0.25
 
 
-def test_several_labels_by_hand():
+def test_multi_label_by_hand():
     labels = np.array([[1, 1, 0], [0, 1, 0]], np.uint8)
     logits = np.array([[2.0, -1.0, -2.0], [1.0, 3.0, -4.0]])
     whole = report(logits, labels, NAMES, Objective(MULTI_LABEL, 3))
     found = whole.metrics
     assert found["accuracy"] == pytest.approx(4 / 6)  # b of row 0 is missed, a of row 1 is wrong
-    right = np.array([2.0, -1.0, 2.0, -1.0, 3.0, 4.0])  # logits of what is true
+    right = np.array([2.0, -1.0, 2.0, -1.0, 3.0, 4.0])  # logits of the correct decisions
     assert found["loss"] == pytest.approx(np.log1p(np.exp(-right)).mean())
     assert found["micro_f1"] == pytest.approx(2 * 2 / (3 + 3))
     assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3) / 2)  # a and b; c does not occur
@@ -60,7 +60,7 @@ def test_several_labels_by_hand():
         probabilities, labels, NAMES, Objective(MULTI_LABEL, 3, from_logits=False)
     ).metrics
     assert other == pytest.approx(found)
-    # Both mistakes have a logit of size 1; a row that is all right is none.
+    # Both mistakes have a logit of ±1; a row without a wrong decision is not listed.
     assert [(m.label, m.predicted) for m in whole.details.mistakes] == [
         ("a, b", "not b"),
         ("b", "a"),
@@ -68,13 +68,13 @@ def test_several_labels_by_hand():
     assert [m.probability for m in whole.details.mistakes] == pytest.approx(
         [1 / (1 + np.exp(-1))] * 2
     )
-    assert sum(each["count"] for each in whole.details.reliability) == 6
+    assert sum(point["count"] for point in whole.details.reliability) == 6
     assert whole.details.confusion == []
 
 
-def test_the_most_confident_mistakes_come_first_and_are_no_more_than_sixteen():
+def test_the_sixteen_most_confident_mistakes_come_first():
     logits = np.zeros((40, 2))
-    logits[:, 1] = np.arange(40) / 10  # all but row 0 say b, each surer than the one before
+    logits[:, 1] = np.arange(40) / 10  # all rows but row 0 predict b, with growing confidence
     found = report(logits, np.zeros(40, int), ["a", "b"], Objective(ONE, 2))
     assert found.mistaken == list(range(39, 23, -1))
     assert found.details.mistakes[0].probability == pytest.approx(1 / (1 + np.exp(-3.9)))
@@ -83,7 +83,7 @@ def test_the_most_confident_mistakes_come_first_and_are_no_more_than_sixteen():
 
 def test_reliability_by_hand():
     found = reliability(np.array([0.9, 0.92, 0.01]), np.array([True, False, False]))
-    assert [each["count"] for each in found] == [1, 2]
+    assert [point["count"] for point in found] == [1, 2]
     assert found[1]["confidence"] == pytest.approx(0.91) and found[1]["accuracy"] == 0.5
 
 
@@ -134,7 +134,7 @@ def test_the_accuracy_has_a_wilson_interval(right, examples, low, high):
     assert (found.examples, found.confidence, found.method) == (examples, 0.95, "Wilson score")
 
 
-def test_decisions_on_several_labels_have_no_interval():
+def test_multi_label_accuracy_has_no_interval():
     labels = np.array([[1, 0], [0, 1]], np.uint8)
     assert report(np.zeros((2, 2)), labels, "ab", Objective(MULTI_LABEL, 2)).interval is None
     single = report(np.eye(2), np.array([0, 1]), "ab", Objective(ONE, 2))

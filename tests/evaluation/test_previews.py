@@ -1,4 +1,4 @@
-"""What people are shown of an example."""
+"""Thumbnails of images and the start of texts."""
 
 import io
 
@@ -26,7 +26,7 @@ def seen(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_an_encoded_image_is_shown_small_and_as_it_is_decoded():
+def test_an_encoded_image_is_decoded_and_scaled_down():
     pixels = np.zeros((20, 200, 3), np.uint8)
     pixels[:, :100] = (255, 0, 0)
     split = split_of(objects(tf.io.encode_png(pixels).numpy()), ways=np.array([3], np.int32))
@@ -44,7 +44,7 @@ def test_an_encoded_image_is_shown_small_and_as_it_is_decoded():
         (np.zeros((1, 4, 4, 3), "float32"), 0),
     ],
 )
-def test_numbers_that_are_an_image_are_shown(examples, expected):
+def test_arrays_in_the_shape_of_an_image_get_a_thumbnail(examples, expected):
     shown = seen(thumbnail(split_of(examples), 0))
     assert shown.shape[:2] == examples.shape[1:3]
     assert shown.ravel()[0] == expected
@@ -59,7 +59,7 @@ def test_numbers_that_are_an_image_are_shown(examples, expected):
         {"a": np.zeros((1, 4, 4, 1))},
     ],
 )
-def test_numbers_that_are_no_image_are_not(examples):
+def test_other_arrays_get_no_thumbnail(examples):
     split = Split("test", examples, np.zeros(1, np.int64))
     assert thumbnail(split, 0) is None and text_of(split, 0) is None
 
@@ -80,7 +80,7 @@ def test_mistakes_get_their_source_and_files(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_bytes_that_are_no_image_are_not_shown():
+def test_bytes_that_are_not_an_image_get_no_thumbnail():
     examples = np.empty(1, object)
     examples[:] = [b"\xff\xfe no image"]
     assert thumbnail(split_of(examples), 0) is None

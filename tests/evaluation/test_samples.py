@@ -1,4 +1,4 @@
-"""What is noted of the training examples: the classes, and the inputs that the model gets."""
+"""Samples of the training split in the record: class counts and the inputs of the model."""
 
 import io
 
@@ -34,7 +34,7 @@ def targets(labels):
     return np.eye(3, dtype="float32")[labels]
 
 
-def test_classes_are_counted_also_those_without_an_example():
+def test_all_classes_are_counted_even_those_without_examples():
     assert class_counts(split_of(images(4), [2, 0, 0, 2]), 3) == [2, 0, 2]
     multi_hot = np.array([[1, 1, 0], [0, 1, 0]], np.uint8)
     assert class_counts(split_of(images(2), multi_hot), 3) == [1, 2, 0]
@@ -47,7 +47,7 @@ def test_every_class_has_its_turn():
     assert chosen_rows(np.array([1, 0])).tolist() == [0, 1]
 
 
-def test_images_are_kept_at_the_size_that_the_model_gets(tmp_path):
+def test_images_keep_the_size_of_the_model_input(tmp_path):
     split = split_of(images(3), [0, 1, 2])
     reader = ImageReader((16, 12))
     cat, dog, _ = take_samples(Examples(split, reader, targets([0, 1, 2])), CLASSES, tmp_path)
@@ -74,12 +74,12 @@ def test_augmented_images_are_those_of_the_first_epoch(tmp_path):
         assert sample.augmented_label is None
 
 
-def test_a_mixed_image_says_the_shares_of_its_classes(tmp_path):
+def test_a_mixed_image_names_the_shares_of_its_classes(tmp_path):
     split = split_of(images(3, 16), [0, 1, 2])
     reader = ImageReader((16, 16), mix=Mix("mixup", seed=0))
     found = take_samples(Examples(split, reader, targets([0, 1, 2])), CLASSES, tmp_path)
-    shares = [each.augmented_label for each in found]
-    assert all("%" in each for each in shares) and any(", " in each for each in shares)
+    shares = [sample.augmented_label for sample in found]
+    assert all("%" in share for share in shares) and any(", " in share for share in shares)
 
 
 def test_large_images_are_bounded_in_pixels_and_bytes(tmp_path):
@@ -114,13 +114,13 @@ class Preprocessor:
         self.masked = masked
 
     def __call__(self, texts):
-        rows = [[1, *[5] * len(each.decode().split()[:6]), 2] for each in texts.numpy()]
+        rows = [[1, *[5] * len(text.decode().split()[:6]), 2] for text in texts.numpy()]
         ids = np.array([row + [0] * (8 - len(row)) for row in rows])
         return {"token_ids": ids, **({"padding_mask": ids > 0} if self.masked else {})}
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_texts_are_shown_as_tokens_and_say_where_they_are_cut(tmp_path, masked):
+def test_texts_are_shown_as_tokens_with_the_point_where_they_are_cut(tmp_path, masked):
     texts = np.array(["one two", "w " * 100], object)
     split = split_of(texts, [0, 1])
     reader = TextReader(Preprocessor(masked), {"train": split})
@@ -132,12 +132,12 @@ def test_texts_are_shown_as_tokens_and_say_where_they_are_cut(tmp_path, masked):
     assert not (tmp_path / "plots").exists()
 
 
-def test_arrays_are_shown_where_they_are_images(tmp_path):
+def test_arrays_are_shown_if_they_are_images(tmp_path):
     reader = ArrayReader()
     found = take_samples(
         Examples(split_of(images(2), [0, 1]), reader, targets([0, 1])), CLASSES, tmp_path
     )
-    assert [each.image for each in found] == ["plots/samples/00.png", "plots/samples/01.png"]
+    assert [sample.image for sample in found] == ["plots/samples/00.png", "plots/samples/01.png"]
     table = Examples(split_of(np.zeros((2, 5)), [0, 1]), reader, targets([0, 1]))
     assert take_samples(table, CLASSES, tmp_path) == []
     multi_input = Examples(split_of({"a": np.zeros((2, 5))}, [0, 1]), reader, targets([0, 1]))

@@ -1,4 +1,4 @@
-"""`finetune.load`: what a run has trained, asked and measured in Python."""
+"""`finetune.load`: predictions and metrics of a trained model in Python."""
 
 import numpy as np
 import pytest
@@ -34,20 +34,20 @@ def test_images_as_paths_and_as_arrays(tmp_path):
     assert run.predict([]).shape == (0, 3)
 
 
-def test_images_that_cannot_be_used_are_named(tmp_path):
+def test_unusable_images_are_named(tmp_path):
     image_run(tmp_path / "run")
     run = finetune.load(tmp_path / "run")
     (tmp_path / "x.png").write_text("hello")
-    bad = r"2 that cannot: .*x.png \(no image of a known kind\), gone.png \(no such file"
-    with pytest.raises(
-        ConfigError, match=f"examples must be images that can be read. Received: {bad}"
-    ):
+    bad = r"2 that cannot be read: .*x.png \(no image of a known kind\), gone.png \(no such file"
+    with pytest.raises(ConfigError, match=f"examples must be readable images. Received: {bad}"):
         run.predict([np.zeros((4, 4, 3)), tmp_path / "x.png", "gone.png"])
     with pytest.raises(ConfigError, match="examples must be a list of images. Received: str"):
         run.predict("x.png")
-    with pytest.raises(ConfigError, match=r"must be paths, or images.*\(4, 4, 4\) at 0"):
+    with pytest.raises(ConfigError, match=r"must be paths or images.*\(4, 4, 4\) at index 0"):
         run.predict(np.zeros((1, 4, 4, 4)))
-    with pytest.raises(ConfigError, match=r"images of 0..255. Received: values -1.0..0.0 at 1"):
+    with pytest.raises(
+        ConfigError, match=r"images in 0..255. Received: values -1.0..0.0 at index 1"
+    ):
         run.predict([np.zeros((4, 4, 3)), np.linspace(-1, 0, 48).reshape(4, 4, 3)])
     with pytest.raises(ConfigError, match="batch_size must be at least 1"):
         run.predict([], batch_size=0)
@@ -62,8 +62,8 @@ def test_texts(tmp_path):
     expected = softmax(task.predict(preprocessor(texts), verbose=0))
     np.testing.assert_allclose(run.predict(texts), expected, rtol=1e-5)
     for given, match in (
-        (["a", ""], "without a text at 1"),
-        ([3], "without a text at 0"),
+        (["a", ""], "without a text at index 1"),
+        ([3], "without a text at index 0"),
         ("the cat", "a list of texts"),
     ):
         with pytest.raises(ConfigError, match=match):
@@ -84,5 +84,5 @@ def test_a_model_of_the_users_own(tmp_path, last):
     with pytest.raises(ConfigError, match=r"examples must be numbers of shape \('n', 6\)"):
         run.predict(x[:, :3])
     assert run.evaluate(x, np.eye(3)[np.arange(24) % 3]) == found  # one-hot
-    with pytest.raises(ConfigError, match="labels must be one class an example"):
+    with pytest.raises(ConfigError, match="labels must be one class per example"):
         run.evaluate(x, np.ones((24, 3)))

@@ -1,4 +1,4 @@
-"""Metrics of a split are those of the run's own test; other data are matched by the names of labels."""
+"""`evaluate` reproduces the metrics of the run's test split, and matches other data by label names."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def draw(file, color, seed):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run on ten images of each of three colors, of which each tenth is held out for a test."""
+    """A run on ten images of each of three colors, with a tenth held out for the test split."""
     folder = tmp_path_factory.mktemp("evaluate")
     for name, color in COLORS.items():
         for seed in range(10):
@@ -50,7 +50,7 @@ def evaluated(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_test_split_gives_what_the_run_has_noted(folder, capsys):
+def test_the_test_split_gives_the_recorded_metrics(folder, capsys):
     folder, record = folder
 
     def written():
@@ -69,26 +69,26 @@ def test_the_test_split_gives_what_the_run_has_noted(folder, capsys):
     assert written() == before
 
 
-def test_a_folder_without_splits_is_measured_whole_by_name(folder, capsys):
+def test_a_folder_without_splits_is_evaluated_whole_with_labels_by_name(folder, capsys):
     folder, _ = folder
-    for seed in range(4):  # alone, and so the first class of these data, the last one of the model
+    for seed in range(4):  # the only and so first class of these data is the last one of the model
         draw(folder / "reds/red" / f"{seed}.png", COLORS["red"], 50 + seed)
     found = evaluated(capsys, folder / "run", f"dataset.path={folder}/reds")
     assert (found["split"], found["examples"], found["data_of_the_run"]) == (None, 4, None)
-    assert [each["support"] for each in found["per_class"]] == [0, 0, 4]
+    assert [entry["support"] for entry in found["per_class"]] == [0, 0, 4]
     whole = evaluated(capsys, folder / "run", f"dataset.path={folder}/data")
     assert whole["examples"] == 30
     held_out = evaluated(capsys, folder / "run", f"dataset.path={folder}/data", "split=test")
     assert held_out["examples"] == 3 and held_out["data_of_the_run"]
 
 
-def test_examples_that_were_trained_on_are_counted_by_their_content(folder, capsys):
+def test_training_examples_are_counted_by_their_content(folder, capsys):
     folder, record = folder
     trained = record.dataset.splits["train"]
     assert main(["evaluate", str(folder / "run"), "split=train"]) == 0
     said = capsys.readouterr()
-    assert f"warning: the model was trained on all {trained} examples that it is" in said.err
-    assert f"all {trained} examples that it is measured on" not in said.out  # one warning
+    assert f"warning: the model was trained on all {trained} examples of this" in said.err
+    assert f"all {trained} examples of this evaluation" not in said.out  # one warning
     assert evaluated(capsys, folder / "run")["trained_on"] == 0
     for number, file in enumerate(sorted((folder / "data/red").iterdir())):  # under other names
         target = folder / "again/red" / f"x{number}.png"
@@ -106,7 +106,7 @@ def test_examples_that_were_trained_on_are_counted_by_their_content(folder, caps
     splits.write_text(kept)
 
 
-def test_a_folder_with_splits_gives_its_test_split(folder, capsys):
+def test_of_a_folder_with_splits_the_test_split_is_evaluated(folder, capsys):
     folder, _ = folder
     for name, color in COLORS.items():
         draw(folder / "parts/test" / name / "0.png", color, 90)
@@ -117,14 +117,14 @@ def test_a_folder_with_splits_gives_its_test_split(folder, capsys):
     assert "without a folder test; it has train" in capsys.readouterr().err
 
 
-def test_tables_and_arrays_are_measured_too(folder, capsys):
+def test_tables_and_arrays_are_evaluated_too(folder, capsys):
     folder, _ = folder
     (folder / "table.csv").write_text("image,label\ndata/red/0.png,red\ndata/blue/1.png,blue\n")
     found = evaluated(
         capsys, folder / "run", "dataset.name=table", f"dataset.path={folder}/table.csv"
     )
     assert (found["dataset"], found["split"], found["examples"]) == ("table.csv", None, 2)
-    assert [each["support"] for each in found["per_class"]] == [1, 0, 1]
+    assert [entry["support"] for entry in found["per_class"]] == [1, 0, 1]
     (folder / "tables").mkdir()
     (folder / "tables/test.csv").write_text(f"image,label\n{folder}/data/red/0.png,red\n")
     found = evaluated(capsys, folder / "run", "dataset.name=table", f"dataset.path={folder}/tables")
@@ -132,7 +132,7 @@ def test_tables_and_arrays_are_measured_too(folder, capsys):
     images = np.zeros((3, 12, 12, 3), "uint8")
     np.savez(folder / "x.npz", x=images, y=[1, 1, 0], classes=["green", "red"])
     found = evaluated(capsys, folder / "run", "dataset.name=arrays", f"dataset.path={folder}/x.npz")
-    assert [each["support"] for each in found["per_class"]] == [0, 1, 2]
+    assert [entry["support"] for entry in found["per_class"]] == [0, 1, 2]
     np.savez(folder / "y.npz", x_test=images, y_test=[1, 1, 0])
     assert (
         main(
@@ -169,7 +169,7 @@ def test_bad_images_are_named_or_left_out(folder, capsys):
     assert (found["examples"], found["left_out"]) == (1, 1)
 
 
-def test_tables_for_people_and_csv(folder, capsys):
+def test_the_table_and_the_csv_format(folder, capsys):
     folder, record = folder
     assert main(["evaluate", str(folder / "run"), "--quiet"]) == 0
     shown = capsys.readouterr().out
@@ -204,7 +204,7 @@ def test_wrong_arguments_exit_2_before_anything_is_loaded(name, folder, capsys, 
     assert message in capsys.readouterr().err
 
 
-def test_a_run_of_finetuner_is_measured_in_python(tmp_path, capsys):
+def test_a_run_of_finetuner_is_evaluated_in_python(tmp_path, capsys):
     own_run(tmp_path / "run")
     assert main(["evaluate", str(tmp_path / "run")]) == 2
     assert ".evaluate(inputs, labels)" in capsys.readouterr().err
@@ -216,7 +216,7 @@ def labelled(labels):
 
 def test_labels_are_matched_by_name_by_hand():
     assert matched(labelled([0, 1, 1]), ["b", "a"], ["a", "c", "b"], False).tolist() == [2, 0, 0]
-    # of classes that no example has, none need be known
+    # classes without examples need not be known to the model
     assert matched(labelled([1, 1]), ["z", "a"], ["a", "b"], False).tolist() == [0, 0]
     hot = matched(labelled(np.asarray([[1, 1], [0, 1]])), ["b", "a"], ["a", "c", "b"], True)
     assert hot.tolist() == [[1, 0, 1], [1, 0, 0]]

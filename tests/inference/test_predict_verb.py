@@ -1,4 +1,4 @@
-"""`predict` as a user drives it: what comes out, what is refused, and when TensorFlow is needed."""
+"""The `predict` command: its output, its errors, and when it imports TensorFlow."""
 
 import csv
 import io
@@ -55,7 +55,7 @@ def test_folders_and_files_in_order_as_a_table(here, capsys):
         "files/deep/er/a.JPG",
     ]
     assert lines[0].split()[1:] == lines[2].split()[1:]
-    assert sum(float(each.rstrip("%")) for each in lines[0].split()[2::2]) == pytest.approx(
+    assert sum(float(cell.rstrip("%")) for cell in lines[0].split()[2::2]) == pytest.approx(
         100, abs=0.02
     )
 
@@ -75,7 +75,7 @@ def test_json_is_one_array_and_jsonl_an_object_a_line(here, capsys):
         }
 
 
-def test_json_is_an_array_also_where_files_are_bad(here, runs, capsys):
+def test_json_is_an_array_even_if_all_files_are_bad(here, runs, capsys):
     (runs / "bad.png").write_bytes(b"no image")
     for files, found in ((["gone.png"], []), (["bad.png"], []), (["bad.png", "files/a.png"], [1])):
         assert main(["predict", "image", *files, "--format", "json"]) == 1
@@ -84,7 +84,7 @@ def test_json_is_an_array_also_where_files_are_bad(here, runs, capsys):
 
 def test_texts_as_arguments(here, runs, monkeypatch, capsys):
     monkeypatch.chdir(runs)
-    (runs / "the cats").write_text("cats\n")  # a file of that name wins
+    (runs / "the cats").write_text("cats\n")  # a file of that name takes precedence
     given = ["the cat sat", "cats.", "the cats", "and/or it sat", "... the cat"]
     assert main(["predict", "text", *given, "--format=json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -105,15 +105,15 @@ def test_texts_as_arguments(here, runs, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "path", ["./reviews", "reviews/today", "notes.md", "~/a review", "gone.png", "C:\\reviews"]
 )
-def test_a_path_that_is_not_there_is_no_text(here, capsys, path):
+def test_a_missing_path_is_not_taken_for_a_text(here, capsys, path):
     assert main(["predict", "text", path]) == 2
     assert (
-        f"Received: {path} (it looks like a path, and nothing is there). Other texts may come"
+        f"Received: {path} (it looks like a path, but there is no such file). To pass other texts"
         in (capsys.readouterr().err)
     )
 
 
-def test_a_file_of_texts_that_is_not_there_is_named_and_the_others_go_on(here, capsys):
+def test_a_missing_text_file_is_named_and_the_other_examples_are_predicted(here, capsys):
     assert main(["predict", "text", "gone.txt", "the cat", "--format=csv"]) == 1
     out, err = capsys.readouterr()
     assert "gone.txt: no such file" in err and out.count("argument:2") == 1
@@ -123,7 +123,7 @@ def test_a_file_of_texts_that_is_not_there_is_named_and_the_others_go_on(here, c
 def test_other_models_take_no_texts(here, capsys, run):
     assert main(["predict", run, "It was great"]) == 2
     error = capsys.readouterr().err
-    assert "It was great (no file has this name, and the model takes no texts)" in error
+    assert "It was great (there is no such file, and the model takes no texts)" in error
 
 
 def test_texts_of_lines_tables_and_stdin(here, runs, monkeypatch, capsys):
@@ -213,7 +213,7 @@ def test_wrong_arguments_exit_2_before_anything_is_loaded(name, here, capsys, mo
         raise AssertionError(err)
 
 
-def test_where_no_file_can_be_read_nothing_is_loaded(here, runs, capsys, monkeypatch):
+def test_no_model_is_loaded_if_no_file_can_be_read(here, runs, capsys, monkeypatch):
     (runs / "loop").mkdir(exist_ok=True)
     if not (runs / "loop/again").exists():
         (runs / "loop/again").symlink_to("..", target_is_directory=True)
@@ -221,18 +221,18 @@ def test_where_no_file_can_be_read_nothing_is_loaded(here, runs, capsys, monkeyp
     assert main(["predict", "image", "gone.png", "empty", "no\0name.png"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "error: gone.png: no such file, or a link that leads nowhere",
-        "error: empty: no image in it",
+        "error: empty: the folder holds no image",
         r"error: no\x00name.png: no name of a file",
     ]
     found = list(examples_of("image", ["loop"], io.BytesIO()))
-    assert [each.reason for each in found if isinstance(each, Failure)] == [
-        "a link to a folder that it is in"
+    assert [failure.reason for failure in found if isinstance(failure, Failure)] == [
+        "a link to a folder that contains it"
     ]
     assert main(["predict", "text", "missing.csv", "missing.txt"]) == 1
     assert "missing.csv" in capsys.readouterr().err
 
 
-def test_no_tensorflow_until_there_is_an_example(runs):
+def test_tensorflow_is_not_imported_before_there_is_an_example(runs):
     script = (
         "import sys; from finetune.cli import main\n"
         f"code = main(['predict', {str(runs / 'image')!r}, 'gone.png'])\n"
@@ -256,20 +256,20 @@ def test_a_closed_pipe_ends_quietly(runs):
 MULTI_LABEL = Prediction("a\x1b[31m.png", np.asarray([0.9, 0.2, 0.6]))
 
 
-def test_of_several_labels_every_class_is_shown(here, runs, capsys):
-    copy = shutil.copytree(runs / "image", runs / "several", dirs_exist_ok=True)
+def test_a_multi_label_model_shows_every_class(here, runs, capsys):
+    copy = shutil.copytree(runs / "image", runs / "multi_label", dirs_exist_ok=True)
     (copy / "model/labels.json").write_text(
         json.dumps({"classes": ["a", "b", "c"], "multi_label": True})
     )
     seal(copy)
-    assert main(["predict", "several", "files/a.png", "--format", "csv"]) == 0
+    assert main(["predict", "multi_label", "files/a.png", "--format", "csv"]) == 0
     header, row = csv.reader(io.StringIO(capsys.readouterr().out))
     assert header[:2] == ["source", "labels"] and len(row) == 2 + 2 * 3
     values = dict(zip(row[2::2], map(float, row[3::2]), strict=True))
     assert row[1] == "|".join(name for name, value in values.items() if value > 0.5)
 
 
-def test_several_labels_mark_those_that_are_over_a_half():
+def test_labels_above_one_half_are_marked():
     classes = ["x", "y", "z\u202e"]
 
     def lines(output_format, top_k=3, terminal=False):
@@ -279,14 +279,20 @@ def test_several_labels_mark_those_that_are_over_a_half():
     assert json.loads(lines("json", 1)) == {
         "source": "a\x1b[31m.png", "labels": ["x", "z\u202e"], "top": [{"label": "x", "probability": 0.9}],
     }  # fmt: skip
-    assert lines("json").isascii()  # nothing that a terminal would obey
+    assert lines("json").isascii()  # no control characters
     assert lines("csv", 1) == "a\x1b[31m.png,x|z\u202e,x,0.9\n"
     assert lines("csv", 1, True) == "a\\x1b[31m.png,x|z\\u202e,x,0.9\n"
     writer = make_writer("csv", classes, True, 1, False)
     assert writer.header() == "source,labels,label,probability\n"
 
 
-def test_names_that_are_no_text_are_written_as_escapes():
+def test_a_batch_of_bad_examples_adds_nothing_to_the_table():
+    writer = make_writer("table", ["a", "b", "c"], True, 1, False)
+    assert writer.lines([MULTI_LABEL]) == "a\\x1b[31m.png  * a 90.00%\n"
+    assert writer.lines([]) == ""
+
+
+def test_names_that_are_not_utf_8_are_escaped():
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     row = [Prediction(name, np.asarray([0.75, 0.25]), "é")]
     assert json.loads(make_writer("json", ["é", "b"], False, 1, False).lines(row))["source"] == name

@@ -1,4 +1,4 @@
-"""Predictions are those of the run's own evaluation; a stream of any length is answered in order."""
+"""Predictions equal those of the run's own evaluation, in order and for a stream of any length."""
 
 import io
 
@@ -21,14 +21,14 @@ from tests.helpers.trained_runs import image_run, own_run, softmax, text_run
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A trained model of images, its task model as it was, and its converter."""
+    """A trained image model, the task model that was saved, and its converter."""
     directory = tmp_path_factory.mktemp("images")
     task, converter = image_run(directory)
     return load_trained(directory), task, converter
 
 
 def flat(batches):
-    return [each for batch in batches for each in batch]
+    return [answer for batch in batches for answer in batch]
 
 
 def encoded(seed, kind="PNG", size=(20, 20), **more):
@@ -44,7 +44,7 @@ def turned(orientation):
     return encoded(orientation, "JPEG", (18, 30), exif=exif)
 
 
-def test_files_are_seen_as_in_training(images, tmp_path):
+def test_files_are_decoded_as_in_training(images, tmp_path):
     trained, task, converter = images
     contents = {name: data for name, (data, _) in ODD.items()} | {
         f"plain{seed}.png": encoded(seed, size=(10 + seed, 30)) for seed in range(5)
@@ -61,9 +61,9 @@ def test_files_are_seen_as_in_training(images, tmp_path):
     examples = Examples(split, ImageReader((16, 16), converter), split.labels)
     expected = softmax(task.predict(single_pass(examples, batch_size=4, view=None), verbose=0))
     found = flat(Predictor(trained, 7)(examples_of("image", [str(tmp_path)], io.BytesIO())))
-    assert [each.source for each in found] == [str(tmp_path / name) for name in names]
+    assert [answer.source for answer in found] == [str(tmp_path / name) for name in names]
     np.testing.assert_allclose(
-        np.stack([each.probabilities for each in found]), expected, rtol=1e-5, atol=1e-7
+        np.stack([answer.probabilities for answer in found]), expected, rtol=1e-5, atol=1e-7
     )
     assert len(names) > 20
 
@@ -81,12 +81,12 @@ def test_texts_are_tokenized_as_in_training(tmp_path):
     found = flat(
         Predictor(trained, 2)(examples_of("text", [str(tmp_path / "texts.txt")], io.BytesIO()))
     )
-    assert [each.source[len(str(tmp_path)) + 1 :] for each in found] == [
+    assert [answer.source[len(str(tmp_path)) + 1 :] for answer in found] == [
         f"texts.txt:{n}" for n in (1, 2, 4, 5, 6)
     ]
-    assert [each.text for each in found] == texts
+    assert [answer.text for answer in found] == texts
     np.testing.assert_allclose(
-        np.stack([each.probabilities for each in found]), expected, rtol=1e-5
+        np.stack([answer.probabilities for answer in found]), expected, rtol=1e-5
     )
 
 
@@ -101,14 +101,16 @@ def test_rows_of_arrays(tmp_path):
     found = flat(
         Predictor(load_trained(tmp_path / "run"), 4)(examples_of("array", names, io.BytesIO()))
     )
-    good = [each for each in found if isinstance(each, Prediction)]
-    assert [each.source for each in good] == [
+    good = [answer for answer in found if isinstance(answer, Prediction)]
+    assert [answer.source for answer in good] == [
         *(f"{names[0]}:{row}" for row in range(1, 6)),
         names[2],
     ]
     expected = model.predict(np.concatenate([x[:5], x[7:8]]), verbose=0)
-    np.testing.assert_allclose(np.stack([each.probabilities for each in good]), expected, rtol=1e-5)
-    reasons = {each.source: each.reason for each in found if isinstance(each, Failure)}
+    np.testing.assert_allclose(
+        np.stack([answer.probabilities for answer in good]), expected, rtol=1e-5
+    )
+    reasons = {answer.source: answer.reason for answer in found if isinstance(answer, Failure)}
     assert list(reasons) == [names[1], *names[3:]]
     assert "must be numbers of shape ('n', 6)" in reasons[names[1]]
     assert "Python objects" in reasons[names[3]]
@@ -123,14 +125,14 @@ def test_a_bad_file_does_not_stop_the_others(images, tmp_path):
     (tmp_path / "4.png").unlink()
     names = [str(tmp_path / f"{seed}.png") for seed in range(6)]
     found = flat(Predictor(images[0], 2)(examples_of("image", names, io.BytesIO())))
-    assert [each.source for each in found] == names
-    assert [getattr(each, "reason", None) for each in found] == [
+    assert [answer.source for answer in found] == names
+    assert [getattr(answer, "reason", None) for answer in found] == [
         None, "cut short or damaged", "empty", "no image of a known kind",
         "no such file, or a link that leads nowhere", None,
     ]  # fmt: skip
 
 
-def test_a_stream_is_not_read_ahead_of_what_is_worked_on(images):
+def test_a_stream_is_read_ahead_by_a_bounded_number(images):
     trained, _, _ = images
     taken = 0
 
@@ -143,11 +145,11 @@ def test_a_stream_is_not_read_ahead_of_what_is_worked_on(images):
     for number in range(1, 4):
         assert len(next(answers)) == 8
         assert taken <= 8 * number + 5 + 1
-    answers.close()  # what waits is dropped
+    answers.close()  # drops the waiting images
     assert taken <= 30
 
 
-def test_failures_alone_do_not_pile_up(images):
+def test_failures_alone_do_not_accumulate(images):
     def stream():
         yield Example("first", np.zeros((4, 4, 3), "uint8"))
         for number in range(1000):
@@ -157,7 +159,7 @@ def test_failures_alone_do_not_pile_up(images):
     assert sum(sizes) == 1001 and max(sizes) == 16
 
 
-def test_every_size_of_batch_is_one_trace(images, monkeypatch):
+def test_all_batch_sizes_share_one_trace(images, monkeypatch):
     trained, _, _ = images
     cls, traces = type(trained.model), []
     call = cls.__call__

@@ -1,4 +1,4 @@
-"""Models of completed runs, loaded from their directories, and directories that are none."""
+"""Loading the models of completed runs, and refusing directories that do not hold one."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ class Doubled(keras.layers.Layer):
         return 2 * inputs
 
 
-def test_layers_that_nobody_registered_are_named(tmp_path, monkeypatch):
+def test_unregistered_layers_are_named(tmp_path, monkeypatch):
     model, _, x = own_run(tmp_path, Doubled(name="twice"))
     expected = model.predict(x, verbose=0)
     np.testing.assert_allclose(
@@ -114,7 +114,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_nothing_in_an_archive_chooses_what_runs(name, tmp_path, monkeypatch):
+def test_no_archive_can_choose_the_code_that_runs(name, tmp_path, monkeypatch):
     def spoilt(config):
         config["config"]["layers"][1]["config"]["planted"] = [HOSTILE[name]]
         return config
@@ -122,12 +122,12 @@ def test_nothing_in_an_archive_chooses_what_runs(name, tmp_path, monkeypatch):
     own_run(tmp_path)
     rewrite(tmp_path / "model/model.keras", spoilt)
     seal(tmp_path, source="own")  # whoever changes a model can write its digest too
-    monkeypatch.setattr(keras.saving, "load_model", None)  # is not even asked
+    monkeypatch.setattr(keras.saving, "load_model", None)  # must not be called
     with pytest.raises(ConfigError, match=f"must be of layers of Keras.*Received: {name} in"):
         load_trained(tmp_path)
 
 
-def test_of_a_task_only_weights_are_read(tmp_path):
+def test_only_the_weights_of_a_task_are_read(tmp_path):
     task, _ = image_run(tmp_path / "one")
     (tmp_path / "one/model/task.json").write_text(
         json.dumps({"module": "evil", "class_name": "Evil"})
@@ -160,7 +160,7 @@ def test_weights_of_another_head_are_refused(tmp_path):
         load_trained(tmp_path)
 
 
-def test_the_state_of_the_process_is_given_back(tmp_path):
+def test_the_global_state_of_keras_is_restored(tmp_path):
     image_run(tmp_path)
     seal(tmp_path, precision="mixed_bfloat16")
     before = np.random.get_state()[1].copy()
@@ -170,7 +170,7 @@ def test_the_state_of_the_process_is_given_back(tmp_path):
     assert trained.model.output_dense.compute_dtype == "bfloat16"
 
 
-def test_directories_that_hold_no_trained_model(tmp_path):
+def test_directories_without_a_trained_model_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="RUN_DIR must be the directory of a run.*hydra.run.dir"):
         load_trained(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
@@ -184,15 +184,15 @@ def test_directories_that_hold_no_trained_model(tmp_path):
         seal(run, status=status)
         with pytest.raises(
             ConfigError,
-            match=f"completed.*whose run is {status}. Go on with it: python -m finetune resume",
+            match=f"completed.*whose run is {status}. Resume it: python -m finetune resume",
         ):
             load_trained(run)
     seal(run, status="failed", source="own")
-    with pytest.raises(ConfigError, match="Go on with it: fit.…, resume=True."):
+    with pytest.raises(ConfigError, match="Resume it: fit.…, resume=True."):
         load_trained(run)
 
 
-def test_a_model_that_is_not_what_the_run_wrote(tmp_path):
+def test_a_changed_model_is_refused(tmp_path):
     image_run(tmp_path / "run")
     for name, spoil in {
         "task.weights.h5": lambda file: file.write_bytes(file.read_bytes()[:-1]),
@@ -201,7 +201,7 @@ def test_a_model_that_is_not_what_the_run_wrote(tmp_path):
         copy = shutil.copytree(tmp_path / "run", tmp_path / name)
         spoil(copy / "model" / name)
         with pytest.raises(
-            ConfigError, match=f"where model/{name} is damaged, changed or gone.*resume"
+            ConfigError, match=f"where model/{name} is damaged, changed or missing.*resume"
         ):
             load_trained(copy)
     seal(tmp_path / "run", model_sha256={})

@@ -60,7 +60,7 @@ def test_a_run_shows_names_as_text(tmp_path, terminal, name):
     shown = text.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
     assert shown.count(NAMES[name]) >= 10
     if not terminal:
-        assert all(each == "\n" or printable(each) == each for each in text)
+        assert all(character == "\n" or printable(character) == character for character in text)
     assert "\x1b]" not in text and "\x07" not in text and "\u202e" not in text
 
 
@@ -95,7 +95,7 @@ def test_a_real_run_on_a_folder_of_hostile_names(tmp_path, monkeypatch, capsys):
     code = main(arguments)
     shown, stderr = capsys.readouterr()
     assert code == 0, stderr
-    assert all(each == "\n" or printable(each) == each for each in shown)
+    assert all(character == "\n" or printable(character) == character for character in shown)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     labels = json.loads((tmp_path / "run" / "model" / "labels.json").read_text())
     expected = sorted(map(plain, texts[:11]))  # without white space and the invisible at their ends
@@ -104,4 +104,4 @@ def test_a_real_run_on_a_folder_of_hostile_names(tmp_path, monkeypatch, capsys):
         assert len(list(csv.reader(file))) == 1 + 3 * len(expected)
     logged = (tmp_path / "run" / "finetune.log").read_text()
     assert "\x1b" not in logged
-    assert {each.name for each in tmp_path.iterdir()} == {"images", "run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "run"}

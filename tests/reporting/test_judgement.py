@@ -1,4 +1,4 @@
-"""What a run is judged by at its end, from its record alone; every number worked out by hand."""
+"""The remarks on the result of a run, from its record alone; all numbers are worked out by hand."""
 
 import pytest
 
@@ -17,15 +17,15 @@ def run(losses=(0.9, 0.3), later=(0.2, 0.1), accuracy=0.9, interval=None):
     return record
 
 
-def test_of_a_run_that_got_better_to_its_end_nothing_is_said():
+def test_a_run_that_improved_until_its_end_has_no_remarks():
     assert judgement(run()) == []
 
 
 def test_a_best_epoch_that_was_not_kept_is_named_with_the_way_to_keep_it():
     assert judgement(run(losses=(0.9, 0.2, 0.3))) == [
-        "Phase head: the lowest validation loss was 0.2500 in epoch 2 of 3; the last epoch, whose "
-        "weights were kept, has 0.3500, 0.1000 more. schedule.phases.head.restore_best=true keeps "
-        "the best epoch."
+        "Phase head: the lowest validation loss was 0.2500 in epoch 2 of 3. The last epoch, whose "
+        "weights were kept, has 0.3500, which is 0.1000 more. "
+        "schedule.phases.head.restore_best=true keeps the best epoch."
     ]
 
 
@@ -36,25 +36,25 @@ def test_a_generated_phase_is_restored_by_the_key_of_the_range():
     assert "in epoch 1 of 2" in line and "schedule.restore_best=true" in line
 
 
-def test_a_best_epoch_that_was_restored_is_no_fault():
+def test_a_restored_best_epoch_needs_no_remark():
     record = run(losses=(0.9, 0.2, 0.3))
     record.phases[0].best_epoch = 1
     assert judgement(record) == []
 
 
-def test_a_difference_that_cannot_be_seen_is_not_told():
+def test_an_invisible_difference_needs_no_remark():
     assert judgement(run(losses=(0.9, 0.30001, 0.30002))) == []
 
 
 def test_a_later_phase_that_made_validation_worse_is_named_with_both_results():
     assert judgement(run(losses=(0.9, 0.3), later=(0.5, 0.4))) == [
         "Validation got worse after phase head (loss 0.3500, accuracy 85.00%): top (loss 0.4500, "
-        "accuracy 90.00%). Fewer epochs or a lower learning rate in later phases may keep what the "
-        "earlier one had reached."
+        "accuracy 90.00%). Fewer epochs or a lower learning rate in later phases may keep the "
+        "earlier result."
     ]
 
 
-def test_a_loss_that_is_no_number_is_passed_over():
+def test_a_loss_that_is_not_finite_is_skipped():
     record = run()
     record.phases[0].metrics["validation"]["loss"] = float("nan")
     record.history = rows(0, "head", 0, (float("nan"), float("nan")))
@@ -80,13 +80,13 @@ def test_a_result_whose_interval_holds_the_baseline_is_not_clearly_better():
     assert judgement(run(accuracy=0.6, interval=Interval(0.51, 0.74, 50))) == []
 
 
-def test_with_several_labels_the_baseline_gives_each_its_more_frequent_answer():
+def test_the_multi_label_baseline_gives_the_more_frequent_answer_for_each_label():
     record = run(accuracy=0.6)
     record.dataset.multi_label = True
     # of 50 examples 30, 20 and 10 have the labels: 30 + 30 + 40 of 150 answers are right
     assert baseline_accuracy(record) == pytest.approx(100 / 150)
     (line,) = judgement(record)
-    assert "no better than giving each label its more frequent answer" in line
+    assert "no better than always giving the more frequent answer for each label" in line
 
 
 def test_without_a_test_split_there_is_no_baseline():
@@ -95,7 +95,7 @@ def test_without_a_test_split_there_is_no_baseline():
     assert baseline_accuracy(record) is None and judgement(record) == []
 
 
-def test_a_record_of_one_exact_phase_has_nothing_to_tell():
+def test_a_run_of_one_exact_phase_has_no_remarks():
     record = run()
     record.phases, record.history = record.phases[:1], record.history[:2]
     record.phases[0].metrics["validation"]["loss"] = 0.95

@@ -20,16 +20,16 @@ RUNS = {
     "many classes": lambda: crowded_run(stages=40, phases=3, classes=40),
     "short names": lambda: crowded_run(stages=6, phases=24, classes=3, names=("a",)),
 }
-# Corners of the boxes of all texts, turned as they are; a box is drawn in by a pixel at each side.
+# The rotated corners of the boxes of all texts; each box is shrunk vertically to the letters.
 BOXES = """() => [...document.querySelectorAll("figure")].map((figure) => {
   const picture = figure.querySelector("svg"), frame = picture.getBoundingClientRect();
-  const texts = [...picture.querySelectorAll("text")].map((each) => {
-    const box = each.getBBox(), matrix = each.getScreenCTM();
+  const texts = [...picture.querySelectorAll("text")].map((text) => {
+    const box = text.getBBox(), matrix = text.getScreenCTM();
     const high = box.height * 0.22;
     const corners = [[box.x, box.y + high], [box.x + box.width, box.y + high],
       [box.x + box.width, box.y + box.height - high], [box.x, box.y + box.height - high]];
-    const size = parseFloat(getComputedStyle(each).fontSize) * picture.getScreenCTM().a;
-    return {text: each.textContent, size, corners: corners.map(([x, y]) => {
+    const size = parseFloat(getComputedStyle(text).fontSize) * picture.getScreenCTM().a;
+    return {text: text.textContent, size, corners: corners.map(([x, y]) => {
       const at = new DOMPoint(x, y).matrixTransform(matrix);
       return [at.x - frame.x, at.y - frame.y];
     })};
@@ -39,7 +39,7 @@ BOXES = """() => [...document.querySelectorAll("figure")].map((figure) => {
 
 
 def apart(one, other):
-    """Tells whether a line separates two convex boxes."""
+    """Returns whether a line separates two convex boxes."""
     for box in (one, other):
         for (ax, ay), (bx, by) in zip(box, [*box[1:], box[0]], strict=True):
             across = (by - ay, ax - bx)
@@ -52,7 +52,7 @@ def apart(one, other):
 
 
 def collisions(picture):
-    texts = [each for each in picture["texts"] if each["text"].strip()]
+    texts = [text for text in picture["texts"] if text["text"].strip()]
     return [
         (one["text"], other["text"])
         for index, one in enumerate(texts)
@@ -63,9 +63,9 @@ def collisions(picture):
 
 def outside(picture):
     return [
-        each["text"]
-        for each in picture["texts"]
-        for x, y in each["corners"]
+        text["text"]
+        for text in picture["texts"]
+        for x, y in text["corners"]
         if not (-1 <= x <= picture["width"] + 1 and -1 <= y <= picture["height"] + 1)
     ]
 
@@ -92,9 +92,11 @@ def test_labels_of_a_report_stay_apart(browser, address, width):  # noqa: F811
     with opened(browser, address, width) as page:
         pictures = page.evaluate(BOXES)
         assert len(pictures) == len(PICTURES)
-        assert {each["name"]: collisions(each) for each in pictures if collisions(each)} == {}
-        assert {each["name"]: outside(each) for each in pictures if outside(each)} == {}
-        smallest = min(text["size"] for each in pictures for text in each["texts"])
+        assert {
+            picture["name"]: collisions(picture) for picture in pictures if collisions(picture)
+        } == {}
+        assert {picture["name"]: outside(picture) for picture in pictures if outside(picture)} == {}
+        smallest = min(text["size"] for picture in pictures for text in picture["texts"])
         assert smallest >= 9.5
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -113,4 +115,4 @@ def test_labels_of_a_comparison_stay_apart(browser, tmp_path, width, number):  #
     with opened(browser, path.as_uri(), width) as page:
         (picture,) = page.evaluate(BOXES)
         assert collisions(picture) == [] and outside(picture) == []
-        assert min(each["size"] for each in picture["texts"]) >= 9.5
+        assert min(text["size"] for text in picture["texts"]) >= 9.5

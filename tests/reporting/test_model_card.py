@@ -1,4 +1,4 @@
-"""The model card is what a hub reads, says nothing that it does not know, and obeys no data."""
+"""The model card is valid for a hub, marks unknown facts, and shows names literally."""
 
 import dataclasses
 import math
@@ -53,7 +53,7 @@ def tables_of(text, heading):
     ]
 
 
-def test_a_hub_reads_its_front_matter():
+def test_a_hub_can_read_the_front_matter():
     card = ModelCard(model_card(record_of(), FACTS))
     data = card.data.to_dict()
     assert data["license"] == "apache-2.0" and "license_name" not in data
@@ -62,13 +62,13 @@ def test_a_hub_reads_its_front_matter():
     assert data["base_model"] == "own/er"
     assert data["datasets"] == ["pets"]
     assert data["metrics"] == ["accuracy"]
-    found = {each.metric_type: each for each in card.data.eval_results}
+    found = {result.metric_type: result for result in card.data.eval_results}
     assert found["accuracy"].metric_value == 0.25 and found["loss"].metric_value == 1.0
     assert found["accuracy"].dataset_name == "pets" and found["accuracy"].dataset_split == "test"
     assert card.text.strip().startswith("# b on pets")
 
 
-def test_what_is_not_known_is_marked_and_not_guessed():
+def test_unknown_facts_are_marked_and_not_guessed():
     facts = CardFacts("array", None, True)
     record = record_of()
     record.test, record.test_per_class = {}, []
@@ -79,18 +79,18 @@ def test_what_is_not_known_is_marked_and_not_guessed():
     assert not {"pipeline_tag", "base_model", "model-index", "metrics"} & data.keys()
     assert "multi-label" in data["tags"]
     assert card.text.count("to be filled in") == 5
-    assert "not measured on a test split" in card.text
+    assert "There was no test split" in card.text
 
 
-def test_a_metric_that_is_no_number_is_left_out():
+def test_a_metric_that_is_not_finite_is_left_out():
     record = record_of()
     record.test = {"loss": math.nan, "accuracy": 0.25}
     card = ModelCard(model_card(record, FACTS))
-    assert [each.metric_type for each in card.data.eval_results] == ["accuracy"]
+    assert [result.metric_type for result in card.data.eval_results] == ["accuracy"]
     assert "nan" not in card.content
 
 
-def test_it_says_what_trained_what_stood_still_and_how_good_it_is():
+def test_the_card_has_counts_proofs_and_metrics():
     text = model_card(record_of(), FACTS)
     (_, phase), (_, proof) = tables_of(text, "Training")
     assert phase == [
@@ -103,7 +103,7 @@ def test_it_says_what_trained_what_stood_still_and_how_good_it_is():
     assert COUNTS["total"]["parameters"] == 2 and "1 weights, 2 parameters" in text
 
 
-def test_nothing_in_it_depends_on_time_place_or_a_resume():
+def test_the_card_does_not_depend_on_time_place_or_a_resume():
     record, other = record_of(), record_of()
     other.seconds, other.resumed, other.peak_memory_bytes = {"total": 9.0}, [{"phase": 0}], 7
     other.phases[0].seconds = 8.0
@@ -121,7 +121,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def test_names_are_shown_and_not_obeyed():
+def test_names_are_shown_literally():
     record = record_of(num_classes=len(HOSTILE), classes=HOSTILE)
     record.dataset.name = "x: |\n---\n# 'y'"
     record.backbone.name = "```\n--- {{ 7 * 7 }}"
@@ -132,39 +132,39 @@ def test_names_are_shown_and_not_obeyed():
     assert card.data.to_dict()["license"] == "apache-2.0"
     assert card.data.eval_results[0].dataset_name == "x: |\\n---\\n# 'y'"
     assert card.data.model_name == "```\\n--- {{ 7 * 7 }} on x: |\\n---\\n# 'y'"
-    assert "datasets" not in card.data.to_dict()  # no name that a hub could have
+    assert "datasets" not in card.data.to_dict()  # not a valid name on a hub
     shown = [row[0] for row in tables_of(text, "Metrics")[1][1:]]
     assert shown == [printable(name).strip() for name in HOSTILE]
     assert {len(row) for table in tables_of(text, "Training") for row in table} == {8, 6}
     html = PARSER.render(card.text)
     plain = PARSER.render(ModelCard(model_card(record_of(), FACTS)).text)
-    for each in ("<strong>", "<em>", "<a ", "<h1>", "<h2>", "<pre>", "<code", "<table>", "<li>"):
-        assert html.count(each) == plain.count(each), each
+    for tag in ("<strong>", "<em>", "<a ", "<h1>", "<h2>", "<pre>", "<code", "<table>", "<li>"):
+        assert html.count(tag) == plain.count(tag), tag
     assert "<script" not in html and "\x1b" not in html
     assert "$$" not in card.text  # a formula on a hub
     text.encode()
 
 
-def test_many_classes_are_counted_and_not_all_named():
+def test_of_many_classes_the_first_are_named():
     names = [f"class {number}" for number in range(500)]
     text = model_card(record_of(num_classes=500, classes=names), FACTS)
-    assert "class 99, … (labels.json has all 500)" in text
+    assert "class 99, … (labels.json lists all 500)" in text
     assert "class 100" not in text
 
 
 def test_samples_in_two_splits_are_named():
     record = record_of(repeated={"train and test": 2}, skipped={"counts": {"train": 3}})
     text = model_card(record, FACTS)
-    assert "The same samples in two splits: 2 in train and test." in text
-    assert "Left out, because bad: train 3." in text
+    assert "Identical samples in two splits: 2 in train and test." in text
+    assert "Bad samples left out: train 3." in text
 
 
 def test_every_licence_of_the_catalog_has_a_name_on_the_hub():
     assert NAMED_BACKBONES
-    assert {each.licence for each in NAMED_BACKBONES.values()} <= HUB_LICENCES.keys()
+    assert {backbone.licence for backbone in NAMED_BACKBONES.values()} <= HUB_LICENCES.keys()
 
 
-def test_the_whole_config_is_in_it():
+def test_the_card_has_the_whole_config():
     record = record_of()
     record.config = dataclasses.asdict(Config())
     record.config["backbone"] = {"path": "/home/someone/model"}
@@ -176,14 +176,14 @@ def test_the_whole_config_is_in_it():
 @pytest.mark.parametrize("task", ["ImageClassifier", None])
 @pytest.mark.parametrize("kind", ["image", "text", "array"])
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_the_code_that_loads_it_is_python(task, kind, multi_label):
+def test_the_loading_code_is_valid_python(task, kind, multi_label):
     code = loading_code(kind, task, multi_label, directory='a "b"\\c')
     compile(code, "card", "exec")
     assert ("sigmoid" if multi_label else "softmax") in code
     assert "softmax" not in loading_code(kind, task, False, from_logits=False)
 
 
-def test_a_fence_is_longer_than_any_in_it():
+def test_a_fence_is_longer_than_any_in_the_text():
     assert fenced("a\n````\nb", "sh") == "`````sh\na\n````\nb\n`````"
     assert escape("_a_b_") == "\\_a_b\\_"
 
@@ -197,7 +197,7 @@ def test_the_counts_have_the_sum_that_keras_calls_non_trainable():
     assert second[-3:] == ["2 / 100", "2 / 40", "4 / 140"]
 
 
-def test_it_has_the_interval_of_the_accuracy_and_the_judgement_of_the_run():
+def test_the_card_has_the_interval_of_the_accuracy_and_the_remarks():
     record = record_of()
     record.test_interval = Interval(0.0456, 0.6994, 4)
     record.remarks = ["The test accuracy of 25.00% is no better than …."]

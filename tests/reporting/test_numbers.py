@@ -33,4 +33,4 @@ def test_numbers_of_other_kinds():
     assert number(1234567) == "1,234,567"
     assert number(0.02154) == "0.0215"
     assert percent(0.9925) == "99.25%"
-    assert [size(each) for each in (0, 999, 1024000)] == ["0 bytes", "999 bytes", "1.0 MB"]
+    assert [size(count) for count in (0, 999, 1024000)] == ["0 bytes", "999 bytes", "1.0 MB"]

@@ -1,4 +1,4 @@
-"""The page says what the record says, whatever the run came to, and lets nothing in or out."""
+"""The page shows the record of a run in any state, safely and without network requests."""
 
 import html
 import re
@@ -31,14 +31,14 @@ def words(text):
 
 
 def test_a_completed_run_at_a_glance():
-    found = {each.name: each for each in summary.facts(make_run())}
+    found = {fact.name: fact for fact in summary.facts(make_run())}
     assert found["Test accuracy"].value == "90.00%"
-    assert found["Test accuracy"].details[0] == "of 50 examples, loss 0.3000"
+    assert found["Test accuracy"].details[0] == "on 50 examples, loss 0.3000"
     assert found["Baseline"].value == "50.00%"  # 30 of 30 + 20 + 10
-    assert "linear probe (head): validation 85.00%, at the end 90.00%" in found["Baseline"].details
-    assert found["Took"].value == "20.0 s"
-    assert found["Proof of what was held"].value == "holds"
-    assert "3 to 4 weights held still in 2 phases" in found["Proof of what was held"].details[0]
+    assert "linear probe (head): validation 85.00%, finally 90.00%" in found["Baseline"].details
+    assert found["Time"].value == "20.0 s"
+    assert found["Proof of held weights"].value == "holds"
+    assert "3 to 4 weights held in 2 phases" in found["Proof of held weights"].details[0]
     assert found["Stages never trained"].value == "1 of 2"
     assert found["Stages never trained"].details[0] == "stem"
     assert summary.notices(make_run()) == []
@@ -47,16 +47,16 @@ def test_a_completed_run_at_a_glance():
 def test_the_page_holds_all_parts():
     text = page(make_run())
     shown = words(text)
-    for each in ("resnet_mini on pets", "completed", "3 classes, 2 phases", "dog cat 5 25.0%",
+    for part in ("resnet_mini on pets", "completed", "3 classes, 2 phases", "dog cat 5 25.0%",
                  "cat 90.00% 80.00% 85.00% 30", "pets", "ef" * 32, "train 90 examples",
                  "ImageClassifier.from_preset(directory)", '"outputs/run/model"',
                  "python -m finetune experiment=pets 'dataset.path=/data/my pets'",
                  "label_separator: null", "keras 3.15.1", "float32", "a text of some words",
-                 "dog with 75.0%; it is cat", "expected calibration error 4.00%"):  # fmt: skip
-        assert each in shown, each
+                 "predicted dog (75.0%), labelled cat", "expected calibration error 4.00%"):  # fmt: skip
+        assert part in shown, part
     assert [f'id="picture-{name}"' in text for name in PICTURES] == [True] * len(PICTURES)
-    for each in ("Summary", "Pictures", "Test split", "Phases", "Data", "Config"):
-        assert f">{each}</h2>" in text
+    for heading in ("Summary", "Pictures", "Test split", "Phases", "Data", "Config"):
+        assert f">{heading}</h2>" in text
     for target in re.findall(r'<a href="#([^"]+)"', text):
         assert f'id="{target}"' in text
     assert len(set(re.findall(r' id="([^"]+)"', text))) == len(re.findall(r' id="([^"]+)"', text))
@@ -68,10 +68,10 @@ def test_the_page_holds_all_parts():
 
 @pytest.mark.parametrize(
     ("status", "words_of_it"),
-    [("running", "was not at its end"), ("failed", "This run failed after 2 whole phases and 4"),
+    [("running", "had not ended"), ("failed", "This run failed after 2 whole phases and 4 epochs."),
      ("interrupted", "This run was interrupted after 2")],
 )  # fmt: skip
-def test_a_run_that_is_not_at_its_end_says_so(status, words_of_it):
+def test_an_incomplete_run_has_a_notice(status, words_of_it):
     record = replace(make_run(status), test={}, test_per_class=[], model_sha256={})
     record.test_details = replace(record.test_details, confusion=[], reliability=[], mistakes=[])
     shown = words(page(record))
@@ -82,7 +82,7 @@ def test_a_run_that_is_not_at_its_end_says_so(status, words_of_it):
     assert "Test split" not in shown
 
 
-def test_a_run_that_has_just_begun_has_a_page():
+def test_a_run_that_has_just_started_has_a_page():
     record = replace(make_run("running"), phases=[], features=[], test={}, seconds={}, history=[],
                      test_per_class=[], model_sha256={})  # fmt: skip
     record.test_details = replace(record.test_details, confusion=[], reliability=[], mistakes=[])
@@ -90,26 +90,28 @@ def test_a_run_that_has_just_begun_has_a_page():
     assert "Nothing has been measured yet" in shown and "0 phases had ended" in shown
 
 
-def test_a_run_without_a_test_split_says_what_that_means():
+def test_a_run_without_a_test_split_has_a_notice():
     record = replace(make_run(), test={}, test_per_class=[])
     assert "There is no test split" in words(page(record))
     assert most_frequent_share(record) is None
-    names = [each.name for each in summary.facts(record)]
+    names = [fact.name for fact in summary.facts(record)]
     assert names[:2] == ["Validation accuracy", "Baseline"]
 
 
 def test_a_broken_proof_comes_first():
     record = make_run("failed")
     record.phases[1].frozen_proof = FrozenProof(3, 1, "a", "b")
-    assert summary.notices(record)[0].startswith("The proof does not hold")
+    assert summary.notices(record)[0].startswith(
+        "The proof fails: held weights have changed in top"
+    )
     assert "BROKEN" in words(page(record))
 
 
-def test_of_several_labels_no_class_is_the_answer_to_all():
+def test_multi_label_runs_have_no_most_frequent_class():
     record = make_run()
     record.dataset.multi_label = True
     assert most_frequent_share(record) is None
-    assert summary.facts(record)[0].name == "Test decisions right"
+    assert summary.facts(record)[0].name == "Test accuracy of decisions"
     assert "keras.ops.sigmoid" in words(page(record))
 
 
@@ -126,7 +128,7 @@ def test_the_model_is_loaded_as_it_was_saved(source, files, expected):
     record.model_sha256 = dict.fromkeys(files, "0")
     shown = words(page(record))
     assert expected in shown
-    assert ("of its FineTuner again" in shown) == (source == "own")
+    assert ("of the model's FineTuner again" in shown) == (source == "own")
 
 
 def test_names_are_text_and_no_markup():
@@ -157,7 +159,7 @@ def test_only_the_last_phase_is_open_and_the_others_are_one_line():
     folded = re.findall(r"<details( open)?>\s*<summary>Phase (\d)", text)
     assert folded == [("", "1"), (" open", "2")]
     counts = "trainable 2 / 30, non-trainable 6 / 2,100"
-    assert f"Phase 1: head {counts}; 4 weights held still, 0 changed" in words(text)
+    assert f"Phase 1: head {counts}; 4 weights held, 0 changed" in words(text)
 
 
 def test_a_phase_whose_proof_is_broken_is_open():
@@ -170,12 +172,12 @@ def test_a_phase_whose_proof_is_broken_is_open():
 def test_classes_are_counted_in_each_split():
     text = page(make_run())
     shown = words(text)
-    assert "The 3 classes have 10 (eel) to 60 (cat) training examples, 6 to 1." in shown
+    assert "have 10 (eel) to 60 (cat) training examples, a ratio of 6 to 1." in shown
     assert "cat 60 6 dog 20 3 eel 10 1" in shown
     assert text.count('class="bar" style="--share:1.0"') == 2  # the longest of each split
 
 
-def test_many_classes_are_folded_and_counts_that_are_not_there_are_left_out():
+def test_many_classes_are_collapsed_and_missing_counts_are_left_out():
     names = [f"class {n}" for n in range(30)]
     record = make_run(classes=names)
     assert "<summary>30 classes</summary>" in page(record)
@@ -183,7 +185,7 @@ def test_many_classes_are_folded_and_counts_that_are_not_there_are_left_out():
     assert "Classes of each split" not in page(record)
 
 
-def test_equal_classes_and_empty_classes_are_told():
+def test_the_sentence_about_equal_and_empty_classes():
     record = make_run()
     record.dataset.class_counts = {"train": [5, 5, 5], "test": [0, 0, 0]}
     table = class_table(record.dataset, 20)
@@ -191,8 +193,9 @@ def test_equal_classes_and_empty_classes_are_told():
     assert table.splits == ("train",)
     record.dataset.class_counts = {"train": [5, 0, 5]}
     record.dataset.multi_label = True
-    assert class_table(record.dataset, 20).words.endswith(
-        "some class has none. An example counts in each of its classes."
+    assert class_table(record.dataset, 20).words == (
+        "The 3 classes have 0 (dog) to 5 (cat) training examples. An example counts for each of its "
+        "classes."
     )
 
 
@@ -202,7 +205,7 @@ def test_what_the_model_sees_is_shown_with_labels_and_truncation(tmp_path):
     (tmp_path / "plots/samples/00-augmented.jpg").write_bytes(b"\xff\xd8\xff rest")
     text = page(make_run(), tmp_path)
     shown = words(text)
-    assert "Training examples, 32 × 32 pixels, before their values are scaled: left" in shown
+    assert "Training examples at 32 × 32 pixels, before their values are scaled: without" in shown
     assert 'class="thumbnail small" src="data:image/png;base64,' in text
     assert 'class="thumbnail" src="data:image/jpeg;base64,' in text
     assert "dog truncated 70 of 412 tokens are read" in shown
@@ -212,7 +215,7 @@ def test_what_the_model_sees_is_shown_with_labels_and_truncation(tmp_path):
 def test_examples_whose_pictures_are_gone_are_left_out(tmp_path):
     record = make_run()
     shown = words(page(record, tmp_path))
-    assert "a/2.png" not in shown and "and the first tokens of each" in shown
+    assert "a/2.png" not in shown and "with the first tokens that the model reads" in shown
     record.dataset.samples = record.dataset.samples[:1]
     assert "What the model sees" not in words(page(record, tmp_path))
 

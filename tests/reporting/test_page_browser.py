@@ -19,7 +19,7 @@ PIXEL = bytes.fromhex(
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The page of a run with everything in it, hostile names too."""
+    """The page of a run with all parts and with hostile names."""
     directory = tmp_path_factory.mktemp("run")
     (directory / "plots/mistakes").mkdir(parents=True)
     (directory / "plots/mistakes/1.png").write_bytes(PIXEL)
@@ -28,19 +28,19 @@ def address(tmp_path_factory):
     return page.as_uri()
 
 
-def test_names_and_numbers_are_text_also_in_pictures(browser, address):
+def test_names_and_numbers_are_text_even_in_pictures(browser, address):
     with opened(browser, address) as page:
         assert page.title().endswith(": resnet_mini on pets")
         text = page.inner_text("body")
-        for each in ("resnet_mini", "cat", "<script>document.title=", "90.00%", "label_separator"):
-            assert each in text, each
+        for words in ("resnet_mini", "cat", "<script>document.title=", "90.00%", "label_separator"):
+            assert words in text, words
         drawn = page.locator("#picture-freeze_map svg text").all_text_contents()
-        assert {"stage1", "head", "2 k", "trains"} <= set(drawn)
+        assert {"stage1", "head", "2 k", "trainable"} <= set(drawn)
         assert page.locator("figure svg").count() == 6
         assert page.evaluate("document.images[0].naturalWidth") == 1
 
 
-def test_the_policy_lets_nothing_run_or_load(browser, address):
+def test_the_policy_forbids_scripts_and_requests(browser, address):
     with opened(browser, address, expected=["Content Security Policy"]) as page:
         refused = page.evaluate(
             """async () => {
@@ -81,19 +81,19 @@ def test_classes_are_sorted_by_click_and_by_key(browser, address):
         assert column(page, 3) == ["90.00%", "85.00%", "80.00%"]
         assert header.get_attribute("aria-sort") == "none"
         page.locator("table.sortable th", has_text="class").first.locator("button").click()
-        assert [each[:5] for each in column(page, 1)] == ["<scri", "a ver", "cat"]
+        assert [name[:5] for name in column(page, 1)] == ["<scri", "a ver", "cat"]
 
 
-def test_the_config_is_filtered_to_lines_and_what_they_are_under(browser, address):
+def test_the_config_is_filtered_to_matching_lines_and_their_parents(browser, address):
     with opened(browser, address) as page:
-        page.get_by_label("Show lines that hold").fill("BATCH")
+        page.get_by_label("Show lines that contain").fill("BATCH")
         shown = page.locator("#config-lines .line:not([hidden])").all_text_contents()
         assert shown == ["dataset:", "  batch_size: 32"]
-        page.get_by_label("Show lines that hold").fill("")
+        page.get_by_label("Show lines that contain").fill("")
         assert page.locator("#config-lines .line:not([hidden])").count() == 5
 
 
-def test_the_keyboard_reaches_everything_and_shows_where_it_is(browser, address):
+def test_the_keyboard_reaches_everything_with_a_visible_focus(browser, address):
     with opened(browser, address, width=400) as page:
         reached = []
         for _ in range(60):
@@ -109,7 +109,7 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(browser, address)
             assert outline != "none", place
             reached.append(place)
         assert {"A", "BUTTON", "INPUT", "SUMMARY", "DIV", "PRE"} <= set(reached)
-        assert reached[0] == "A"  # to the content
+        assert reached[0] == "A"  # skip to content
 
 
 @pytest.mark.parametrize("width", [400, 1200])
@@ -120,21 +120,19 @@ def test_the_page_fits_and_follows_the_theme(browser, address, width, scheme):
         widths = page.evaluate(
             "[...document.querySelectorAll('figure svg')].map(e => e.clientWidth)"
         )
-        assert (
-            min(widths) > 300 and max(widths) < 460
-        )  # as large as it is drawn, or the page is wide
+        assert min(widths) > 300 and max(widths) < 460  # unscaled, or the page is wide
         ink = page.evaluate(
             "getComputedStyle(document.querySelector('#picture-curves svg text')).fill"
         )
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        dark = [sum(map(int, each[4:-1].split(","))) < 384 for each in (ink, paper)]
+        dark = [sum(map(int, color[4:-1].split(","))) < 384 for color in (ink, paper)]
         assert dark == ([True, False] if scheme == "light" else [False, True])
         assert page.screenshot().startswith(b"\x89PNG")
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """The page that lays two runs side by side."""
+    """The page that compares two runs."""
     runs = [Run(Path("/runs") / name, make_run()) for name in ("a", "<b>")]
     page = tmp_path_factory.mktemp("compared") / "compared.html"
     page.write_text(comparison_page(compare(runs), []), encoding="utf-8")
@@ -154,18 +152,18 @@ def test_runs_side_by_side_fit_and_are_sorted(browser, compared, scheme):
         assert names.all_text_contents() == ["<b>", "a"]
 
 
-def test_small_text_of_pictures_can_be_read_at_400_pixels(browser, address):
+def test_small_text_of_pictures_is_readable_at_400_pixels(browser, address):
     with opened(browser, address, width=400) as page:
         sizes = page.evaluate(
-            """[...document.querySelectorAll("figure svg text")].map((each) => {
-              const scale = each.ownerSVGElement.getScreenCTM().a;
-              return parseFloat(getComputedStyle(each).fontSize) * scale;
+            """[...document.querySelectorAll("figure svg text")].map((text) => {
+              const scale = text.ownerSVGElement.getScreenCTM().a;
+              return parseFloat(getComputedStyle(text).fontSize) * scale;
             })"""
         )
         assert min(sizes) >= 7.5
 
 
-def test_landmarks_headings_and_names_are_there(browser, address):
+def test_the_page_has_landmarks_headings_and_descriptions(browser, address):
     with opened(browser, address) as page:
         assert page.locator("h1").count() == 1
         for landmark in ("banner", "navigation", "main", "contentinfo"):
@@ -176,9 +174,9 @@ def test_landmarks_headings_and_names_are_there(browser, address):
             assert image.get_attribute("aria-label") or image.get_attribute("alt")
 
 
-def test_paper_shows_all_in_light(browser, address):
+def test_print_shows_everything_in_light_colors(browser, address):
     with opened(browser, address, color_scheme="dark") as page:
-        page.evaluate("for (const each of document.querySelectorAll('details')) each.open = false")
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = false")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert page.locator("details:not([open])").count() == 0
         page.emulate_media(media="print")

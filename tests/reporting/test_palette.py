@@ -58,13 +58,13 @@ def linear(colour):
 
 def distance(one, other, sight):
     """How far two colours are apart for eyes of a kind, in Oklab."""
-    seen = [np.clip(SIGHTS[sight] @ linear(each), 0, 1) for each in (one, other)]
-    first, second = (OKLAB @ np.cbrt(CONES @ each) for each in seen)
+    seen = [np.clip(SIGHTS[sight] @ linear(color), 0, 1) for color in (one, other)]
+    first, second = (OKLAB @ np.cbrt(CONES @ light) for light in seen)
     return float(np.linalg.norm(first - second))
 
 
 def mixed(colour, below, opacity):
-    parts = [[int(each[i : i + 2], 16) for i in (1, 3, 5)] for each in (colour, below)]
+    parts = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (colour, below)]
     return "#" + "".join(
         f"{round(opacity * a + (1 - opacity) * b):02x}" for a, b in zip(*parts, strict=True)
     )
@@ -76,7 +76,7 @@ def test_contrast_is_that_of_the_definition():
 
 @pytest.mark.parametrize("side", ["light", "dark"])
 def test_text_has_the_contrast_that_wcag_asks_for(side):
-    colour = {role: getattr(each, side) for role, each in ROLES.items()}
+    colour = {role: getattr(color, side) for role, color in ROLES.items()}
     for text in ("ink", "muted"):
         for below in ("page", "surface", "band"):
             assert contrast(colour[text], colour[below]) >= 4.5, (text, below)
@@ -91,7 +91,7 @@ def test_text_has_the_contrast_that_wcag_asks_for(side):
 @pytest.mark.parametrize("side", ["light", "dark"])
 @pytest.mark.parametrize("role", ["accent", "second", "trainable"])
 def test_text_on_translucent_cells_can_be_read(side, role):
-    colour = {name: getattr(each, side) for name, each in ROLES.items()}
+    colour = {name: getattr(color, side) for name, color in ROLES.items()}
     for opacity in np.linspace(0, STRONGEST, 11):
         below = mixed(colour[role], colour["surface"], opacity)
         assert contrast(colour["ink"], below) >= 4.5
@@ -114,7 +114,7 @@ def test_a_difference_that_some_eyes_do_not_see_is_found():
 
 
 def test_light_colours_differ_so_that_each_names_its_role():
-    lights = [each.light for each in ROLES.values()]
+    lights = [color.light for color in ROLES.values()]
     assert len(set(lights)) == len(lights)
     drawn = f"fill: {light('frozen')}; stroke: {light('ink')}"
     assert as_variables(drawn) == "fill: var(--frozen); stroke: var(--ink)"

@@ -1,4 +1,4 @@
-"""Pictures show what the record says, the same each time, whatever the names in it are."""
+"""Pictures show the record reproducibly, for all kinds of names in it."""
 
 import math
 import os
@@ -31,17 +31,17 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def texts(svg):
-    return [each.text for each in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    return [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
 def drawn(record):
-    return {each.name: each for each in Gallery().drawings(record)}
+    return {drawing.name: drawing for drawing in Gallery().drawings(record)}
 
 
 def test_a_whole_run_has_every_picture_and_a_new_one_none():
     assert list(drawn(make_run())) == list(PICTURES)
     empty = replace(make_record(), phases=[], seconds={}, test={})
-    assert all(each.figure(empty) is None for each in PICTURES.values())
+    assert all(picture.figure(empty) is None for picture in PICTURES.values())
     assert drawn(empty) == {}
 
 
@@ -70,17 +70,17 @@ def test_names_are_text_and_no_markup():
         replace(phase(i, name, ["head"]), stages=stages, weight_change=dict.fromkeys(names, 0.0))
         for i, name in enumerate(names)
     ]
-    record.features = [replace(record.features[0], phase=each, below={each: 0.5}) for each in names]
+    record.features = [replace(record.features[0], phase=name, below={name: 0.5}) for name in names]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = drawn(record)
-        assert all(each.png() for each in found.values())
+        assert all(drawing.png() for drawing in found.values())
     for name in names:
         for picture in ("freeze_map", "weight_movement", "time"):
             assert label(name) in texts(found[picture].file)
         assert label(name, confusion.LONGEST) in texts(found["confusion"].file)
-    for each in found.values():
-        ElementTree.fromstring(each.inline.replace("<svg", '<svg xmlns:xlink="x"', 1))
+    for drawing in found.values():
+        ElementTree.fromstring(drawing.inline.replace("<svg", '<svg xmlns:xlink="x"', 1))
 
 
 def test_names_are_shortened_in_the_middle():
@@ -97,13 +97,14 @@ def test_the_freeze_map_says_what_trains_and_where_the_cut_is():
     assert shown.parameters[1] == ((0, 100, 0), (1960, 0, 40), (30, 0, 0))
     assert shown.cuts == (freeze_map.Cut(2.0, True), freeze_map.Cut(0.5, False))
     written = texts(drawn(make_run())["freeze_map"].file)
-    assert [written.count(each) for each in ("30", "2 k", "100")] == [2, 2, 2]
-    for words in ("trains", "frozen", "untrainable", "cut, features stored", "cut, not stored"):
+    assert [written.count(text) for text in ("30", "2 k", "100")] == [2, 2, 2]
+    for words in ("trainable", "frozen", "untrainable", "cut, features stored", "cut, not stored"):
         assert words in written
-    assert "in phase head head trains; in phase top stage1, head trains" in freeze_map.words(shown)
+    described = "trainable in phase head: head; trainable in phase top: stage1, head"
+    assert described in freeze_map.words(shown)
 
 
-def test_a_stage_that_trains_in_part_says_of_how_much():
+def test_a_partly_trainable_stage_shows_both_numbers():
     record = make_run()
     record.phases[0].stages[1]["trainable"]["parameters"] = 12
     assert {"12", "of 2 k"} <= set(texts(drawn(record)["freeze_map"].file))
@@ -113,7 +114,7 @@ def test_the_freeze_map_without_any_cut():
     record = make_run()
     record.features = []
     assert freeze_map.freeze_map(record).cuts == (None, None)
-    assert not [each for each in texts(drawn(record)["freeze_map"].file) if "cut" in each]
+    assert not [text for text in texts(drawn(record)["freeze_map"].file) if "cut" in text]
 
 
 def test_curves_have_bands_marks_and_rates():
@@ -137,7 +138,7 @@ def test_curves_have_bands_marks_and_rates():
 def test_curves_of_one_epoch_without_a_finite_loss():
     record = replace(make_run(), phases=[phase(0, "head", ["head"], epochs=1)])
     record.history = [
-        replace(each, loss=math.nan, accuracy=math.nan) for each in rows(0, "head", 0, (1.0,))
+        replace(row, loss=math.nan, accuracy=math.nan) for row in rows(0, "head", 0, (1.0,))
     ]
     shown = curves.curves(record)
     assert shown.best is None
@@ -153,14 +154,16 @@ def test_loss_has_a_logarithmic_scale_where_it_spans_much():
     assert "0.01" in written and "0.2" not in written
 
 
-def test_exact_zeros_are_told_apart_from_small_changes():
+def test_exact_zeros_differ_from_small_changes():
     record = make_run()
     record.phases[1].weight_change = {"stem": 0.0, "stage1": 1e-9, "head": math.inf}
     shown = movement.movement(record)
     assert shown.changes == ((0.0, 0.0, 0.25), (0.0, 1e-9, math.inf))
     written = texts(drawn(record)["weight_movement"].file)
-    assert [written.count(each) for each in ("0", "<1e-4%", "25%", "new")] == [3, 1, 1, 1]
-    assert "in phase top stem did not move at all" in movement.words(shown)
+    assert [written.count(text) for text in ("0", "<1e-4%", "25%", "new")] == [3, 1, 1, 1]
+    assert "in phase top stem did not change" in movement.words(shown)
+    record.phases[1].weight_change = {"stem": 0.1, "stage1": 0.1, "head": 0.1}
+    assert "in phase top all stages changed" in movement.words(movement.movement(record))
 
 
 @pytest.mark.parametrize(
@@ -172,14 +175,14 @@ def test_changes_are_percentages(change, text):
     assert movement._text(change) == text
 
 
-def test_time_adds_up_and_says_what_is_a_forecast():
+def test_times_add_up_and_forecasts_are_marked():
     shown = timing.timing(make_run())
-    assert dict(shown.parts)["the rest"] == pytest.approx(20 - 4 - 2 - 9 - 1 - 0.5)
+    assert dict(shown.parts)["other"] == pytest.approx(20 - 4 - 2 - 9 - 1 - 0.5)
     assert sum(seconds for _, seconds in shown.parts) == pytest.approx(20)
     assert shown.phases == (("head", 3.0, 5.0), ("top", 4.0, 0.0))
     written = texts(drawn(make_run())["time"].file)
     assert "3.0 s, saves 5.0 s" in written
-    assert any("forecast" in each for each in written)
+    assert any("forecast" in text for text in written)
 
 
 def test_confusions_are_counted_by_class():
@@ -189,7 +192,7 @@ def test_confusions_are_counted_by_class():
     assert "42 of 50 examples on the diagonal" in confusion.words(confusion.confusion(record))
 
 
-def test_too_many_classes_make_no_matrix_but_the_table():
+def test_too_many_classes_have_a_table_but_no_matrix():
     record = make_run(classes=[f"class {i}" for i in range(41)])
     assert confusion.confusion(record) is None
     assert confusion.most_frequent(record, 1) == [("class 1", "class 0", 5, 0.25)]
@@ -203,9 +206,9 @@ def test_reliability_shows_bins_and_error():
     assert "calibration error 4%" in texts(drawn(make_run())["reliability"].file)
 
 
-def test_words_of_the_reliability_are_beside_what_is_drawn():
+def test_the_legend_of_the_reliability_diagram_covers_no_data():
     record = make_run()
-    record.test_details.reliability[0]["accuracy"] = 1.0  # where the words once were
+    record.test_details.reliability[0]["accuracy"] = 1.0  # a point in the upper left corner
     figure = drawn(record)["reliability"].figure
     axes, *_ = figure.axes
     assert not axes.texts
@@ -229,11 +232,11 @@ def test_inline_pictures_follow_the_page():
     first = drawn(make_run())["freeze_map"]
     html = first.inline
     assert "var(--trainable)" in html and "var(--font)" in html
-    assert not any(each.light in html for each in ROLES.values())
+    assert not any(color.light in html for color in ROLES.values())
     assert "<style" not in html and "<?xml" not in html and "<metadata" not in html
     assert html.startswith('<svg role="img" aria-label="Freeze map of 3 stages: ')
     identifiers = re.findall(r' id="([^"]+)"', html)
-    assert identifiers and all(each.startswith("freeze_map-") for each in identifiers)
+    assert identifiers and all(identifier.startswith("freeze_map-") for identifier in identifiers)
     for reference in re.findall(r'(?:href="|url\()#([^")]+)', html):
         assert reference in identifiers
 
@@ -245,19 +248,19 @@ def test_words_of_inline_pictures_are_escaped():
         inline("<svg>", "time", "")
 
 
-def test_a_picture_is_drawn_again_only_when_it_shows_something_else():
+def test_a_picture_is_redrawn_only_if_its_content_changes():
     gallery, record = Gallery(), make_run()
-    first = {each.name: each for each in gallery.drawings(record)}
+    first = {drawing.name: drawing for drawing in gallery.drawings(record)}
     record.phases[1].seconds += 1
-    second = {each.name: each for each in gallery.drawings(record)}
+    second = {drawing.name: drawing for drawing in gallery.drawings(record)}
     assert [name for name in first if first[name] is not second[name]] == ["time"]
     record.history[0] = replace(record.history[0], loss=math.nan)
     gallery.drawings(record)
-    kept = {each.name: each for each in gallery.drawings(record)}
+    kept = {drawing.name: drawing for drawing in gallery.drawings(record)}
     assert kept["curves"] is gallery.drawings(record, ["curves"])[0]
 
 
-def test_a_window_toolkit_that_is_none_does_not_matter():
+def test_an_invalid_window_toolkit_does_not_matter():
     script = "import os; import finetune.reporting.plots; print(os.environ['MPLBACKEND'])"
     done = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, "MPLBACKEND": "none of these"},

@@ -1,4 +1,4 @@
-"""What of the data is not as it should be is told, with how many samples that is."""
+"""The remarks on the data of a run, with the number of samples."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from finetune.reporting.remarks import remarks
 from tests.helpers.records import make_record
 
 
-def test_each_thing_is_a_sentence():
+def test_each_irregularity_is_a_sentence():
     dataset = replace(
         make_record().dataset,
         skipped={"counts": {"train": 3, "test": 1}, "samples": []},
@@ -14,13 +14,13 @@ def test_each_thing_is_a_sentence():
         ignored={".txt": 4, ".gif": 1},
     )
     assert list(remarks(dataset)) == [
-        "Left out, because bad: train 3, test 1; run.json names them.",
-        "The same samples in two splits: 2 in train and test.",
-        "Files that are not read: 4 .txt, 1 .gif.",
+        "Bad samples left out: train 3, test 1; run.json names them.",
+        "Identical samples in two splits: 2 in train and test.",
+        "Ignored files: 4 .txt, 1 .gif.",
     ]
-    assert next(remarks(dataset, named_in=None)) == "Left out, because bad: train 3, test 1."
+    assert next(remarks(dataset, named_in=None)) == "Bad samples left out: train 3, test 1."
 
 
-def test_of_sound_data_nothing_is_said():
+def test_sound_data_have_no_remarks():
     dataset = replace(make_record().dataset, skipped={}, repeated={}, ignored={})
     assert list(remarks(dataset)) == []

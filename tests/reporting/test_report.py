@@ -22,7 +22,7 @@ def test_the_end_of_a_run_writes_page_and_pictures_and_what_they_took(tmp_path, 
     record.seconds = {"total": 20.0, "reporting": 1.0}
     listener.run_ended(record)
     assert "resnet_mini on pets" in (tmp_path / "report.html").read_text()
-    names = {each.name for each in (tmp_path / "plots").iterdir()}
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
     assert {"freeze_map.png", "freeze_map.svg", "curves.png", "time.svg"} <= names
     assert len(names) == 12
     spent = record.seconds["reporting"] - 1.0
@@ -54,13 +54,13 @@ def test_a_page_at_a_phases_end_comes_without_files_of_pictures(tmp_path, listen
     record = make_run("running")
     listener.run_started(record)
     listener.phase_ended(record, record.phases[0])
-    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
-    assert "was not at its end" in (tmp_path / "report.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert "This run had not ended" in (tmp_path / "report.html").read_text()
 
 
 def test_a_job_of_a_sweep_writes_its_page_alone(tmp_path, kept):
     ReportListener(tmp_path, kept.append, pictures=False).run_ended(make_run())
-    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert len(kept) == 1
 
 
@@ -69,7 +69,7 @@ def test_what_fails_is_logged_and_ends_nothing(tmp_path, listener, kept, caplog)
     (tmp_path / "plots").write_text("in the way")
     record.test = {"accuracy": 1.0}  # no loss: the page cannot be written
     listener.run_ended(record)
-    assert caplog.text.count("the report could not be written; the run goes on") == 2
+    assert caplog.text.count("the report could not be written; the run continues") == 2
     assert "FileExistsError" in caplog.text and "KeyError" in caplog.text
     assert len(kept) == 1
 
@@ -77,7 +77,7 @@ def test_what_fails_is_logged_and_ends_nothing(tmp_path, listener, kept, caplog)
 def test_a_report_is_rewritten_from_a_record(tmp_path):
     paths = write_report(make_run(), tmp_path)
     assert paths[0] == tmp_path / "report.html"
-    assert len(paths) == 13 and all(each.is_file() for each in paths)
-    before = [each.read_bytes() for each in paths]
+    assert len(paths) == 13 and all(path.is_file() for path in paths)
+    before = [path.read_bytes() for path in paths]
     write_report(make_run(), tmp_path)
-    assert [each.read_bytes() for each in paths] == before
+    assert [path.read_bytes() for path in paths] == before

@@ -1,4 +1,4 @@
-"""The console says what the record says."""
+"""The console shows the contents of the record."""
 
 import io
 
@@ -16,7 +16,7 @@ def test_a_run_reads_as_a_report(tmp_path, terminal):
     console = Console(file=out, width=80, force_terminal=terminal, no_color=True, highlight=False)
     play(ConsoleListener(console, tmp_path, 1, [3]))
     text = out.getvalue()
-    for words in ("depth(0)", "1 weight held still: 0 changed", "test accuracy 25.00%",
+    for words in ("depth(0)", "1 weight held: 0 changed", "test accuracy 25.00%",
                   "0.7500    50.00%           0.5000    62.50%", "[bold]d[/]", "export"):  # fmt: skip
         assert words in text.replace("\x1b[1m", "").replace("\x1b[0m", ""), words
     if not terminal:

@@ -1,4 +1,4 @@
-"""`export`: one artifact of a run's model, checked in its own runtime before it is kept."""
+"""`export`: writes a run's model in another format and checks it in the runtime of that format."""
 
 import json
 import os
@@ -36,17 +36,16 @@ MANIFEST, LABELS = "export.json", "labels.json"
 
 @dataclass(frozen=True)
 class Export:
-    """What ``export.json`` holds.
+    """Content of ``export.json``.
 
     Args:
-        format: its name.
-        artifact: file or folder beside ``export.json``.
-        run: of which run it is: name of the backbone, of the dataset, and a digest of the model.
-        interface: inputs and outputs, and what comes before them, see
-            `finetune.inference.export.interface`.
-        parity: with the run's model.
-        files: bytes and sha256 of each file but this one.
-        versions: of what wrote it and of what ran it.
+        format: Name of the format.
+        artifact: Name of the file or folder beside ``export.json``.
+        run: Origin of the model: name of the backbone, name of the dataset, and digest of the model.
+        interface: Inputs, preprocessing and outputs; see `finetune.inference.export.interface`.
+        parity: Result of the comparison with the run's model.
+        files: Bytes and SHA-256 of each file except ``export.json``.
+        versions: Versions of the packages that wrote the artifact and ran it.
     """
 
     format: str
@@ -60,28 +59,28 @@ class Export:
 
     @property
     def num_bytes(self) -> int:
-        """Of all files."""
-        return sum(each["bytes"] for each in self.files.values())
+        """Size of all files together."""
+        return sum(file["bytes"] for file in self.files.values())
 
 
 def output_directory(run_directory: Path, target: Format, output: Path | None) -> Path:
-    """Returns where an export goes: ``RUN_DIR/export/FORMAT`` unless it is said.
+    """Returns the directory of an export: `output`, or ``RUN_DIR/export/FORMAT`` if it is None.
 
     Raises:
-        ConfigError: for a place that holds anything but an earlier export.
+        ConfigError: If the directory holds anything but an earlier export.
     """
     chosen = run_directory / "export" / target.name if output is None else output
     directory = Path(os.path.abspath(chosen))
     if os.path.lexists(directory) and not _ours(directory):
         raise ConfigError(
-            f"--output must be a directory that is not there yet, or an earlier export, which is "
-            f"replaced. Received: {directory}. Choose another, or remove it."
+            f"--output must be a new directory, or an earlier export, which is then replaced. "
+            f"Received: {directory}. Choose another directory, or remove this one."
         )
     return directory
 
 
 def _ours(directory: Path) -> bool:
-    """Whether a directory is empty, or as an export left it: nothing that is not named is lost."""
+    """Returns whether a directory is empty or holds only the files of an earlier export."""
     if not directory.is_dir() or directory.is_symlink():
         return False
     found = {str(p.relative_to(directory)) for p in directory.rglob("*") if not p.is_dir()}
@@ -95,16 +94,16 @@ def _ours(directory: Path) -> bool:
 
 
 def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
-    """Writes a run's model in a format; what does not give the run's probabilities is not kept.
+    """Writes a run's model in a format, and keeps it only if it computes the same probabilities.
 
     Args:
-        run_directory: of a completed run.
-        target: the format.
-        directory: see `output_directory`.
+        run_directory: Directory of a completed run.
+        target: Format to write.
+        directory: Output directory; see `output_directory`.
 
     Raises:
-        ConfigError: for a run that is not at its end, or a model that the format cannot hold.
-        FinetuneError: for an artifact that does not run or gives other probabilities.
+        ConfigError: If the run has not completed, or the format cannot hold the model.
+        FinetuneError: If the artifact does not run, or computes other probabilities.
     """
     trained = load_trained(run_directory)
     samples = find_samples(trained)
@@ -147,7 +146,7 @@ def export_run(run_directory: Path, target: Format, directory: Path) -> Export:
 
 
 def _files(directory: Path) -> dict[str, dict[str, Any]]:
-    """Returns bytes and sha256 of each file, by its place in the directory."""
+    """Returns bytes and SHA-256 of each file by its path within the directory."""
     return {
         str(path.relative_to(directory)): {
             "bytes": path.stat().st_size,
@@ -159,6 +158,6 @@ def _files(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def _of_keras(model: keras.Model) -> bool:
-    """Whether Keras and KerasHub alone can read every layer from a file."""
-    modules = {type(each).__module__.partition(".")[0] for each in flatten(model)}
+    """Returns whether Keras and KerasHub alone can read every layer from a file."""
+    modules = {type(layer).__module__.partition(".")[0] for layer in flatten(model)}
     return modules <= {"keras", "keras_hub"}

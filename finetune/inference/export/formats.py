@@ -1,4 +1,4 @@
-"""The formats of `export` and what they need. Importing this loads no TensorFlow."""
+"""The formats of `export` and their requirements. Importing this does not load TensorFlow."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ FLAG = "--format"
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """An export format.
 
     Args:
-        name: what ``--format`` calls it.
-        artifact: the file or folder in the output directory.
-        runtime: the distribution that runs it.
-        packages: modules that it needs beyond what this package depends on.
-        extra: of this package, that brings them.
-        any_size: whether images of any size go in, where resizing is bilinear; else only those of the
-            model's size.
-        texts: whether texts go in; else tokens.
-        mixed: whether it computes in the precision that the model was trained in; else in float32.
+        name: Value of ``--format``.
+        artifact: Name of the file or folder in the output directory.
+        runtime: Distribution package that runs it.
+        packages: Modules that it needs beyond the dependencies of this package.
+        extra: Extra of this package that installs them.
+        any_size: Whether it takes images of any size if the resizing can be part of the artifact;
+            otherwise it takes images of the model's size.
+        texts: Whether it takes texts; otherwise it takes tokens.
+        mixed: Whether it computes in the precision of the training; otherwise in float32.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Format:
 
 
 FORMATS = {
-    each.name: each
-    for each in (
+    target.name: target
+    for target in (
         Format("keras", "model.keras", "keras"),
         Format("saved_model", "saved_model", "tensorflow", texts=True),
         Format(
@@ -48,7 +48,7 @@ FORMATS = {
             "onnx",
             mixed=False,
         ),
-        # Delegates of mobile devices want shapes that are fixed.
+        # Delegates of mobile devices need fixed shapes.
         Format(
             "litert",
             "model.tflite",
@@ -63,15 +63,15 @@ FORMATS = {
 
 
 def format_of(name: str) -> Format:
-    """Returns the format of a name, once its packages are there.
+    """Returns the format of a name after checking that its packages are installed.
 
     Raises:
-        ConfigError: for another name, or a package that is not installed.
+        ConfigError: If the name is unknown or a package is not installed.
     """
     if name not in FORMATS:
         raise ConfigError(unknown_name(FLAG, "a format", name, FORMATS))
     found = FORMATS[name]
-    missing = [each for each in found.packages if importlib.util.find_spec(each) is None]
+    missing = [name for name in found.packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"{FLAG} must be a format whose packages are installed. Received: {name}, without "
@@ -81,8 +81,9 @@ def format_of(name: str) -> Format:
 
 
 def refusal(name: str, model: str, reason: str) -> ConfigError:
-    """Returns what to say of a model that a format cannot hold."""
+    """Returns the error about a model that a format cannot hold."""
     return ConfigError(
         f"{FLAG} must be a format that can hold this model. Received: {name} for {model} ({reason}). "
-        f"Use {FLAG} {'keras' if name == 'saved_model' else 'saved_model'}, which runs what Keras runs."
+        f"Use {FLAG} {'keras' if name == 'saved_model' else 'saved_model'}, which supports every "
+        "operation of Keras."
     )

@@ -1,4 +1,4 @@
-"""What goes into an artifact, what has been done to it before, and what comes out: for programs."""
+"""The inputs, the preprocessing and the outputs of an artifact, as data for other programs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,11 +24,11 @@ _AXES = {
     TEXTS: ("batch",),
     **dict.fromkeys(("token_ids", "padding_mask", "segment_ids"), ("batch", "tokens")),
 }
-_WHITE = [255, 255, 255]  # what is under transparent pixels
+_WHITE = [255, 255, 255]  # background of transparent pixels
 
 
 def axis_names(port: str, rank: int) -> tuple[str, ...]:
-    """Returns the names of the axes of an input or output; of another's, ``batch``, ``axis_1``…."""
+    """Returns the axis names of an input or output; unknown ones have ``batch``, ``axis_1``, …."""
     known = _AXES.get(port)
     if known is not None and len(known) == rank:
         return known
@@ -36,33 +36,33 @@ def axis_names(port: str, rank: int) -> tuple[str, ...]:
 
 
 def interface(trained: TrainedModel, model: keras.Model, target: Format, labels: str) -> dict:
-    """Returns what ``export.json`` says of the ports of an artifact.
+    """Returns the description of an artifact in ``export.json``.
 
     Args:
-        trained: of the run.
-        model: of it, see `finetune.inference.export.serving`.
-        target: the format.
-        labels: the file with the names of the classes.
+        trained: Trained model of the run.
+        model: Serving model of it; see `finetune.inference.export.serving`.
+        target: Format of the artifact.
+        labels: Name of the file with the class names.
 
     Returns:
-        ``inputs`` and ``outputs``, each with name, shape, axes and dtype; ``preprocessing``, every
-        step from a file or text to the model in order, each with whether it is ``inside`` the
-        artifact; ``before``, those that are not, in words; and ``labels``.
+        ``inputs`` and ``outputs`` with name, shape, axes and dtype; ``preprocessing`` with every step
+        from a file or text to the model in order, and whether it is ``inside`` the artifact;
+        ``before``, a sentence about the steps that are not; and ``labels``.
     """
     texts = trained.kind == "text" and target.texts
-    inputs = [_port(each.name, each.shape, each.dtype) for each in model.inputs]
+    inputs = [_port(port.name, port.shape, port.dtype) for port in model.inputs]
     if texts:
         inputs = [_port(TEXTS, (None,), "string")]
     elif trained.kind == "image":
         inputs[0]["range"] = [0, 255]
     made: Any = model.output
     steps = list(_steps(trained, target))
-    todo = [_in_words(each) for each in steps if not each["inside"]]
+    todo = [_in_words(step) for step in steps if not step["inside"]]
     if texts:
-        todo = ["import tensorflow_text, whose operations the tokenizer is made of"]
+        todo = ["import tensorflow_text, which registers the operations of the tokenizer"]
     return {
         "inputs": inputs,
-        "outputs": [_port(name, each.shape, each.dtype) for name, each in made.items()],
+        "outputs": [_port(name, tensor.shape, tensor.dtype) for name, tensor in made.items()],
         "preprocessing": steps,
         "before": "; ".join(todo) or "nothing",
         "labels": labels,
@@ -108,14 +108,14 @@ def _steps(trained: TrainedModel, target: Format) -> Iterator[dict[str, Any]]:
 
 def _in_words(step: dict[str, Any]) -> str:
     return {
-        "decode": lambda: "decode to RGB, 8 bits a channel, the first frame",
-        "orient": lambda: "turn as the EXIF orientation says",
-        "transparency": lambda: "put what is transparent over white",
+        "decode": lambda: "decode the first frame to RGB with 8 bits per channel",
+        "orient": lambda: "apply the EXIF orientation",
+        "transparency": lambda: "blend transparent pixels with white",
         "resize": lambda: f"resize to {(step['height'], step['width'])}: {_resizing(step)}",
         "tokenize": lambda: (
-            f"tokenize, to at most {step['sequence_length']} tokens: keras_hub.models."
-            f"TextClassifierPreprocessor.from_preset({VOCABULARY!r}), or what the files in "
-            f"{VOCABULARY}/ say"
+            f"tokenize to at most {step['sequence_length']} tokens with keras_hub.models."
+            f"TextClassifierPreprocessor.from_preset({VOCABULARY!r}), or with another tokenizer that "
+            f"reads the files in {VOCABULARY}/"
         ),
     }[step["step"]]()
 
@@ -123,7 +123,7 @@ def _in_words(step: dict[str, Any]) -> str:
 def _resizing(step: dict[str, Any]) -> str:
     keeps = {
         "pad": "pad to this aspect ratio",
-        "crop": "cut out the middle that has this aspect ratio",
+        "crop": "crop the center to this aspect ratio",
         "stretch": "stretch",
     }[step["aspect_ratio"]]
     smooth = "with" if step["antialias"] else "without"

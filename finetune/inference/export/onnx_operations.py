@@ -1,4 +1,4 @@
-"""Operations of TensorFlow that tf2onnx does not know; importing this registers them."""
+"""TensorFlow operations that tf2onnx does not support; importing this module registers them."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from tf2onnx.handler import tf_op
 
 @tf_op("Erfc")
 class Erfc:
-    """1 - erf(x), of which TensorFlow makes the exact GELU of transformers."""
+    """1 - erf(x), which TensorFlow uses for the exact GELU of transformers."""
 
     @classmethod
     def version_9(cls, ctx: Any, node: Any, **kwargs: Any) -> None:
-        """Replaces the node; `Erf` is in ONNX from opset 9 on."""
+        """Replaces the node by 1 - `Erf`, which ONNX has from opset 9 on."""
         (output,) = node.output
         kind, shape = ctx.get_dtype(output), ctx.get_shape(output)
         (given,) = node.input

@@ -1,4 +1,4 @@
-"""Whether an artifact gives what the run's model gives, on the same examples."""
+"""Compares the probabilities of an artifact with those of the run's model on the same examples."""
 
 import subprocess
 import sys
@@ -22,20 +22,20 @@ from finetune.inference.inputs import tokenize_of
 from finetune.inference.predicting import probabilities
 from finetune.inference.trained import TrainedModel
 
-TOLERANCE = 1e-4  # of probabilities: what other kernels make of the same float32 arithmetic
-MIXED_TOLERANCE = 2e-2  # half precision keeps 8 or 11 bits, and other kernels keep more
+TOLERANCE = 1e-4  # of probabilities: float32 kernels round differently
+MIXED_TOLERANCE = 2e-2  # half precision has 8 or 11 significant bits, and some kernels use more
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How an artifact compares with the run's model.
+    """Comparison of an artifact with the run's model.
 
     Args:
-        samples: number of them.
-        source: where they come from.
-        tolerance: of the largest difference of a probability.
-        max_difference: the largest one.
-        agreement: on how many samples both choose the same class; of several labels, the same ones.
+        samples: Number of samples.
+        source: Origin of the samples.
+        tolerance: Largest accepted difference of a probability.
+        max_difference: Largest difference of a probability.
+        agreement: Number of samples on which both predict the same class, or the same set of labels.
     """
 
     samples: int
@@ -46,46 +46,49 @@ class Parity:
 
 
 def tolerance_of(trained: TrainedModel) -> float:
-    """Returns the largest difference that is let pass."""
+    """Returns the largest accepted difference of a probability."""
     return TOLERANCE if trained.record.device["precision"] == "float32" else MIXED_TOLERANCE
 
 
 def compare(
     expected: np.ndarray, found: np.ndarray, multi_label: bool, tolerance: float, source: str
 ) -> Parity:
-    """Compares probabilities, (n, classes) each.
+    """Compares two (n, classes) arrays of probabilities.
 
-    Within the tolerance another class can be chosen only where the run's was ahead by less than twice
-    as much; on how many samples none is, is told and not judged.
+    Within the tolerance, the predicted class can differ only if the run's model prefers its class by
+    less than twice the tolerance. The agreement is therefore reported but not judged.
 
     Raises:
-        FinetuneError: where one differs by more than `tolerance`, or is no number.
+        FinetuneError: If a probability differs by more than `tolerance` or is not finite.
     """
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise FinetuneError(
-            f"the exported model must give {expected.shape} probabilities. Received: {found.shape}, "
-            f"{np.isfinite(found).mean():.0%} of them numbers. Nothing was kept of it."
+            f"the exported model must compute {expected.shape} probabilities. Received: "
+            f"{found.shape}, of which {np.isfinite(found).mean():.0%} are finite. The export was "
+            "discarded."
         )
     difference = float(np.abs(found - expected).max())
     if multi_label:
         same = ((found > 0.5) == (expected > 0.5)).all(1)
     else:
         same = found.argmax(1) == expected.argmax(1)
-    if not difference <= tolerance:  # also where the run itself gives no number
+    if not difference <= tolerance:  # also true if the run's own probabilities are not finite
         raise FinetuneError(
-            f"the exported model must give the run's probabilities within {tolerance:g}. Received: a "
-            f"difference of {difference:.3g}, the same classes on {same.sum()} of {len(same)} samples "
-            f"({source}). Nothing was kept of it; another format may do."
+            f"the exported model must compute the run's probabilities within {tolerance:g}. Received: "
+            f"a difference of {difference:.3g}, with the same prediction on {same.sum()} of "
+            f"{len(same)} samples ({source}). The export was discarded; another format may work."
         )
     return Parity(len(expected), source, tolerance, difference, int(same.sum()))
 
 
 def expected_probabilities(trained: TrainedModel, samples: Samples) -> np.ndarray:
-    """Returns what the run's model gives, through its own preprocessing."""
+    """Returns the probabilities of the run's model with its own preprocessing."""
     given: Any
     if trained.kind == "image":
         reader = ImageReader(trained.image_size or (0, 0), trained.image_converter)
-        given = np.stack([reader.prepared(tf.constant(each)).numpy() for each in samples.examples])
+        given = np.stack(
+            [reader.prepared(tf.constant(image)).numpy() for image in samples.examples]
+        )
     elif trained.kind == "text":
         given = _tokens(trained, samples)
     else:
@@ -97,37 +100,37 @@ def expected_probabilities(trained: TrainedModel, samples: Samples) -> np.ndarra
 def batches_for(
     trained: TrainedModel, samples: Samples, serving: keras.Model, target: Format
 ) -> list[runtime.Batch]:
-    """Returns the samples as an artifact takes them."""
+    """Returns the samples as inputs of an artifact."""
     if trained.kind == "text":
         if target.texts:
             return [{TEXTS: np.asarray(samples.examples)}]
         return [_tokens(trained, samples)]
     if trained.kind == "array":
-        names = [each.name for each in serving.inputs]
+        names = [port.name for port in serving.inputs]
         return [dict(zip(names, samples.examples, strict=True))]
     images = samples.examples
     if serving.inputs[0].shape[1] is not None:
-        images = [_resized(trained, each) for each in images]
-    images = [each.astype(np.float32) for each in images]
-    if len({each.shape for each in images}) == 1:
+        images = [_resized(trained, image) for image in images]
+    images = [image.astype(np.float32) for image in images]
+    if len({image.shape for image in images}) == 1:
         return [{IMAGES: np.stack(images)}]
-    return [{IMAGES: each[None]} for each in images]
+    return [{IMAGES: image[None]} for image in images]
 
 
 def measure(
     target: Format, artifact: Path, batches: Sequence[runtime.Batch], alone: bool = True
 ) -> np.ndarray:
-    """Returns the probabilities of an artifact, (n, classes).
+    """Returns the (n, classes) probabilities of an artifact.
 
     Args:
-        target: its format.
-        artifact: file or folder.
-        batches: inputs by name.
-        alone: in a process of its own, which knows nothing but the runtime; else in this one, which
-            knows the layers that its user has registered.
+        target: Format of the artifact.
+        artifact: File or folder of the artifact.
+        batches: Batches of inputs by name.
+        alone: Whether to run it in a separate process that has nothing but the runtime; otherwise in
+            this process, which knows the layers that the user has registered.
 
     Raises:
-        FinetuneError: if its runtime cannot run it.
+        FinetuneError: If the runtime cannot run the artifact.
     """
     if not alone:
         return runtime.probabilities(target.name, artifact, batches)
@@ -144,10 +147,10 @@ def measure(
             check=False,
         )
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise FinetuneError(
                 f"the exported model must run in {target.runtime}. Received: {last}. "
-                "Nothing was kept of it; another format may do."
+                "The export was discarded; another format may work."
             )
         return np.load(answer)
 
@@ -159,7 +162,7 @@ def _tokens(trained: TrainedModel, samples: Samples) -> dict[str, np.ndarray]:
 
 
 def _resized(trained: TrainedModel, image: np.ndarray) -> np.ndarray:
-    """Returns an image at the model's size, (height, width, 3), 0..255."""
+    """Returns an image resized to (height, width, 3) of the model, in 0..255."""
     converter = trained.image_converter
     resize = type(converter).from_config(converter.get_config() | {"scale": None, "offset": None})
     return np.asarray(resize(image.astype(np.float32)))

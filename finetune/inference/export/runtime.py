@@ -1,6 +1,6 @@
-"""Runs an artifact through its format's own runtime.
+"""Runs an artifact in the runtime of its format.
 
-As a program it is a process of its own, which imports nothing of this package:
+It also runs as a separate process, which imports nothing from this package:
 ``python -I runtime.py FORMAT ARTIFACT INPUTS.npz OUTPUT.npy``.
 """
 
@@ -16,12 +16,12 @@ Batch = Mapping[str, np.ndarray]
 
 
 def probabilities(name: str, artifact: Path, batches: Sequence[Batch]) -> np.ndarray:
-    """Returns the probabilities that an artifact gives, (n, classes) float32.
+    """Returns the (n, classes) float32 probabilities that an artifact computes.
 
     Args:
-        name: of the format.
-        artifact: file or folder.
-        batches: inputs by name; texts are arrays of str.
+        name: Name of the format.
+        artifact: File or folder of the artifact.
+        batches: Batches of inputs by name; texts are arrays of str.
     """
     run = _RUNTIMES[name](artifact)
     return np.concatenate([np.asarray(run(batch), np.float32) for batch in batches])
@@ -30,7 +30,7 @@ def probabilities(name: str, artifact: Path, batches: Sequence[Batch]) -> np.nda
 def pack(batches: Sequence[Batch]) -> dict[str, np.ndarray]:
     """Returns batches as the arrays of one npz file."""
     return {
-        f"{row}/{name}": each for row, batch in enumerate(batches) for name, each in batch.items()
+        f"{row}/{name}": array for row, batch in enumerate(batches) for name, array in batch.items()
     }
 
 
@@ -45,7 +45,7 @@ def unpack(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 
 def _keras(artifact: Path) -> Callable[[Batch], Any]:
     import keras
-    import keras_hub  # noqa: F401 - its layers are registered by this
+    import keras_hub  # noqa: F401 - registers its layers
 
     model: Any = keras.saving.load_model(artifact)
 
@@ -58,7 +58,7 @@ def _keras(artifact: Path) -> Callable[[Batch], Any]:
 
 def _saved_model(artifact: Path) -> Callable[[Batch], Any]:
     import tensorflow as tf
-    import tensorflow_text  # noqa: F401 - a tokenizer's operations are registered by this
+    import tensorflow_text  # noqa: F401 - registers the operations of tokenizers
 
     serve = tf.saved_model.load(str(artifact)).signatures["serving_default"]  # type: ignore[attr-defined]
     return lambda batch: serve(**{k: tf.constant(_plain(v)) for k, v in batch.items()})[OUTPUT]

@@ -1,4 +1,4 @@
-"""The examples that an artifact is checked on: of the run's own data where they can be read."""
+"""Selects the examples for the parity check, from the run's own data if they can be read."""
 
 import os
 from collections.abc import Sequence
@@ -24,12 +24,11 @@ _SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Examples as they are before any preprocessing.
+    """Examples before preprocessing.
 
     Args:
-        source: where they come from, for people.
-        examples: (height, width, 3) uint8 images; texts; or the inputs of a model by position,
-            each (n, …).
+        source: Readable description of their origin.
+        examples: (height, width, 3) uint8 images, texts, or the (n, …) inputs of a model by position.
     """
 
     source: str
@@ -37,9 +36,9 @@ class Samples:
 
 
 def find_samples(trained: TrainedModel) -> Samples:
-    """Returns examples of the test split, else of the validation split, else synthetic ones."""
+    """Returns examples of the test split, of the validation split, or synthetic ones, in this order."""
     if not (trained.directory / SAVED).is_file():
-        return _synthetic(trained, "the run directory does not say where its data are")
+        return _synthetic(trained, "the run directory does not name its data")
     try:
         config = read_saved(trained.directory)
         if not _on_this_machine(config):
@@ -48,7 +47,7 @@ def find_samples(trained: TrainedModel) -> Samples:
     except ConfigError:
         return _synthetic(trained, "the data of the run cannot be read")
     if dataset.fingerprint != trained.record.dataset.fingerprint:
-        return _synthetic(trained, "the data are not those of the run any more")
+        return _synthetic(trained, "the data have changed since the run")
     split = dataset.splits.get("test", dataset.splits["validation"])
     rows = np.unique(np.linspace(0, split.num_examples - 1, NUMBER).astype(int))
     source = f"{split.name} split of {dataset.name}"
@@ -56,7 +55,7 @@ def find_samples(trained: TrainedModel) -> Samples:
 
 
 def _on_this_machine(config: Config) -> bool:
-    """Whether reading the data downloads nothing."""
+    """Returns whether the data can be read without a download."""
     name = config.dataset.name
     if name in FILE_DATASETS or name in BUNDLED_DATASETS:
         return True
@@ -84,18 +83,18 @@ def _synthetic(trained: TrainedModel, why: str) -> Samples:
         return Samples(source, list(random.integers(0, 256, shape, dtype=np.uint8)))
     if trained.kind == "text":
         vocabulary = trained.preprocessor.tokenizer.get_vocabulary()
-        # A letter of no language stands for a space in vocabularies of bytes.
-        plain = sorted(each for each in vocabulary if each.isascii() and each.isalpha())
+        # Byte-level vocabularies encode a space as a non-ASCII letter.
+        plain = sorted(token for token in vocabulary if token.isascii() and token.isalpha())
         words = plain or list(vocabulary)
         texts = [" ".join(random.choice(words, random.integers(1, 20))) for _ in range(NUMBER)]
         return Samples(source, texts)
-    inputs = [_numbers(each, random) for each in keras.tree.flatten(trained.model.input)]
+    inputs = [_numbers(spec, random) for spec in keras.tree.flatten(trained.model.input)]
     return Samples(source, inputs)
 
 
 def _numbers(spec: Any, random: np.random.Generator) -> np.ndarray:
-    """Returns numbers of the shape and kind of an input: normal ones, or 0 and 1."""
-    shape = (NUMBER, *(8 if each is None else each for each in spec.shape[1:]))
+    """Returns random numbers for an input: normal floats, or integers 0 and 1."""
+    shape = (NUMBER, *(8 if size is None else size for size in spec.shape[1:]))
     if keras.backend.is_float_dtype(spec.dtype):
         return random.normal(size=shape).astype(spec.dtype)
     return random.integers(0, 2, shape).astype(spec.dtype)

@@ -1,4 +1,4 @@
-"""Puts what a model asks of its inputs, and names for its outputs, into one Keras model."""
+"""Builds one Keras model of preprocessing, trained model and named outputs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,15 +16,15 @@ PROBABILITIES, LOGITS = "probabilities", "logits"
 
 
 def serving_model(trained: TrainedModel, target: Format) -> keras.Model:
-    """Returns the model that is exported, with all weights shared; a layer of Keras' each step.
+    """Returns the model to export. It shares all weights with `trained` and uses only Keras layers.
 
-    Where a format has no mixed precision the layers of `trained` compute in float32 from here on, as
-    their weights are.
+    If the format does not support mixed precision, this sets the layers of `trained` to compute in
+    float32, the dtype of their weights.
 
-    Inputs: ``images`` (batch, height, width, 3) float32, 0..255, of any size where `any_size` says
-    so, else of the model's; the tokens of texts by name, (batch, tokens) in the dtypes that the
-    preprocessor gives; or the inputs of a model of the user's own. Outputs: ``probabilities``
-    (batch, classes) float32, and the ``logits`` that they are made of, where the model has logits.
+    Inputs: ``images`` (batch, height, width, 3) float32 in 0..255, of any size if `any_size` says
+    so, otherwise of the model's size; or the tokens of texts by name, (batch, tokens) in the dtypes
+    of the preprocessor; or the inputs of a user's own model. Outputs: ``probabilities`` (batch,
+    classes) float32, and their ``logits`` if the model computes logits.
     """
     if not target.mixed:
         for layer in flatten(trained.model):
@@ -43,22 +43,22 @@ def serving_model(trained: TrainedModel, target: Format) -> keras.Model:
         given = {name: keras.ops.cast(inputs[name], tokens[name].dtype) for name in tokens}
     else:
         inputs, given = _own_inputs(trained.model)
-    # Without the class of the task, which would bring its optimizer along.
+    # A plain model, because the class of the task would bring its optimizer along.
     plain = keras.Model(trained.model.input, trained.model.output, name="classifier")
     outputs = _outputs(plain(given, training=False), trained.objective)
     return keras.Model(inputs, outputs, name="serving")
 
 
 def token_kinds(trained: TrainedModel) -> dict[str, str]:
-    """Returns the dtype of each thing that the preprocessor of a text model makes."""
+    """Returns the dtype of each output of a text preprocessor by name."""
     made = tokenize_of(trained.preprocessor)(["a"])
-    return {name: str(each.dtype) for name, each in made.items()}
+    return {name: str(tokens.dtype) for name, tokens in made.items()}
 
 
 def any_size(trained: TrainedModel, target: Format) -> bool:
-    """Whether images of any size go in: resizing is in the graph.
+    """Returns whether the artifact resizes images itself, so that it takes any size.
 
-    ONNX has TensorFlow's bilinear resizing, and neither its antialiasing nor the other filters.
+    ONNX supports TensorFlow's bilinear resizing, but neither antialiasing nor the other filters.
     """
     if trained.kind != "image" or not target.any_size:
         return False
@@ -69,7 +69,7 @@ def any_size(trained: TrainedModel, target: Format) -> bool:
 
 
 def _prepared(images: Any, trained: TrainedModel, resized: bool) -> Any:
-    """Returns images as the model takes them: what KerasHub's converter does, in Keras' layers."""
+    """Returns images as model inputs: the operations of KerasHub's converter as Keras layers."""
     converter = trained.image_converter
     if resized:
         images = keras.layers.Resizing(
@@ -87,7 +87,7 @@ def _prepared(images: Any, trained: TrainedModel, resized: bool) -> Any:
 
 
 def _own_inputs(model: keras.Model) -> tuple[Any, Any]:
-    """Returns new inputs by name, and the same as the model takes them."""
+    """Returns new inputs by name, and the same inputs in the structure that the model takes."""
     flat = keras.tree.flatten(model.input)
     names = list(model.input) if isinstance(model.input, Mapping) else None
     if names is None or len(names) != len(flat):
@@ -95,8 +95,8 @@ def _own_inputs(model: keras.Model) -> tuple[Any, Any]:
     else:
         names = sorted(names)  # the order in which Keras flattens a mapping
     made = {
-        name: keras.Input(each.shape[1:], dtype=each.dtype, name=name)
-        for name, each in zip(names, flat, strict=True)
+        name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+        for name, tensor in zip(names, flat, strict=True)
     }
     given = keras.tree.pack_sequence_as(model.input, list(made.values()))
     return (made if len(made) > 1 else next(iter(made.values()))), given

@@ -1,4 +1,4 @@
-"""Writes a model in each format."""
+"""Writes a model in each export format."""
 
 import re
 import shutil
@@ -20,26 +20,26 @@ from finetune.startup import native_stderr_held
 
 
 def write(trained: TrainedModel, model: keras.Model, target: Format, directory: Path) -> None:
-    """Writes the artifact of a format, and a tokenizer beside it where tokens go in.
+    """Writes the artifact of a format, and the tokenizer beside it if the artifact takes tokens.
 
     Args:
-        trained: of the run.
-        model: of it, see `finetune.inference.export.serving`.
-        target: the format.
-        directory: where `target.artifact` is written.
+        trained: Trained model of the run.
+        model: Serving model of it; see `finetune.inference.export.serving`.
+        target: Format to write.
+        directory: Directory for `target.artifact`.
 
     Raises:
-        ConfigError: for a model that the format cannot hold, with what of it.
+        ConfigError: If the format cannot hold the model; the message names the operations.
     """
     path = directory / target.artifact
     if trained.kind == "text" and not target.texts:
         trained.preprocessor.save_to_preset(str(directory / VOCABULARY))
-        # By which KerasHub knows whose preprocessor it is.
+        # KerasHub finds the class of the preprocessor through this file.
         shutil.copyfile(
             trained.directory / MODEL / "config.json", directory / VOCABULARY / "config.json"
         )
     try:
-        with native_stderr_held():  # converters write to it what they do
+        with native_stderr_held():  # converters log to it
             if trained.kind == "text" and target.texts:
                 _write_texts(trained, model, path)
             else:
@@ -49,7 +49,7 @@ def write(trained: TrainedModel, model: keras.Model, target: Format, directory: 
 
 
 class UnsupportedError(Exception):
-    """What a format has no operation for."""
+    """Raised when a format lacks an operation of the model."""
 
 
 def _write_keras(model: keras.Model, path: Path) -> None:
@@ -61,7 +61,7 @@ def _write_saved_model(model: keras.Model, path: Path) -> None:
 
 
 def _write_texts(trained: TrainedModel, model: Any, path: Path) -> None:
-    """Writes a SavedModel from texts to probabilities; its tokenizer is tensorflow-text's."""
+    """Writes a SavedModel from texts to probabilities, with the operations of tensorflow-text."""
 
     def serve(texts: tf.Tensor) -> Any:
         tokens = trained.preprocessor(texts)
@@ -76,20 +76,20 @@ def _write_texts(trained: TrainedModel, model: Any, path: Path) -> None:
 def _write_endpoint(
     serve: Callable[..., Any], signature: list[Any], path: Path, tables: Sequence[Any] = ()
 ) -> None:
-    """Writes one function with its variables, and the tables of a tokenizer.
+    """Writes one function with its variables and the tables of a tokenizer.
 
-    A model that were tracked too would be written a second time.
+    The model itself is not tracked, because it would be written a second time.
     """
     archive: Any = keras.export.ExportArchive()
-    for each in tables:
-        archive.track(each)
+    for table in tables:
+        archive.track(table)
     archive.add_endpoint("serve", serve, input_signature=signature)
     archive.write_out(str(path), verbose=False)
 
 
 def _signature(model: keras.Model) -> list[Any]:
-    def spec(each: Any) -> keras.InputSpec:
-        return keras.InputSpec(dtype=each.dtype, shape=each.shape, name=each.name)
+    def spec(tensor: Any) -> keras.InputSpec:
+        return keras.InputSpec(dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
 
     return [keras.tree.map_structure(spec, model.input)]
 
@@ -101,13 +101,13 @@ def _write_onnx(model: keras.Model, path: Path) -> None:
 
     _hold_no_tensors(model)
     with warnings.catch_warnings():
-        # Keras asks NumPy 2 for `np.object` on behalf of tf2onnx.
+        # Keras looks up `np.object` in NumPy 2 on behalf of tf2onnx.
         warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
         model.export(path, format="onnx", verbose=False, input_signature=_signature(model))
     written = onnx.load(path)
-    # tf2onnx writes an operation that it does not know as it is.
-    known = {each.name for each in onnx.defs.get_all_schemas()}
-    unknown = {each.op_type for each in written.graph.node} - known
+    # tf2onnx writes operations that it does not know under their TensorFlow names.
+    known = {schema.name for schema in onnx.defs.get_all_schemas()}
+    unknown = {node.op_type for node in written.graph.node} - known
     if unknown:
         raise UnsupportedError(f"ONNX has no {', '.join(sorted(unknown))}")
     for port in (*written.graph.input, *written.graph.output):
@@ -119,9 +119,9 @@ def _write_onnx(model: keras.Model, path: Path) -> None:
 
 
 def _hold_no_tensors(model: keras.Model) -> None:
-    """Makes arrays of tensors that layers hold beside their weights, such as positions.
+    """Turns tensors that layers hold beside their weights, such as positions, into arrays.
 
-    Of a tensor that a function captures tf2onnx makes one more input.
+    tf2onnx would make an input of every tensor that a function captures.
     """
     for layer in flatten(model):
         for name, value in list(vars(layer).items()):
@@ -130,7 +130,7 @@ def _hold_no_tensors(model: keras.Model) -> None:
 
 
 def _write_litert(model: keras.Model, path: Path) -> None:
-    own = [tf.lite.OpsSet.TFLITE_BUILTINS]  # TensorFlow's are not in its interpreter
+    own = [tf.lite.OpsSet.TFLITE_BUILTINS]  # its interpreter lacks TensorFlow's operations
     try:
         model.export(path, format="litert", verbose=False, target_spec={"supported_ops": own})
     except Exception as error:

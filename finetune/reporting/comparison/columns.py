@@ -1,4 +1,4 @@
-"""One value of every run: which are best, and whether they differ."""
+"""Columns of a comparison: one value per run."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Column:
-    """One value of every run.
+    """One value per run.
 
     Args:
-        key: its name: ``test.accuracy``, or a key of the config.
-        values: one a run, in their order; None where a run has none.
-        kind: how it is written: text, count, number, percent, seconds or bytes.
-        better: high or low; None where neither is.
-        judged: whether the best are marked. Runs are chosen by validation: of the test split,
-            which would no longer be unseen, and of the time no run is the best.
+        key: Name of the value, such as ``test.accuracy``, or a key of the config.
+        values: One value per run in the order of the runs; None if a run has no value.
+        kind: Notation of the values: text, count, number, percent, seconds or bytes.
+        better: ``high`` or ``low``; None if no value is better than another.
+        judged: Whether to mark the best values. Validation metrics are judged. Test metrics are not,
+            because choosing a run by them would bias them; times are not, either.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Column:
 
     @property
     def best(self) -> frozenset[int]:
-        """The runs that are best; none where all are alike, or there is nothing to be best of."""
+        """Indices of the best runs; empty if all values are equal or the column has no best."""
         known = {i: float(v) for i, v in enumerate(self.values) if is_number(v)}
         if self.better is None or not self.judged or len(set(known.values())) < 2:
             return frozenset()
@@ -38,14 +38,14 @@ class Column:
     @property
     def differs(self) -> bool:
         """Whether two runs have different values."""
-        return any(not same(each, self.values[0]) for each in self.values[1:])
+        return any(not same(value, self.values[0]) for value in self.values[1:])
 
 
 def is_number(value: Value) -> TypeGuard[int | float]:
-    """Tells a number that can be compared from all else."""
+    """Returns whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def same(one: Value, other: Value) -> bool:
-    """Tells whether two values are alike; 1 and 1.0 are, 1 and true are not."""
+    """Returns whether two values are equal; 1 equals 1.0 but not true."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)

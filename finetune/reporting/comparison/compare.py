@@ -1,4 +1,4 @@
-"""Runs side by side, from their records alone: what differs, what came out, which is best. Pure."""
+"""Compares runs by their records alone: results, differences and best values. Pure."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ LOWER_IS_BETTER = ("loss", "expected_calibration_error")
 
 @dataclass(frozen=True)
 class Run:
-    """One run: where it is, and what it wrote down."""
+    """A run directory with its record."""
 
     directory: Path
     record: RunRecord
@@ -25,19 +25,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs side by side.
+    """A comparison of runs.
 
     Args:
-        folder: that all of them are in.
-        runs: in the order of every column's values.
-        names: their directories, from `folder` on.
-        results: status, epochs, parameters, metrics, seconds, memory.
-        swept: what tells the runs apart: what their commands set differently.
-        labels: the same as a few words for each run.
-        over_seeds: means of the runs that differ in their seed alone; None where there are none.
-        config: keys of the config whose values differ.
-        identity: data, weights, device and versions that differ.
-        warnings: why their metrics may not be comparable.
+        folder: Common folder of all runs.
+        runs: Runs in the order of the values in each column.
+        names: Run directories relative to `folder`.
+        results: Columns of status, epochs, parameters, metrics, seconds and memory.
+        swept: Columns of the keys that the commands of the runs set to different values.
+        labels: Short description of each run by these values.
+        over_seeds: Means over runs that differ only in their seed; None if there are none.
+        config: Columns of the config keys that differ.
+        identity: Columns of data, weights, device and versions that differ.
+        warnings: Reasons why the metrics may not be comparable.
     """
 
     folder: Path
@@ -53,39 +53,40 @@ class Comparison:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """All columns, by key."""
-        every = (*self.swept, *self.results, *self.config, *self.identity)
-        return {each.key: each for each in every}
+        """All columns by key."""
+        columns = (*self.swept, *self.results, *self.config, *self.identity)
+        return {column.key: column for column in columns}
 
 
 def compare(runs: Sequence[Run], sort: str | None = None) -> Comparison:
     """Compares runs.
 
     Args:
-        runs: at least one.
-        sort: key of a column to sort by, or the short name of a swept one: the best run first, or
-            the lowest value where none is better; runs without a value come last. None: as given.
+        runs: Runs to compare, at least one.
+        sort: Key of the column to sort by, or the short name of a swept one. The best value comes
+            first, or the lowest one if the column has no best, and missing values come last. None
+            keeps the order.
 
     Raises:
-        ConfigError: for a key that is not there.
+        ConfigError: If there is no such column.
     """
     compared = _compare(runs)
     if sort is None:
         return compared
-    columns = {each.key: each for each in short_columns(compared.swept)} | compared.columns
+    short = {column.key: column for column in short_columns(compared.swept)}
+    columns = short | compared.columns
     if sort not in columns:
-        shown = unknown_name("--sort", "a column", sort, columns)
-        raise ConfigError(shown)
+        raise ConfigError(unknown_name("--sort", "a column", sort, columns))
     return _compare([runs[index] for index in _order(columns[sort])])
 
 
 def _compare(runs: Sequence[Run]) -> Comparison:
-    paths = [each.directory.absolute() for each in runs]
-    folder = Path(os.path.commonpath([each.parent for each in paths]))
-    names = tuple(str(each.relative_to(folder)) for each in paths)
-    records = [each.record for each in runs]
-    flat = [flat_config(each) for each in records]
-    identity = [_identity(each) for each in records]
+    paths = [run.directory.absolute() for run in runs]
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    names = tuple(str(path.relative_to(folder)) for path in paths)
+    records = [run.record for run in runs]
+    flat = [flat_config(record) for record in records]
+    identity = [_identity(record) for record in records]
     results, config = tuple(_results(records)), tuple(differing(flat))
     swept = swept_columns(records, config, flat)
     return Comparison(
@@ -125,12 +126,12 @@ def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
     yield column("trainable", _most_trainable, "count")
     directions = {name: way for r in records for name, way in r.directions.items()}
     metrics: dict[str, list[Mapping[str, float]]] = {
-        "validation": [_validation(each) for each in records],
-        "test": [each.test for each in records],
+        "validation": [_validation(record) for record in records],
+        "test": [record.test for record in records],
     }
     for split, found in metrics.items():
-        for name in dict.fromkeys(name for each in found for name in each):
-            values = tuple(each.get(name) for each in found)
+        for name in dict.fromkeys(name for values in found for name in values):
+            values = tuple(by_name.get(name) for by_name in found)
             lower = name in LOWER_IS_BETTER or directions.get(name) == "min"
             kind = "number" if name == "loss" or name in directions else "percent"
             better, judged = "low" if lower else "high", split == "validation"
@@ -144,7 +145,7 @@ def _results(records: Sequence[RunRecord]) -> Iterator[Column]:
 
 
 def _validation(record: RunRecord) -> Mapping[str, float]:
-    """Returns the metrics of the last phase that has come to some."""
+    """Returns the metrics of the last phase that has any."""
     found = [p.metrics["validation"] for p in record.phases if "validation" in p.metrics]
     return found[-1] if found else {}
 
@@ -154,7 +155,7 @@ def _most_trainable(record: RunRecord) -> int | None:
 
 
 def _identity(record: RunRecord) -> dict[str, Value]:
-    """Returns what a run was computed of and on; digests by their first 8 digits."""
+    """Returns data, weights, device and versions of a run, with 8 digits of each digest."""
     return {
         "backbone": record.backbone.name,
         "backbone.source": record.backbone.source,
@@ -170,18 +171,18 @@ def _identity(record: RunRecord) -> dict[str, Value]:
 
 
 def _warnings(records: Sequence[RunRecord], names: Sequence[str]) -> Iterator[str]:
-    asked = {
-        "data": [each.dataset.fingerprint for each in records],
-        "pretrained weights": [each.backbone.weights_sha256 for each in records],
-        "preprocessing": [each.backbone.preprocessing_sha256 for each in records],
+    compared = {
+        "data": [record.dataset.fingerprint for record in records],
+        "pretrained weights": [record.backbone.weights_sha256 for record in records],
+        "preprocessing": [record.backbone.preprocessing_sha256 for record in records],
     }
-    for what, digests in asked.items():
+    for what, digests in compared.items():
         groups: dict[str, list[str]] = {}
         for name, digest in zip(names, digests, strict=True):
             groups.setdefault(digest, []).append(name)
         if len(groups) > 1:
             shown = "; ".join(f"{d[:8] or '–'} in {_some(n)}" for d, n in groups.items())
-            yield f"not the same {what}, so metrics may not be comparable: {shown}"
+            yield f"the runs differ in {what}, so metrics may not be comparable: {shown}"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

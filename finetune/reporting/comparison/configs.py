@@ -1,4 +1,4 @@
-"""What of several configs differs, by dotted keys."""
+"""Finds the differences between configs by dotted key."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -14,7 +14,7 @@ PHASES = "schedule.phases."
 
 
 def flat_config(record: RunRecord) -> dict[str, Value]:
-    """Returns a config by dotted keys; what an older program did not know has its default."""
+    """Returns a config by dotted key, with defaults for keys that an older version lacks."""
     config = dict(record.config)
     known = _filled(config, asdict(Config()))
     schedule = known.get("schedule")
@@ -41,14 +41,14 @@ def _filled(given: Any, defaults: Mapping[str, Any]) -> Any:
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Value]]:
-    """Yields the leaves of nested mappings by dotted key; a list is one leaf, written as text.
+    """Yields the leaves of nested mappings by dotted key; a list is one leaf, as text.
 
     >>> dict(flatten({"a": {"b": 1, "c": [2, None]}}))
     {'a.b': 1, 'a.c': '[2, null]'}
     """
     if isinstance(value, Mapping) and value:
-        for key, each in value.items():
-            yield from flatten(each, f"{path}.{key}" if path else str(key))
+        for key, item in value.items():
+            yield from flatten(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, str | int | float):
         yield path, value
     else:
@@ -62,16 +62,16 @@ def _written(value: Any) -> str:
 
 
 def differing(flat: Iterable[Mapping[str, Value]]) -> Iterator[Column]:
-    """Yields what differs; a phase that not all runs have is one column, in a few words."""
-    every = list(flat)
-    phases = [_phases(each) for each in every]
+    """Yields the columns that differ. A phase that some runs do not have is one column of text."""
+    configs = list(flat)
+    phases = [_phases(config) for config in configs]
     partial = {name for found in phases for name in found if any(name not in f for f in phases)}
-    for index, each in enumerate(every):
-        kept = {k: v for k, v in each.items() if _phase_of(k) not in partial}
+    for index, config in enumerate(configs):
+        kept = {k: v for k, v in config.items() if _phase_of(k) not in partial}
         words = {f"{PHASES}{name}": phases[index][name] for name in partial & phases[index].keys()}
-        every[index] = kept | dict(sorted(words.items()))
-    for key in dict.fromkeys(key for each in every for key in each):
-        column = Column(key, tuple(each.get(key) for each in every))
+        configs[index] = kept | dict(sorted(words.items()))
+    for key in dict.fromkeys(key for config in configs for key in config):
+        column = Column(key, tuple(config.get(key) for config in configs))
         if column.differs:
             yield column
 
@@ -81,7 +81,7 @@ def _phase_of(key: str) -> str:
 
 
 def _phases(flat: Mapping[str, Value]) -> dict[str, str]:
-    """Returns each phase of a config as the keys that are not at their default."""
+    """Returns each phase of a config as text with the keys that differ from their defaults."""
     defaults = dict(flatten(asdict(PhaseConfig())))
     found: dict[str, list[str]] = {}
     for key, value in flat.items():
@@ -90,4 +90,4 @@ def _phases(flat: Mapping[str, Value]) -> dict[str, str]:
             words = found.setdefault(name, [])
             if not same(value, defaults.get(rest)):
                 words.append(f"{rest}={value}")
-    return {name: " ".join(words) or "as by default" for name, words in found.items()}
+    return {name: " ".join(sorted(words)) or "all defaults" for name, words in found.items()}

@@ -1,4 +1,4 @@
-"""Mean and deviation of the runs that differ in their seed alone."""
+"""Mean and standard deviation over runs that differ only in their seed."""
 
 import math
 import statistics
@@ -10,16 +10,16 @@ from finetune.reporting.comparison.columns import Column, Value, is_number
 from finetune.reporting.comparison.swept import WITHOUT_EFFECT, labels
 
 SEED = "seed"
-OF_THE_SEED = ("dataset.fingerprint", "backbone.weights_sha256")  # a seed may change them
+OF_THE_SEED = ("dataset.fingerprint", "backbone.weights_sha256")  # may depend on the seed
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Means over seeds, one a group, with their standard deviations.
+    """Means over seeds with their standard deviations, one per group.
 
     Args:
-        column: the means.
-        deviations: of the samples, with n - 1; None for a group of one run.
+        column: Column of means.
+        deviations: Sample standard deviations (with n - 1); None for a group of one run.
     """
 
     column: Column
@@ -28,12 +28,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """Groups of runs that differ in their seed alone.
+    """Groups of runs that differ only in their seed.
 
     Args:
-        labels: what tells the groups apart.
-        seeds: of each group.
-        spreads: of the metrics.
+        labels: Settings that distinguish the groups.
+        seeds: Seeds of each group.
+        spreads: Means and deviations of each metric.
     """
 
     labels: tuple[str, ...]
@@ -48,16 +48,16 @@ def over_seeds(
     results: Sequence[Column],
     swept: Sequence[Column],
 ) -> OverSeeds | None:
-    """Returns the groups; None where no completed runs have the same settings but another seed.
+    """Returns the groups; None if no two completed runs differ only in their seed.
 
-    Of runs that agree in the seed too the first one counts.
+    Of runs with the same settings and seed, the first one counts.
 
     Args:
-        records: of the runs.
-        config: of each run, by dotted key.
-        identity: what each run was computed of and on.
-        results: of the runs; their metrics are averaged.
-        swept: what tells the runs apart.
+        records: Records of the runs.
+        config: Config of each run by dotted key.
+        identity: Data, weights, device and versions of each run.
+        results: Result columns, whose metrics are averaged.
+        swept: Columns of the values that distinguish the runs.
     """
     groups: dict[frozenset[tuple[str, Value]], dict[Value, int]] = {}
     for index, record in enumerate(records):
@@ -71,20 +71,20 @@ def over_seeds(
                 whole.pop(f"identity.{key}", None)
         groups.setdefault(frozenset(whole.items()), {}).setdefault(seed, index)
     members = list(groups.values())
-    if all(len(each) < 2 for each in members):
+    if all(len(group) < 2 for group in members):
         return None
-    first = [next(iter(each.values())) for each in members]
+    first = [next(iter(group.values())) for group in members]
     apart = [
-        Column(each.key, tuple(each.values[index] for index in first))
-        for each in swept
-        if each.key != SEED
+        Column(column.key, tuple(column.values[index] for index in first))
+        for column in swept
+        if column.key != SEED
     ]
     names = ["all runs" if len(first) == 1 else f"group {n + 1}" for n in range(len(first))]
-    metrics = [each for each in results if each.key.startswith(("validation.", "test."))]
+    metrics = [column for column in results if column.key.startswith(("validation.", "test."))]
     return OverSeeds(
-        labels([each for each in apart if each.differs], names),
-        tuple(tuple(each) for each in members),
-        tuple(_spread(each, members) for each in metrics),
+        labels([column for column in apart if column.differs], names),
+        tuple(tuple(group) for group in members),
+        tuple(_spread(column, members) for column in metrics),
     )
 
 
@@ -93,8 +93,8 @@ def _spread(column: Column, members: Sequence[Mapping[Value, int]]) -> Spread:
     deviations: list[float | None] = []
     for group in members:
         values = [column.values[index] for index in group.values()]
-        known = [float(each) for each in values if is_number(each)]
-        whole = len(known) == len(values)  # the mean of some of them would be of other runs
+        known = [float(value) for value in values if is_number(value)]
+        whole = len(known) == len(values)  # a mean over some of the runs would mislead
         means.append(statistics.fmean(known) if whole else None if None in values else math.nan)
         deviations.append(statistics.stdev(known) if whole and len(known) > 1 else None)
     return Spread(

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file, with the validation curves of its runs."""
+"""A comparison as one HTML file with the validation curves of its runs."""
 
 import math
 import os
@@ -24,21 +24,21 @@ _NAME = "validation"
 
 @dataclass(frozen=True)
 class Picture:
-    """The curves, as the macro of pictures takes them."""
+    """The validation curves, with the attributes that the macro of pictures needs."""
 
     markup: Markup
     name: str = _NAME
     title: str = "Validation"
     caption: str = (
-        "Loss and accuracy of the validation split over the epochs of each run; the runs with the "
-        "lowest loss have a name."
+        "Loss and accuracy of the validation split over the epochs of each run. The legend names the "
+        "runs with the lowest loss."
     )
     wide: bool = False
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A column as a page shows and sorts it."""
+    """A column with the texts to show and the values to sort by."""
 
     header: str
     kind: str
@@ -50,49 +50,50 @@ class Shown:
 def comparison_page(
     compared: Comparison, unreadable: Sequence[str] = (), folder: Path | None = None
 ) -> str:
-    """Returns the page.
+    """Returns the page of a comparison.
 
     Args:
-        compared: the runs.
-        unreadable: what could not be read, one line each.
-        folder: where the page will be, from which it links to the pages of its runs; None: here.
+        compared: Comparison to show.
+        unreadable: One line about each run that could not be read.
+        folder: Folder of the page, which its links to the runs' pages start from; None for the
+            working directory.
     """
     here = Path.cwd() if folder is None else folder
-    results = [each for each in compared.results if not each.key.startswith(SECONDS)]
-    seconds = [each for each in compared.results if each.key.startswith(SECONDS)]
+    results = [column for column in compared.results if not column.key.startswith(SECONDS)]
+    seconds = [column for column in compared.results if column.key.startswith(SECONDS)]
     return render(
         "compare.html",
         run_name=run_name(compared.folder),
         place=str(compared.folder.absolute()),
         names=compared.names,
         labels=compared.labels,
-        links=[_link(each.directory, here) for each in compared.runs],
+        links=[_link(run.directory, here) for run in compared.runs],
         over_seeds=compared.over_seeds,
-        spreads=[_of_spread(each) for each in _spreads(compared)],
+        spreads=[_of_spread(spread) for spread in _spreads(compared)],
         warnings=compared.warnings,
         unreadable=unreadable,
         picture=_picture(compared),
         results=[
-            *(_shown(each, raw=True) for each in short_columns(compared.swept)),
-            *(_shown(each) for each in results),
+            *(_shown(column, raw=True) for column in short_columns(compared.swept)),
+            *(_shown(column) for column in results),
         ],
-        seconds=[_shown(each, len(SECONDS)) for each in seconds],
-        config=[_shown(each, raw=True) for each in compared.config],
-        identity=[_shown(each, raw=True) for each in compared.identity],
+        seconds=[_shown(column, len(SECONDS)) for column in seconds],
+        config=[_shown(column, raw=True) for column in compared.config],
+        identity=[_shown(column, raw=True) for column in compared.identity],
     )
 
 
 def _picture(compared: Comparison) -> Picture | None:
-    content = overlay.overlay(compared.labels, [each.record for each in compared.runs])
+    content = overlay.overlay(compared.labels, [run.record for run in compared.runs])
     if content is None:
         return None
     with drawing():
         drawn = svg(overlay.draw(content))
-    return Picture(Markup(inline(drawn, _NAME, overlay.words(content))))  # text in it is escaped
+    return Picture(Markup(inline(drawn, _NAME, overlay.words(content))))  # inline escapes its text
 
 
 def _link(directory: Path, here: Path) -> str | None:
-    """Returns the address of a run's own page from a folder; None where there is no page."""
+    """Returns the relative address of a run's page; None if there is no page."""
     page = directory.absolute() / "report.html"
     if not page.is_file():
         return None
@@ -111,7 +112,7 @@ def _of_spread(spread: Spread) -> Shown:
 
 
 def _shown(column: Column, cut: int = 0, raw: bool = False) -> Shown:
-    """Returns a column; a value that is not there sorts below all others."""
+    """Returns a column for the page; missing values sort below all others."""
     missing = (
         "-1e308"
         if value is None or (isinstance(value, float) and math.isnan(value))

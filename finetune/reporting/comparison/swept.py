@@ -1,4 +1,4 @@
-"""What tells the runs of a sweep apart: the values that their commands set differently.
+"""The values that distinguish the runs of a sweep: those that their commands set differently.
 
 >>> shortened(["seed", "schedule.phases.head.learning_rate"])
 {'seed': 'seed', 'schedule.phases.head.learning_rate': 'lr'}
@@ -14,11 +14,11 @@ from finetune.record.schema import RunRecord
 from finetune.reporting.comparison.columns import Column, Value
 
 ABBREVIATED: dict[str, str] = {"learning_rate": "lr"}
-# Columns beside the swept values, and words that say nothing by themselves.
+# Names of other columns, and words that are ambiguous alone.
 RESERVED = (["run"], ["status"], ["epochs"], ["trainable"], ["name"], ["path"])
-WITHOUT_EFFECT = "trackers."  # on what a run learns
+WITHOUT_EFFECT = "trackers."  # keys that do not affect the training
 LONGEST = 24  # characters of a value in a label
-MOST = 4  # columns of the config that stand for values that no command has set
+MOST = 4  # config columns that describe runs whose commands are the same
 
 
 def swept_columns(
@@ -26,42 +26,42 @@ def swept_columns(
 ) -> tuple[Column, ...]:
     """Returns a column for each key that the commands of the runs set to different values.
 
-    Where no command did, the first keys of the config that differ stand for them.
+    If there is none, it returns the first config keys that differ.
 
     Args:
-        records: of the runs.
-        config: keys of the config that differ.
-        known: all keys of the config of each run.
+        records: Records of the runs.
+        config: Columns of the config keys that differ.
+        known: Config of each run by dotted key.
     """
-    typed = [dict(_overrides(each)) for each in records]
-    differing = {each.key: each for each in config}
-    keys = {key for each in known for key in each}
+    typed = [dict(_overrides(record)) for record in records]
+    differing = {column.key: column for column in config}
+    keys = {key for values in known for key in values}
     found: dict[str, Column] = {}
-    for key in dict.fromkeys(key for each in typed for key in each):
+    for key in dict.fromkeys(key for overrides in typed for key in overrides):
         whole = next((k for k in differing if key == k or key.startswith(f"{k}.")), None)
         if whole is not None:
             found[whole] = differing[whole]
         elif key not in keys:
-            chosen = Column(key, tuple(each.get(key) for each in typed))  # an entry of a group
+            chosen = Column(key, tuple(overrides.get(key) for overrides in typed))  # a group's file
             if chosen.differs:
                 found[key] = chosen
-    telling = [each for key, each in found.items() if not key.startswith(WITHOUT_EFFECT)]
-    return tuple(telling or found.values()) or tuple(config[:MOST])
+    relevant = [column for key, column in found.items() if not key.startswith(WITHOUT_EFFECT)]
+    return tuple(relevant or found.values()) or tuple(config[:MOST])
 
 
 def labels(columns: Sequence[Column], names: Sequence[str]) -> tuple[str, ...]:
-    """Returns ``seed=1 lr=0.01`` for each run; its directory too where two would be alike.
+    """Returns ``seed=1 lr=0.01`` for each run, with its directory if two runs have equal values.
 
     Args:
-        columns: what `swept_columns` returned.
-        names: of the runs' directories.
+        columns: Columns that `swept_columns` returned.
+        names: Directories of the runs.
     """
-    short = shortened([each.key for each in columns])
+    short = shortened([column.key for column in columns])
     made = [
         " ".join(
-            f"{short[each.key]}={value_text(each.values[index])}"
-            for each in columns
-            if each.values[index] is not None
+            f"{short[column.key]}={value_text(column.values[index])}"
+            for column in columns
+            if column.values[index] is not None
         )
         for index in range(len(names))
     ]
@@ -72,11 +72,11 @@ def labels(columns: Sequence[Column], names: Sequence[str]) -> tuple[str, ...]:
 
 
 def shortened(keys: Sequence[str]) -> dict[str, str]:
-    """Returns for each dotted key as few of its last words as tell it from all other keys."""
+    """Returns each dotted key with the fewest last words that distinguish it from the others."""
     short = {}
     for key in keys:
         words = key.split(".")
-        others = [each.split(".") for each in keys if each != key]
+        others = [other.split(".") for other in keys if other != key]
         number = next(
             (
                 n
@@ -95,7 +95,7 @@ def shortened(keys: Sequence[str]) -> dict[str, str]:
 
 
 def value_text(value: Value) -> str:
-    """Returns a value as a label shows it."""
+    """Returns a value as text for a label."""
     if isinstance(value, bool):
         return str(value).lower()
     text = f"{value:g}" if isinstance(value, float) else printable(value)
@@ -104,13 +104,13 @@ def value_text(value: Value) -> str:
 
 def short_columns(columns: Sequence[Column]) -> tuple[Column, ...]:
     """Returns the columns with their short names."""
-    short = shortened([each.key for each in columns])
-    return tuple(replace(each, key=short[each.key]) for each in columns)
+    short = shortened([column.key for column in columns])
+    return tuple(replace(column, key=short[column.key]) for column in columns)
 
 
 def _overrides(record: RunRecord) -> Iterator[tuple[str, str | None]]:
-    """Yields keys and values as they were typed; those of Hydra itself are left out."""
-    for each in record.overrides:
-        key, equals, value = each.lstrip("+~").partition("=")
+    """Yields the keys and values of a command as typed, without Hydra's own."""
+    for override in record.overrides:
+        key, equals, value = override.lstrip("+~").partition("=")
         if not key.startswith(("hydra.", "hydra/")):
-            yield key, value if equals and not each.startswith("~") else None
+            yield key, value if equals and not override.startswith("~") else None

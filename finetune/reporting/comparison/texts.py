@@ -1,8 +1,5 @@
-"""A comparison as tables of a terminal, as JSON and as CSV."""
+"""A comparison as terminal tables, as JSON and as CSV."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +12,7 @@ from finetune.reporting.comparison.columns import Column, Value
 from finetune.reporting.comparison.compare import Comparison
 from finetune.reporting.comparison.over_seeds import OverSeeds, Spread
 from finetune.reporting.comparison.swept import short_columns
+from finetune.reporting.exchange import csv_text, json_text
 from finetune.reporting.numbers import number, percent, size
 from finetune.reporting.terminal import listing
 from finetune.reporting.terminal.closing import near
@@ -22,11 +20,11 @@ from finetune.reporting.terminal.listing import Listing, plain
 
 BEST = "*"
 SECONDS = "seconds."
-_MANY = 6  # runs from which on those are the rows, also of what differs
+_MANY = 6  # from this number on, runs are rows in the tables of differences, too
 
 
 def shown(value: Value, kind: str) -> str:
-    """Returns a value as people read it."""
+    """Returns a value in the notation of its kind."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, str) or kind == "text":
@@ -39,26 +37,28 @@ def shown(value: Value, kind: str) -> str:
 
 
 def tables(compared: Comparison) -> Iterator[RenderableType]:
-    """Yields what a terminal shows: warnings, results, and what differs."""
+    """Yields the terminal output: warnings, results and differences."""
     number = len(compared.runs)
     yield plain(f"{number} run{'s' * (number > 1)} in {near(compared.folder)}", "bold")
     for warning in compared.warnings:
         yield plain(f"warning: {warning}", "yellow")
-    results = [each for each in compared.results if not each.key.startswith(SECONDS)]
-    spent = [each for each in compared.results if each.key.startswith(SECONDS)]
+    results = [column for column in compared.results if not column.key.startswith(SECONDS)]
+    spent = [column for column in compared.results if column.key.startswith(SECONDS)]
     swept = short_columns(compared.swept)
-    title = f"results ({BEST} best of the validation)"
+    title = f"results ({BEST} best on validation)"
     yield from _titled(title, _by_run(compared, [*swept, *results]))
     if compared.over_seeds is not None:
-        yield from _titled("over seeds: mean ± deviation", _over_seeds(compared.over_seeds))
+        yield from _titled(
+            "over seeds: mean ± standard deviation", _over_seeds(compared.over_seeds)
+        )
     yield from _titled("seconds", _by_run(compared, spent, len(SECONDS)))
-    for title, columns in (("config", compared.config), ("computed of", compared.identity)):
+    for title, columns in (("config", compared.config), ("data and machine", compared.identity)):
         if columns:
             by_key = number < _MANY or len(columns) > number
             made = _by_key(compared, columns) if by_key else _by_run(compared, columns)
-            yield from _titled(f"{title}: what differs", made)
+            yield from _titled(f"{title}: differences", made)
     if number > 1 and not compared.config:
-        yield Text("\nconfig: nothing differs")
+        yield Text("\nconfig: no differences")
 
 
 def _titled(title: str, made: Listing) -> Iterator[RenderableType]:
@@ -67,12 +67,12 @@ def _titled(title: str, made: Listing) -> Iterator[RenderableType]:
 
 
 def _by_run(compared: Comparison, columns: Sequence[Column], cut: int = 0) -> Listing:
-    cells = [_cells(each) for each in columns]
+    cells = [_cells(column) for column in columns]
     headers = [
-        (listing.text if each.kind == "text" else listing.number)(header(each.key[cut:]))
-        for each in columns
+        (listing.text if column.kind == "text" else listing.number)(header(column.key[cut:]))
+        for column in columns
     ]
-    rows = [[name, *(each[i] for each in cells)] for i, name in enumerate(compared.names)]
+    rows = [[name, *(column[i] for column in cells)] for i, name in enumerate(compared.names)]
     return Listing([listing.text("run"), *headers], rows)
 
 
@@ -88,7 +88,7 @@ def spread_texts(spread: Spread) -> tuple[str, ...]:
 
 
 def _over_seeds(found: OverSeeds) -> Listing:
-    headers = [listing.number(header(each.column.key)) for each in found.spreads]
+    headers = [listing.number(header(spread.column.key)) for spread in found.spreads]
     rows: list[list[str | Text]] = [
         [name, str(len(found.seeds[i]))] for i, name in enumerate(found.labels)
     ]
@@ -101,11 +101,11 @@ def _over_seeds(found: OverSeeds) -> Listing:
 
 def _by_key(compared: Comparison, columns: Sequence[Column]) -> Listing:
     headers = [listing.text("key"), *map(listing.text, compared.names)]
-    return Listing(headers, [[each.key, *_cells(each)] for each in columns])
+    return Listing(headers, [[column.key, *_cells(column)] for column in columns])
 
 
 def header(key: str) -> str:
-    """Returns a key that can be folded between its words."""
+    """Returns a key as words, between which a line can break."""
     return key.replace("expected_", "").replace("_", " ").replace(".", " ")
 
 
@@ -125,20 +125,20 @@ def to_json(compared: Comparison, unreadable: Sequence[str]) -> str:
     for index, run in enumerate(compared.runs):
         phases = [
             {
-                "name": each.name,
-                "policy": each.policy,
-                "epochs_run": each.epochs_run,
-                "trainable": each.weight_counts["trainable"]["parameters"],
+                "name": phase.name,
+                "policy": phase.policy,
+                "epochs_run": phase.epochs_run,
+                "trainable": phase.weight_counts["trainable"]["parameters"],
             }
-            for each in run.record.phases
+            for phase in run.record.phases
         ]
         values = {
-            part: {each.key: _strict(each.values[index]) for each in columns}
+            part: {column.key: _strict(column.values[index]) for column in columns}
             for part, columns in _parts(compared).items()
         }
         named = {"directory": str(run.directory), "label": compared.labels[index]}
         runs.append({**named, **values, "phases": phases})
-    best = {each.key: sorted(each.best) for each in compared.results if each.best}
+    best = {column.key: sorted(column.best) for column in compared.results if column.best}
     values = {
         "runs": runs,
         "best": best,
@@ -146,7 +146,7 @@ def to_json(compared: Comparison, unreadable: Sequence[str]) -> str:
         "warnings": list(compared.warnings),
         "unreadable": list(unreadable),
     }
-    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(values, indent=2) + "\n"
 
 
 def _seeds_json(found: OverSeeds | None) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def _seeds_json(found: OverSeeds | None) -> list[dict[str, Any]]:
             "settings": name,
             "seeds": list(found.seeds[index]),
             "mean": {s.column.key: _strict(s.column.values[index]) for s in found.spreads},
-            "deviation": {s.column.key: s.deviations[index] for s in found.spreads},
+            "deviation": {s.column.key: _strict(s.deviations[index]) for s in found.spreads},
         }
         for index, name in enumerate(() if found is None else found.labels)
         if found is not None
@@ -163,15 +163,13 @@ def _seeds_json(found: OverSeeds | None) -> list[dict[str, Any]]:
 
 
 def to_csv(compared: Comparison) -> str:
-    """Returns one line a run; what a run has not is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = [each for part in _parts(compared).values() for each in part]
-    writer.writerow(["directory", *(each.key for each in columns)])
-    for index, run in enumerate(compared.runs):
-        values = (_strict(each.values[index]) for each in columns)
-        writer.writerow([run.directory, *("" if each is None else each for each in values)])
-    return text.getvalue()
+    """Returns one row per run; values that a run does not have are empty."""
+    columns = [column for part in _parts(compared).values() for column in part]
+    rows = [
+        [str(run.directory), *(_strict(column.values[index]) for column in columns)]
+        for index, run in enumerate(compared.runs)
+    ]
+    return csv_text([["directory", *(column.key for column in columns)], *rows])
 
 
 def _parts(compared: Comparison) -> dict[str, tuple[Column, ...]]:

@@ -1,11 +1,11 @@
-"""Pictures of a run, from its record alone; one table names them all.
+"""Pictures of a run, drawn from its record alone and listed in one table.
 
-No module here is imported before something is to be drawn: matplotlib takes most of a second.
+These modules are imported only when something is drawn, because matplotlib takes almost a second.
 """
 
 import os
 
-# It chooses a window toolkit, none of which is used here, and a name that is none ends the import.
+# It selects a window toolkit, which is not used here, and an invalid name would fail the import.
 _BACKEND = os.environ.pop("MPLBACKEND", None)
 
 from finetune.reporting.plots.gallery import PICTURES, Drawing, Gallery, Picture  # noqa: E402

@@ -1,7 +1,7 @@
-"""Figures without pyplot: sizes in inches, text that is data, SVG that is the same each time.
+"""Figures without pyplot: sizes in inches, literal text, and reproducible SVG.
 
-Everything is drawn inside `drawing`, with settings of its own: a user's matplotlibrc changes
-nothing, and nothing is left behind in matplotlib's state.
+Everything is drawn inside `drawing`, with its own settings: a user's matplotlibrc has no effect, and
+the state of matplotlib stays unchanged.
 """
 
 import io
@@ -21,20 +21,20 @@ from matplotlib.figure import Figure
 from finetune.printable import printable
 from finetune.reporting.palette import as_variables, light
 
-WIDTH = 3.55  # inches of a picture that a page of 400 pixels shows whole, as large as it is drawn
-ENLARGED = 1.25  # times that size at most, where the page is wider
+WIDTH = 3.55  # inches; a page of 400 pixels shows a picture of this width unscaled
+ENLARGED = 1.25  # largest scale on a wider page
 DPI = 208  # of PNG files
-FONT, SMALL = 9.0, 8.0  # points: 12 and 10.7 pixels where the picture is shown as it is
+FONT, SMALL = 9.0, 8.0  # points; 12 and 10.7 pixels in an unscaled picture
 LEGEND = SMALL + 0.5
 LEGEND_ROW = 0.172  # inches
 LONGEST = 18  # characters of a name
-_CHARACTER = 0.62  # of the font size, of DejaVu Sans on average
-_WIDE = frozenset("mwMW%…×+")  # half as wide again
+_CHARACTER = 0.62  # average width of a character of DejaVu Sans in multiples of the font size
+_WIDE = frozenset("mwMW%…×+")  # characters that are about 1.5 times as wide
 SETTINGS: dict[Any, Any] = {
     **{k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")},
-    "svg.fonttype": "none",  # text stays text: searchable, and in the reader's font
-    "svg.hashsalt": "finetune",  # or identifiers would differ each time
-    "text.parse_math": False,  # a $ in a name is a $
+    "svg.fonttype": "none",  # keep text as text: searchable, and in the reader's font
+    "svg.hashsalt": "finetune",  # make identifiers reproducible
+    "text.parse_math": False,  # show a $ in a name literally
     "font.family": ["DejaVu Sans"],
     "font.size": FONT,
     "axes.labelsize": FONT,
@@ -62,9 +62,9 @@ SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Holds the settings of this module, and warnings of letters that the font has not.
+    """Applies the settings of this module, and ignores warnings about glyphs that the font lacks.
 
-    PNG files show a box in their place; SVG and pages show them in a font of the reader.
+    PNG files show a box for such a glyph; SVG files and pages use a font of the reader.
     """
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
@@ -72,19 +72,19 @@ def drawing() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure, in inches."""
+    """Returns an empty figure of a size in inches."""
     return Figure((width, height))
 
 
 def axes_at(figure: Figure, left: float, bottom: float, right: float, top: float, **given) -> Axes:
-    """Adds axes that leave so many inches free at each side."""
+    """Adds axes with the given margins in inches."""
     width, height = figure.get_size_inches()
     box = (left / width, bottom / height, (width - left - right) / width)
     return figure.add_axes((*box, (height - bottom - top) / height), **given)
 
 
 def label(text: object, longest: int = LONGEST) -> str:
-    """Returns a name on one line, shortened in the middle: ends of paths and numbers tell apart."""
+    """Returns a name on one line, shortened in the middle, because names often differ at their end."""
     shown = printable(text)
     if len(shown) <= longest:
         return shown
@@ -93,26 +93,26 @@ def label(text: object, longest: int = LONGEST) -> str:
 
 
 def inches(text: str, size: float = FONT) -> float:
-    """Returns about how wide a text is; letters of East Asia count twice."""
-    wide = sum(1 for each in text if ord(each) >= 0x1100)
-    wide += 0.5 * sum(1 for each in text if each in _WIDE)
+    """Returns the approximate width of a text; East Asian characters count twice."""
+    wide = sum(1 for character in text if ord(character) >= 0x1100)
+    wide += 0.5 * sum(1 for character in text if character in _WIDE)
     return (len(text) + wide) * size * _CHARACTER / 72
 
 
 def widest(texts: Sequence[str], size: float = FONT) -> float:
-    """Returns how wide the widest text is, in inches."""
-    return max((inches(each, size) for each in texts), default=0.0)
+    """Returns the approximate width of the widest text in inches."""
+    return max((inches(text, size) for text in texts), default=0.0)
 
 
 def legend_shape(texts: Sequence[str], width: float, handle: float = 1.4) -> tuple[int, float]:
-    """Returns the columns of a legend that fits into a width, and its height in inches.
+    """Returns the number of columns of a legend that fits a width, and its height in inches.
 
     Args:
-        texts: of the entries, of one line or several, which fill one column after the other.
-        width: inches.
-        handle: length of the line before a text, in multiples of the font's size.
+        texts: Texts of the entries, which fill one column after the other; they may have line breaks.
+        width: Width in inches.
+        handle: Length of the line before a text in multiples of the font size.
     """
-    extra = (handle + 0.8 + 1.0) * LEGEND / 72  # line, its distance, the next column's
+    extra = (handle + 0.8 + 1.0) * LEGEND / 72  # line, gap to the text, gap to the next column
     for columns in range(len(texts), 1, -1):
         rows = math.ceil(len(texts) / columns)
         parts = [texts[first : first + rows] for first in range(0, len(texts), rows)]
@@ -123,7 +123,7 @@ def legend_shape(texts: Sequence[str], width: float, handle: float = 1.4) -> tup
 
 
 def _lines(texts: Sequence[str]) -> int:
-    return sum(1 + each.count("\n") for each in texts)
+    return sum(1 + text.count("\n") for text in texts)
 
 
 def legend(
@@ -133,7 +133,8 @@ def legend(
     handle: float = 1.4,
 ) -> None:
     """Adds a legend over the whole width of a figure."""
-    columns, _ = legend_shape([each.get_label() for each in handles], figure.get_figwidth(), handle)
+    texts = [entry.get_label() for entry in handles]
+    columns, _ = legend_shape(texts, figure.get_figwidth(), handle)
     figure.legend(
         handles=handles, loc=place, ncols=columns, bbox_to_anchor=(0, 1 if "upper" in place else 0),
         handlelength=handle, columnspacing=1.0, borderaxespad=0.2, labelspacing=0.25,
@@ -141,14 +142,14 @@ def legend(
 
 
 def bare(axes: Axes) -> None:
-    """Takes frame and tick marks away; labels stay."""
+    """Removes frame and tick marks, but keeps labels."""
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
 
 
 def svg(figure: Figure) -> str:
-    """Returns a figure as an SVG file, the same for the same figure."""
+    """Returns a figure as a reproducible SVG file."""
     written = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with drawing():
@@ -173,13 +174,13 @@ _REFERENCE = re.compile(r'(?:xlink:href="|url\()#([^")]+)')
 
 
 def inline(drawn: str, name: str, words: str, least: float = 0.0) -> str:
-    """Returns SVG that is part of a page, whose colours and font it takes.
+    """Returns SVG for embedding in a page, with the page's colours and font.
 
     Args:
-        drawn: what `svg` returned.
-        name: of the picture; identifiers begin with it, so that no two pictures share one.
-        words: what the picture shows, for who does not see it; escaped here.
-        least: pixels below which it is not shrunk.
+        drawn: SVG file that `svg` returned.
+        name: Name of the picture, which prefixes its identifiers to make them unique in the page.
+        words: Description of the picture for screen readers; it is escaped here.
+        least: Width in pixels below which the picture is not shrunk.
     """
     found = _ROOT.search(drawn)
     if found is None:

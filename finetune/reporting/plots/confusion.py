@@ -1,4 +1,4 @@
-"""Which classes of the test split were taken for which."""
+"""The confusion matrix of the test split."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ from finetune.reporting.plots.canvas import (
     widest,
 )
 
-MOST_CLASSES = 40  # of a matrix that can be read
-NUMBERED = 12  # classes up to which cells hold their number
+MOST_CLASSES = 40  # of a readable matrix
+NUMBERED = 12  # most classes for which cells show their count
 LONGEST = 12
 NUMBER = 7.5  # points
 PALEST = 0.1  # opacity of the smallest share
@@ -26,14 +26,14 @@ PALEST = 0.1  # opacity of the smallest share
 
 @dataclass(frozen=True)
 class Confusion:
-    """What the picture shows: (class, predicted class, examples), by index in `classes`."""
+    """Content of the picture: (class, predicted class, examples) by index in `classes`."""
 
     classes: tuple[str, ...]
     cells: tuple[tuple[int, int, int], ...]
 
 
 def confusion(record: RunRecord) -> Confusion | None:
-    """Returns what of a record the picture shows; None for none, or too many classes."""
+    """Returns the content of the picture; None without a test split or with too many classes."""
     cells = tuple((row, column, count) for row, column, count in record.test_details.confusion)
     if not cells or len(record.dataset.classes) > MOST_CLASSES:
         return None
@@ -41,28 +41,28 @@ def confusion(record: RunRecord) -> Confusion | None:
 
 
 def most_frequent(record: RunRecord, at_most: int = 20) -> list[tuple[str, str, int, float]]:
-    """Returns (class, what it was taken for, examples, share of the class), most frequent first."""
+    """Returns the most frequent errors as (class, predicted class, examples, share of the class)."""
     names, cells = record.dataset.classes, record.test_details.confusion
     sums: dict[int, int] = {}
     for row, _, count in cells:
         sums[row] = sums.get(row, 0) + count
-    wrong = sorted((each for each in cells if each[0] != each[1]), key=lambda each: -each[2])
+    wrong = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: -cell[2])
     return [(names[r], names[c], n, n / sums[r]) for r, c, n in wrong[:at_most]]
 
 
 def words(shown: Confusion) -> str:
-    """Says what the picture shows."""
+    """Returns a description of the picture in words."""
     right = sum(count for row, column, count in shown.cells if row == column)
     total = sum(count for *_, count in shown.cells)
     return (
-        f"Confusion matrix of {len(shown.classes)} classes: {right} of {total} examples on the "
-        "diagonal; the most frequent confusions are in the table below."
+        f"Confusion matrix of {len(shown.classes)} classes with {right} of {total} examples on the "
+        "diagonal. The table below lists the most frequent confusions."
     )
 
 
 def draw(shown: Confusion) -> Figure:
-    """Draws a row for each class, from the top, and a column for each prediction."""
-    names = [label(each, LONGEST) for each in shown.classes]
+    """Draws a row per class, from the top, and a column per predicted class."""
+    names = [label(name, LONGEST) for name in shown.classes]
     number = len(names)
     size = SMALL
     margin = widest(names, size) + 0.34
@@ -81,7 +81,7 @@ def draw(shown: Confusion) -> Figure:
     for row, column, count in shown.cells:
         share = count / sums[row]
         role = "accent" if row == column else "second"
-        strength = share if row == column else min(1.0, share * 2)  # half of a class is much
+        strength = share if row == column else min(1.0, share * 2)  # errors are full at one half
         opacity = PALEST + (STRONGEST - PALEST) * strength
         box = Rectangle((column, row), 1, 1, facecolor=light(role), alpha=opacity, linewidth=0)
         axes.add_patch(box)
@@ -93,7 +93,7 @@ def draw(shown: Confusion) -> Figure:
     for at in range(number + 1):
         for line in (axes.axhline, axes.axvline):
             line(at, color=light("line"), linewidth=0.5, zorder=0.5)
-    ticks = [each + 0.5 for each in range(number)]
+    ticks = [index + 0.5 for index in range(number)]
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_yticks(ticks, names, fontsize=size)

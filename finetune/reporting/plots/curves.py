@@ -1,4 +1,4 @@
-"""Loss, metric and learning rates over the epochs of the whole run, with its phases as bands."""
+"""Loss, accuracy and learning rates over the epochs of the whole run, with its phases as bands."""
 
 import itertools
 import math
@@ -26,15 +26,15 @@ from finetune.reporting.plots.canvas import (
 )
 
 LINES = {"train": ("accent", "training"), "validation": ("second", "validation")}
-LOG_FROM = 30.0  # highest over lowest loss from which on a logarithmic scale tells more
+LOG_FROM = 30.0  # ratio of highest to lowest loss above which the scale is logarithmic
 HEIGHTS = (1.15, 0.95, 0.65)  # inches of the three parts
 GAP = 0.16
 LEFT = 0.76
-LONGEST = 12  # characters of a name of a phase, or of stages
-ANGLE = 60  # degrees of names that are too long for their band
+LONGEST = 12  # characters of the name of a phase or a range of stages
+ANGLE = 60  # degrees by which names that are too long for their band are rotated
 SINE, COSINE = math.sin(math.radians(ANGLE)), math.cos(math.radians(ANGLE))
 UNFREEZES: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (1, 1.5))}
-MOST_SPAN = 6.0  # inches of the axis of epochs; names that are nearer are left out
+MOST_SPAN = 6.0  # largest length of the epoch axis in inches; names that overlap are left out
 APART = 0.135  # inches between lines of small text
 
 
@@ -43,11 +43,11 @@ class Band:
     """One phase on the axis of epochs.
 
     Args:
-        name: of the phase.
-        start: epochs before it, in the run.
-        end: epochs up to its last one.
-        unfreezes: whether stages train in it that did not train in the phase before.
-        rates: (rate, stages), highest first; the stages from the head downwards.
+        name: Name of the phase.
+        start: Number of epochs in the run before it.
+        end: Number of epochs in the run up to its last one.
+        unfreezes: Whether it trains stages that the phase before did not train.
+        rates: (rate, stages) with the highest rate first and stages from the head downwards.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Curves:
-    """What the picture shows; points are (epochs so far, loss, accuracy) by split."""
+    """Content of the picture; points are (epochs so far, loss, accuracy) by split."""
 
     points: tuple[tuple[str, tuple[tuple[int, float, float], ...]], ...]
     bands: tuple[Band, ...]
@@ -68,10 +68,10 @@ class Curves:
 
 
 def curves(record: RunRecord) -> Curves | None:
-    """Returns what of a record the picture shows; None before the first epoch.
+    """Returns the content of the picture; None before the first epoch.
 
-    `best` is the epoch of the run with the lowest validation loss, `kept` are those whose weights
-    a phase ended with (restore_best).
+    `best` is the epoch with the lowest validation loss in the run, `kept` are the epochs whose
+    weights a phase has restored (restore_best).
     """
     if not record.history:
         return None
@@ -84,8 +84,8 @@ def curves(record: RunRecord) -> Curves | None:
         for split in LINES
     }
     losses = {epoch: loss for epoch, loss, _ in points["validation"] if math.isfinite(loss)}
-    best = min(losses.items(), key=lambda each: each[1], default=None)
-    kept = [each.best_epoch + 1 for each in record.phases if each.best_epoch is not None]
+    best = min(losses.items(), key=lambda pair: pair[1], default=None)
+    kept = [phase.best_epoch + 1 for phase in record.phases if phase.best_epoch is not None]
     shown = tuple((epoch, losses[epoch]) for epoch in kept if epoch in losses)
     return Curves(tuple(points.items()), tuple(_bands(record)), best, shown)
 
@@ -94,7 +94,7 @@ def _bands(record: RunRecord) -> Iterator[Band]:
     before: set[str] | None = None
     for phase in record.phases:
         epochs = [row.global_epoch for row in record.history if row.phase == phase.index]
-        trains = {each["name"] for each in phase.stages if each["trainable"]["parameters"]}
+        trains = {stage["name"] for stage in phase.stages if stage["trainable"]["parameters"]}
         if epochs:
             grouped: dict[float, list[str]] = {}
             for stage, rate in reversed(phase.learning_rates.items()):
@@ -106,7 +106,7 @@ def _bands(record: RunRecord) -> Iterator[Band]:
 
 
 def words(shown: Curves) -> str:
-    """Says what the picture shows."""
+    """Returns a description of the picture in words."""
     parts = []
     for split, points in shown.points:
         if points:
@@ -119,18 +119,18 @@ def words(shown: Curves) -> str:
 
 
 def draw(shown: Curves) -> Figure:
-    """Draws loss, accuracy and rates above each other, over one axis of epochs."""
+    """Draws loss, accuracy and rates below each other, over a common axis of epochs."""
     total = shown.bands[-1].end
     lowest = [label(_names(stages), LONGEST) for _, stages in shown.bands[-1].rates]
-    several = len(lowest) > 1
-    left, right = LEFT, 0.12 + (widest(lowest, SMALL) if several else 0.08)
+    lowest = lowest if len(lowest) > 1 else []  # a single rate needs no names
+    left, right = LEFT, 0.12 + (widest(lowest, SMALL) if lowest else 0.08)
     span = WIDTH - left - right
     names = [label(band.name, LONGEST) for band in shown.bands]
     steep = any(
         inches(name, SMALL) > span * (band.end - band.start) / total
         for name, band in zip(names, shown.bands, strict=True)
     )
-    if steep:  # the names of the last bands lean out to the right
+    if steep:  # the names of the last bands extend beyond the right edge
         leans = [
             inches(name, SMALL) * COSINE
             + 0.1
@@ -140,7 +140,7 @@ def draw(shown: Curves) -> Figure:
         right = max(right, *leans)
         span = max(WIDTH - left - right, min(_span_of_names(shown.bands), MOST_SPAN))
     handles = _legend(shown)
-    _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
+    _, above = legend_shape([str(handle.get_label()) for handle in handles], WIDTH)
     head = above + 0.12 + (SINE * widest(names, SMALL) + 0.06 if steep else 0.12)
     height = sum(HEIGHTS) + 2 * GAP + head + 0.45
     figure = new_figure(left + span + right, height)
@@ -149,30 +149,29 @@ def draw(shown: Curves) -> Figure:
         bottom = height - top - part
         axes.append(axes_at(figure, left, bottom, right, top, xlim=(0, total)))
         top += part + GAP
-    for each in axes:
-        _bands_behind(each, shown.bands)
+    for part in axes:
+        _bands_behind(part, shown.bands)
     _lines(axes[0], shown, 1)
     _lines(axes[1], shown, 2)
     _scale_loss(axes[0], shown)
     _marks(axes[0], shown)
-    for each, name in zip(axes, ("loss", "accuracy", "rate"), strict=True):
-        each.set_ylabel(name)
-        each.yaxis.set_label_coords(-0.6 / span, 0.5)
+    for part, name in zip(axes, ("loss", "accuracy", "rate"), strict=True):
+        part.set_ylabel(name)
+        part.yaxis.set_label_coords(-0.6 / span, 0.5)
     axes[1].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}%"))
     axes[1].yaxis.set_major_locator(MaxNLocator(4))
-    _rates(axes[2], shown.bands, lowest if several else [])
+    _rates(axes[2], shown.bands, lowest)
     axes[2].set_xlabel("epochs")
-    for each in axes:
-        each.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    for each in axes[:2]:
-        each.tick_params(labelbottom=False)
+    for part in axes:
+        part.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        part.tick_params(labelbottom=part is axes[2])
     _phase_names(axes[0], shown.bands, names, steep, span / total)
     legend(figure, handles, "upper left")
     return figure
 
 
 def _span_of_names(bands: Sequence[Band]) -> float:
-    """Returns how wide the axis must be for every name that leans, in inches."""
+    """Returns the length of the axis in inches that keeps rotated names apart."""
     middles = [(band.start + band.end) / 2 for band in bands]
     gaps = [after - before for before, after in itertools.pairwise(middles)]
     return 1.01 * APART / SINE * bands[-1].end / min(gaps) if gaps else 0.0
@@ -195,7 +194,7 @@ def _bands_behind(axes: Axes, bands: Sequence[Band]) -> None:
 def _phase_names(
     axes: Axes, bands: Sequence[Band], names: Sequence[str], steep: bool, inches_an_epoch: float
 ) -> None:
-    """Writes the names above the bands, aslant where one is too long; those too near are left out."""
+    """Writes names above the bands, rotated if one is too long, and skips names that overlap."""
     last = -math.inf
     for name, band in zip(names, bands, strict=True):
         middle = (band.start + band.end) / 2
@@ -238,7 +237,7 @@ def _scale_loss(axes: Axes, shown: Curves) -> None:
 
 def _plain_numbers(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(_power))
-    axes.yaxis.set_minor_locator(NullLocator())  # each tick takes time
+    axes.yaxis.set_minor_locator(NullLocator())  # minor ticks are slow to draw
 
 
 def _power(value: float, _: object) -> str:
@@ -260,7 +259,7 @@ def _marks(axes: Axes, shown: Curves) -> None:
 
 
 def _rates(axes: Axes, bands: Sequence[Band], lowest: Sequence[str]) -> None:
-    """Draws each rate of each phase; the highest is that of the head."""
+    """Draws the rates of each phase; the highest is that of the head."""
     rates = [rate for band in bands for rate, _ in band.rates]
     for band in bands:
         for number, (rate, _) in enumerate(band.rates):
@@ -274,7 +273,7 @@ def _rates(axes: Axes, bands: Sequence[Band], lowest: Sequence[str]) -> None:
         axes.set_ylim(min(positive) / 2, max(positive) * 2)
         _plain_numbers(axes)
     at = -math.inf
-    low, high = (math.log(max(each, 1e-30)) for each in axes.get_ylim())
+    low, high = (math.log(max(limit, 1e-30)) for limit in axes.get_ylim())
     for (rate, _), name in reversed(list(zip(bands[-1].rates, lowest, strict=False))):
         place = (math.log(max(rate, 1e-30)) - low) / (high - low) * HEIGHTS[2]
         if place - at < APART:

@@ -1,4 +1,4 @@
-"""The freeze map: what trains, stage by stage and phase by phase, and where features are cut."""
+"""The freeze map: the trainable stages of each phase, and the cuts of stored features."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,13 @@ from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import SMALL, WIDTH, label, legend, legend_shape
 from finetune.reporting.plots.stage_grid import CELL, stage_grid
 
-NAMES = {"trainable": "trains", "frozen": "frozen", "untrainable": "untrainable"}
-SLIVER = 0.06  # of a cell: the least that a state is shown with
+SLIVER = 0.06  # least share of a cell for a state that occurs
 ROW = 0.34  # inches
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where features of a phase are taken: so many stages above the input."""
+    """The position of a cut in stages above the input."""
 
     height: float
     stored: bool
@@ -29,13 +28,13 @@ class Cut:
 
 @dataclass(frozen=True)
 class FreezeMap:
-    """What the picture shows.
+    """Content of the picture.
 
     Args:
-        stages: names from the input to the head.
-        phases: names in order.
-        parameters: [phase][stage] by state, in the order of `STATES`.
-        cuts: one for each phase; None where there is none.
+        stages: Names of the stages from the input to the head.
+        phases: Names of the phases in order.
+        parameters: [phase][stage] parameters by state, in the order of `STATES`.
+        cuts: Cut of each phase; None for a phase without one.
     """
 
     stages: tuple[str, ...]
@@ -45,21 +44,21 @@ class FreezeMap:
 
 
 def freeze_map(record: RunRecord) -> FreezeMap | None:
-    """Returns what of a record the picture shows; None before the first phase."""
+    """Returns the content of the picture; None before the first phase."""
     if not record.phases:
         return None
-    stages = tuple(each["name"] for each in record.phases[0].stages)
-    decided = {each.phase: each for each in record.features}
+    stages = tuple(stage["name"] for stage in record.phases[0].stages)
+    decisions = {decision.phase: decision for decision in record.features}
     return FreezeMap(
         stages,
-        tuple(each.name for each in record.phases),
-        tuple(_parameters(each) for each in record.phases),
-        tuple(_cut(stages, decided.get(each.name)) for each in record.phases),
+        tuple(phase.name for phase in record.phases),
+        tuple(_parameters(phase) for phase in record.phases),
+        tuple(_cut(stages, decisions.get(phase.name)) for phase in record.phases),
     )
 
 
 def _parameters(phase: PhaseRecord) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(each[s]["parameters"] for s in STATES) for each in phase.stages)
+    return tuple(tuple(stage[s]["parameters"] for s in STATES) for stage in phase.stages)
 
 
 def _cut(stages: tuple[str, ...], decision: FeatureDecision | None) -> Cut | None:
@@ -72,18 +71,19 @@ def _cut(stages: tuple[str, ...], decision: FeatureDecision | None) -> Cut | Non
 
 
 def words(shown: FreezeMap) -> str:
-    """Says what the picture shows."""
+    """Returns a description of the picture in words."""
     parts = []
     for phase, cells in zip(shown.phases, shown.parameters, strict=True):
         trains = [name for name, cell in zip(shown.stages, cells, strict=True) if cell[0]]
-        parts.append(f"in phase {label(phase)} {', '.join(map(label, trains)) or 'nothing'} trains")
+        stages = ", ".join(map(label, trains)) or "none"
+        parts.append(f"trainable in phase {label(phase)}: {stages}")
     return f"Freeze map of {len(shown.stages)} stages: {'; '.join(parts)}."
 
 
 def draw(shown: FreezeMap) -> Figure:
-    """Draws stages from the input, at the bottom, to the head; phases from left to right."""
+    """Draws stages from the input (bottom) to the head (top), and phases from left to right."""
     handles = _legend(shown)
-    _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
+    _, above = legend_shape([str(handle.get_label()) for handle in handles], WIDTH)
     texts = [line for cells in shown.parameters for cell in cells for line in _lines(cell)]
     figure, axes = stage_grid(shown.stages, shown.phases, ROW, above + 0.08, texts)
     for x, (cells, cut) in enumerate(zip(shown.parameters, shown.cuts, strict=True)):
@@ -96,7 +96,7 @@ def draw(shown: FreezeMap) -> Figure:
 
 
 def _cell(axes: Axes, x: int, y: int, cell: tuple[int, ...], middle: float) -> None:
-    """Draws one stage in one phase, each state as wide as its share; its text at height `middle`."""
+    """Draws a stage in a phase, each state as wide as its share, with the text at height `middle`."""
     total, (left, bottom, width, height) = sum(cell), CELL
     if total == 0:
         corner = (x + left, y + bottom)
@@ -119,7 +119,7 @@ def _cell(axes: Axes, x: int, y: int, cell: tuple[int, ...], middle: float) -> N
 
 
 def _lines(cell: tuple[int, ...]) -> list[str]:
-    """Returns what is written into a cell: what trains of it, or all of it where nothing does."""
+    """Returns the text of a cell: its trainable parameters, or all of them if none is trainable."""
     trains, frozen, _ = cell
     if trains and frozen:
         return [compact(trains), f"of {compact(sum(cell))}"]
@@ -127,7 +127,7 @@ def _lines(cell: tuple[int, ...]) -> list[str]:
 
 
 def _clear_of(cut: float) -> float:
-    """Returns where a text stands in a cell of height 1, clear of a cut at such a height."""
+    """Returns the height of the text in a cell of height 1 that keeps it clear of a cut."""
     if not 0.2 < cut < 0.8:
         return 0.5
     return cut / 2 if cut >= 0.5 else (1 + cut) / 2
@@ -139,7 +139,7 @@ def _fill(state: str) -> dict[str, Any]:
 
 
 def _line(axes: Axes, x: int, cut: Cut) -> None:
-    """Draws a cut with a rim, so that it stands out from cells of every colour."""
+    """Draws a cut with an outline, so that it stands out from cells of every colour."""
     ends, heights = (x + 0.01, x + 0.99), (cut.height, cut.height)
     given: dict[str, Any] = {"clip_on": False, "solid_capstyle": "butt", "zorder": 4}
     axes.plot(ends, heights, color=light("surface"), linewidth=4.6, **given)
@@ -155,11 +155,11 @@ def _dash(stored: bool) -> Any:
 def _legend(shown: FreezeMap) -> list[Patch | Line2D]:
     sums = [sum(cell[i] for cells in shown.parameters for cell in cells) for i in range(3)]
     handles: list[Patch | Line2D] = [
-        Patch(label=NAMES[state], **_fill(state))
+        Patch(label=state, **_fill(state))
         for state, total in zip(STATES, sums, strict=True) if total
     ]  # fmt: skip
     for stored, text in ((True, "cut, features stored"), (False, "cut, not stored")):
-        if any(each is not None and each.stored is stored for each in shown.cuts):
+        if any(cut is not None and cut.stored is stored for cut in shown.cuts):
             given: dict[str, Any] = {"color": light("ink"), "linewidth": 2.2, "label": text}
             handles.append(Line2D([], [], linestyle=_dash(stored), **given))
     return handles

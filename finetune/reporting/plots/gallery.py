@@ -1,4 +1,4 @@
-"""The table of pictures, and who draws them: each once, as long as what it shows is the same."""
+"""The table of pictures, and a gallery that redraws a picture only if its content changes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from finetune.reporting.plots.canvas import WIDTH, drawing, inline, png, svg
 
 @dataclass(frozen=True)
 class Picture:
-    """How one picture comes about.
+    """Definition of a picture.
 
     Args:
-        title: a few words.
-        caption: how it is read.
-        content: returns what of a record it shows; None where there is nothing.
-        words: says the same in words.
-        draw: makes the figure of it.
+        title: Title in a few words.
+        caption: Explanation of how to read it.
+        content: Function that extracts its content from a record; None if there is none.
+        words: Function that describes the content in words.
+        draw: Function that draws the content.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Picture:
     draw: Callable[[Any], Figure]
 
     def figure(self, record: RunRecord) -> Figure | None:
-        """Returns the picture of a record; None where the record has nothing for it."""
+        """Returns the figure for a record; None if the record has no content for it."""
         content = self.content(record)
         if content is None:
             return None
@@ -49,9 +49,9 @@ class Picture:
 PICTURES = {
     "freeze_map": Picture(
         "Freeze map",
-        "Stages from the input at the bottom to the head, phases from left to right, and parameters: "
-        "those that train where all or some do, else all of the stage. A line is the cut: what is "
-        "below it is computed once where features are stored.",
+        "Stages from the input (bottom) to the head (top), and phases from left to right. The "
+        "numbers are parameters: the trainable ones of a stage, or all if none is trainable. The "
+        "line is the cut: if features are stored, everything below it is computed only once.",
         freeze_map.freeze_map, freeze_map.words, freeze_map.draw,
     ),
     "curves": Picture(
@@ -61,19 +61,20 @@ PICTURES = {
     ),
     "weight_movement": Picture(
         "Weight movement",
-        "How far the weights of each stage moved in each phase, relative to their size before it. 0 "
-        "means that not one bit changed.",
+        "The change of the weights of each stage in each phase, relative to their norm before the "
+        "phase. 0 means that not one bit changed.",
         movement.movement, movement.words, movement.draw,
     ),
     "time": Picture(
         "Time",
-        "Where the seconds went. What stored features save is a forecast from a timed pass.",
+        "The seconds of each part and phase of the run. The time that stored features save is a "
+        "forecast from a timed pass.",
         timing.timing, timing.words, timing.draw,
     ),
     "confusion": Picture(
         "Confusion matrix",
-        "Classes of the test split in rows, predictions in columns. Darker means a larger share of "
-        "the class; blue is right, red is wrong.",
+        "Classes of the test split in rows, predictions in columns. Darker cells hold a larger share "
+        "of the class. Blue marks correct predictions, red marks errors.",
         confusion.confusion, confusion.words, confusion.draw,
     ),
     "reliability": Picture(
@@ -87,14 +88,14 @@ PICTURES = {
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A picture that is drawn.
+    """A drawn picture.
 
     Args:
-        name: its key in `PICTURES`.
-        picture: how it came about.
-        words: what it shows, in words.
-        figure: of matplotlib.
-        file: SVG, as a file.
+        name: Key in `PICTURES`.
+        picture: Definition of the picture.
+        words: Description of its content in words.
+        figure: Figure of matplotlib.
+        file: Content of the SVG file.
     """
 
     name: str
@@ -105,28 +106,28 @@ class Drawing:
 
     @property
     def title(self) -> str:
-        """A few words."""
+        """Title in a few words."""
         return self.picture.title
 
     @property
     def caption(self) -> str:
-        """How it is read."""
+        """Explanation of how to read the picture."""
         return self.picture.caption
 
     @property
     def wide(self) -> bool:
-        """Whether a narrow page cannot show it whole."""
+        """Whether the picture is too wide for a narrow page."""
         return self.figure.get_size_inches()[0] > WIDTH + 0.01
 
     @property
     def inline(self) -> str:
-        """SVG as part of a page, in which all text is escaped."""
+        """SVG for embedding in a page, with all text escaped."""
         width = self.figure.get_size_inches()[0] * 96
         return inline(self.file, self.name, self.words, width if self.wide else 0.0)
 
     @property
     def markup(self) -> Markup:
-        """The same, for a template."""
+        """The embedded SVG as markup for a template."""
         return Markup(self.inline)
 
     def png(self) -> bytes:
@@ -135,20 +136,20 @@ class Drawing:
 
 
 class Gallery:
-    """Draws pictures of one run, and keeps each until what it shows is another."""
+    """Draws the pictures of one run, and keeps each until its content changes."""
 
     def __init__(self) -> None:
         self._drawn: dict[str, tuple[str, Drawing]] = {}
 
     def drawings(self, record: RunRecord, names: Iterable[str] = PICTURES) -> list[Drawing]:
-        """Returns the pictures that a record has something for, in the order of the table."""
+        """Returns the pictures for which a record has content, in the order of `names`."""
         found = []
         for name in names:
             picture = PICTURES[name]
             content = picture.content(record)
             if content is None:
                 continue
-            key = repr(content)  # which is equal where a loss is not a number, too
+            key = repr(content)  # compares equal even if a loss is NaN
             if name not in self._drawn or self._drawn[name][0] != key:
                 with drawing():
                     figure = picture.draw(content)

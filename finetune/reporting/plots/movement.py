@@ -1,4 +1,4 @@
-"""How far the weights of each stage moved in each phase: exactly 0 where they were held still."""
+"""The relative change of the weights of each stage in each phase; exactly 0 for held weights."""
 
 import math
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from finetune.reporting.plots.canvas import SMALL, WIDTH, label, legend, legend_
 from finetune.reporting.plots.stage_grid import CELL, stage_grid
 
 ROW = 0.32  # inches
-LEAST = 1e-6  # relative change that is written out
-MOST = 100.0  # from which on it is a multiple and no percentage
+LEAST = 1e-6  # smallest change that is written as a number
+MOST = 100.0  # change from which on it is written as a multiple instead of a percentage
 PALEST = 0.12  # opacity of the smallest change
 
 
 @dataclass(frozen=True)
 class Movement:
-    """What the picture shows: [phase][stage] relative change, None where none was noted."""
+    """Content of the picture: [phase][stage] relative change, or None if it was not recorded."""
 
     stages: tuple[str, ...]
     phases: tuple[str, ...]
@@ -27,37 +27,36 @@ class Movement:
 
 
 def movement(record: RunRecord) -> Movement | None:
-    """Returns what of a record the picture shows; None before the first phase has ended."""
-    ended = [each for each in record.phases if each.weight_change]
+    """Returns the content of the picture; None before the first phase has ended."""
+    ended = [phase for phase in record.phases if phase.weight_change]
     if not ended:
         return None
-    stages = tuple(each["name"] for each in ended[0].stages)
-    changes = tuple(tuple(each.weight_change.get(name) for name in stages) for each in ended)
-    return Movement(stages, tuple(each.name for each in ended), changes)
+    stages = tuple(stage["name"] for stage in ended[0].stages)
+    changes = tuple(tuple(phase.weight_change.get(name) for name in stages) for phase in ended)
+    return Movement(stages, tuple(phase.name for phase in ended), changes)
 
 
 def words(shown: Movement) -> str:
-    """Says what the picture shows."""
+    """Returns a description of the picture in words."""
     parts = []
     for phase, changes in zip(shown.phases, shown.changes, strict=True):
-        still = [label(s) for s, c in zip(shown.stages, changes, strict=True) if c == 0.0]
-        parts.append(
-            f"in phase {label(phase)} {', '.join(still) or 'no stage'} did not move at all"
-        )
+        held = [label(s) for s, c in zip(shown.stages, changes, strict=True) if c == 0.0]
+        stages = f"{', '.join(held)} did not change" if held else "all stages changed"
+        parts.append(f"in phase {label(phase)} {stages}")
     return f"Relative change of weights: {'; '.join(parts)}."
 
 
 def draw(shown: Movement) -> Figure:
-    """Draws stages from the input, at the bottom, to the head; phases from left to right."""
+    """Draws stages from the input (bottom) to the head (top), and phases from left to right."""
     handles = [
         Patch(facecolor=light("trainable"), alpha=STRONGEST, label="moved; darker is farther"),
         Patch(facecolor=light("frozen"), label="0: not one bit changed"),
     ]
-    _, above = legend_shape([str(each.get_label()) for each in handles], WIDTH)
+    _, above = legend_shape([str(handle.get_label()) for handle in handles], WIDTH)
     texts = [_text(change) for row in shown.changes for change in row]
     figure, axes = stage_grid(shown.stages, shown.phases, ROW, above + 0.06, texts)
     found = [_log(change) for row in shown.changes for change in row]
-    logs = [each for each in found if each is not None]
+    logs = [log for log in found if log is not None]
     for x, row in enumerate(shown.changes):
         for y, change in enumerate(row):
             colour, opacity = _fill(change, logs)
@@ -74,14 +73,14 @@ def draw(shown: Movement) -> Figure:
 
 
 def _log(change: float | None) -> float | None:
-    """Returns the power of ten of a change that has one."""
+    """Returns the base-10 logarithm of a change; None if it is 0 or not finite."""
     if change is None or not math.isfinite(change) or change <= 0.0:
         return None
     return math.log10(change)
 
 
 def _fill(change: float | None, logs: list[float]) -> tuple[str, float]:
-    """Returns colour and opacity of a change, on a logarithmic scale."""
+    """Returns the colour and the opacity of a change, on a logarithmic scale."""
     if change == 0.0:
         return light("frozen"), 1.0
     log = _log(change)
@@ -93,13 +92,13 @@ def _fill(change: float | None, logs: list[float]) -> tuple[str, float]:
 
 
 def _text(change: float | None) -> str:
-    """Returns 12%, 0.31%, 0.004%, 250×; 0 only for what is exactly 0."""
+    """Returns 12%, 0.31%, 0.004% or 250×, and 0 only if the change is exactly 0."""
     if change is None:
         return "–"
     if change == 0.0:
         return "0"
     if not math.isfinite(change):
-        return "new"  # from all zeros: no ratio
+        return "new"  # the weights were all zero, so there is no ratio
     if change >= MOST:
         return (
             f"{change:.0f}×"

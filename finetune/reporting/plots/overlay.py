@@ -1,4 +1,4 @@
-"""Validation loss and metric of several runs over each other; the best of them stand out."""
+"""Validation loss and accuracy of the compared runs in one picture, with the best ones highlighted."""
 
 import math
 import textwrap
@@ -16,7 +16,7 @@ from finetune.record.schema import RunRecord
 from finetune.reporting.palette import light
 from finetune.reporting.plots.canvas import WIDTH, axes_at, label, legend, legend_shape, new_figure
 
-# Four colours, then the same ones dashed: no two lines differ in colour alone more than these do.
+# Four colours, then the same four dashed, so that readers need not tell more colours apart.
 _ROLES = ("accent", "second", "good", "mark")
 Style = tuple[str, Literal["-", "--"]]
 STYLES: tuple[Style, ...] = (
@@ -25,14 +25,14 @@ STYLES: tuple[Style, ...] = (
 )
 HEIGHTS = (1.3, 1.3)  # inches of loss and accuracy
 LEFT, RIGHT, TOP, GAP = 0.76, 0.12, 0.08, 0.16
-HANDLE = 2.2  # length of a line in the legend, in multiples of the font's size
-LONGEST = 40  # characters of a line of a name in the legend
-LOG_FROM = 30.0  # highest over lowest loss from which on a logarithmic scale tells more
+HANDLE = 2.2  # length of a line in the legend in multiples of the font size
+LONGEST = 40  # characters of a line in the legend
+LOG_FROM = 30.0  # ratio of highest to lowest loss above which the scale is logarithmic
 
 
 @dataclass(frozen=True)
 class Line:
-    """The validation of one run: (epochs so far, loss, accuracy)."""
+    """The validation metrics of one run: (epochs so far, loss, accuracy)."""
 
     name: str
     points: tuple[tuple[int, float, float], ...]
@@ -40,11 +40,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Overlay:
-    """What the picture shows.
+    """Content of the picture.
 
     Args:
-        named: the runs with the lowest validation loss, best first, at most as many as `STYLES`.
-        others: the rest, drawn thin and without a name.
+        named: Runs with the lowest validation loss, best first, at most one per style in `STYLES`.
+        others: All other runs, drawn with thin lines and without names.
     """
 
     named: tuple[Line, ...]
@@ -52,7 +52,7 @@ class Overlay:
 
 
 def overlay(names: Sequence[str], records: Sequence[RunRecord]) -> Overlay | None:
-    """Returns what of several records the picture shows; None before the first epoch of any."""
+    """Returns the content of the picture; None before the first epoch of any run."""
     lines = [
         Line(
             name,
@@ -64,7 +64,7 @@ def overlay(names: Sequence[str], records: Sequence[RunRecord]) -> Overlay | Non
         )
         for name, record in zip(names, records, strict=True)
     ]
-    lines = sorted((each for each in lines if each.points), key=_lowest)
+    lines = sorted((line for line in lines if line.points), key=_lowest)
     if not lines:
         return None
     return Overlay(tuple(lines[: len(STYLES)]), tuple(lines[len(STYLES) :]))
@@ -75,19 +75,19 @@ def _lowest(line: Line) -> float:
 
 
 def words(shown: Overlay) -> str:
-    """Says what the picture shows."""
-    parts = [f"{label(each.name, 3 * LONGEST)} {_lowest(each):.4g}" for each in shown.named]
+    """Returns a description of the picture in words."""
+    parts = [f"{label(line.name, 3 * LONGEST)} {_lowest(line):.4g}" for line in shown.named]
     more = f", and {len(shown.others)} more" if shown.others else ""
     return f"Validation over epochs; lowest loss by run: {', '.join(parts)}{more}."
 
 
 def draw(shown: Overlay) -> Figure:
-    """Draws loss and accuracy above each other, over one axis of epochs."""
+    """Draws loss above accuracy, over a common axis of epochs."""
     handles = _handles(shown)
-    _, below = legend_shape([str(each.get_label()) for each in handles], WIDTH, HANDLE)
+    _, below = legend_shape([str(handle.get_label()) for handle in handles], WIDTH, HANDLE)
     height = TOP + sum(HEIGHTS) + GAP + 0.45 + below
     figure = new_figure(WIDTH, height)
-    last = max(each.points[-1][0] for each in (*shown.named, *shown.others))
+    last = max(line.points[-1][0] for line in (*shown.named, *shown.others))
     top = TOP
     for value, (name, part) in enumerate(zip(("loss", "accuracy"), HEIGHTS, strict=True), 1):
         axes = axes_at(figure, LEFT, height - top - part, RIGHT, top, xlim=(0, last * 1.02))
@@ -109,11 +109,11 @@ def draw(shown: Overlay) -> Figure:
 def _draw_lines(axes: Axes, shown: Overlay, value: int) -> None:
     axes.grid(axis="y", linewidth=0.7)
     axes.set_axisbelow(True)
-    for each in shown.others:
-        points = [(p[0], p[value]) for p in each.points]
+    for line in shown.others:
+        points = [(p[0], p[value]) for p in line.points]
         axes.plot(*zip(*points, strict=True), color=light("untrainable"), linewidth=0.7, zorder=1)
-    for (role, dash), each in reversed(list(zip(STYLES, shown.named, strict=False))):
-        points = [(p[0], p[value]) for p in each.points]
+    for (role, dash), line in reversed(list(zip(STYLES, shown.named, strict=False))):
+        points = [(p[0], p[value]) for p in line.points]
         marker = "o" if len(points) <= 40 else ""
         axes.plot(
             *zip(*points, strict=True), dash, color=light(role), marker=marker, markersize=2.5,
@@ -122,8 +122,8 @@ def _draw_lines(axes: Axes, shown: Overlay, value: int) -> None:
 
 
 def _scale(axes: Axes, shown: Overlay) -> None:
-    losses = [p[1] for each in (*shown.named, *shown.others) for p in each.points]
-    finite = [each for each in losses if math.isfinite(each)]
+    losses = [p[1] for line in (*shown.named, *shown.others) for p in line.points]
+    finite = [loss for loss in losses if math.isfinite(loss)]
     if finite and min(finite) > 0 and max(finite) / min(finite) > LOG_FROM:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
@@ -131,15 +131,15 @@ def _scale(axes: Axes, shown: Overlay) -> None:
 
 
 def _folded(name: str) -> str:
-    """Returns a name in lines that fit: what tells two runs apart may be anywhere in it."""
+    """Returns a whole name wrapped to lines that fit, because runs may differ anywhere in it."""
     lines = textwrap.wrap(printable(name), LONGEST, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(label(each, LONGEST) for each in lines)
+    return "\n".join(label(line, LONGEST) for line in lines)
 
 
 def _handles(shown: Overlay) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=light(role), linestyle=dash, label=_folded(each.name))
-        for (role, dash), each in zip(STYLES, shown.named, strict=False)
+        Line2D([], [], color=light(role), linestyle=dash, label=_folded(line.name))
+        for (role, dash), line in zip(STYLES, shown.named, strict=False)
     ]
     if shown.others:
         more = f"{len(shown.others)} more"

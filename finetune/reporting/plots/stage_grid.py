@@ -1,4 +1,4 @@
-"""The ground of two pictures: a row for each stage, a column for each phase."""
+"""The grid of two pictures: a row per stage and a column per phase."""
 
 import math
 from collections.abc import Sequence
@@ -17,31 +17,31 @@ from finetune.reporting.plots.canvas import (
     widest,
 )
 
-COLUMN = 0.3  # inches, at least
-ANGLE = 35  # degrees of names that are too long for their column
+COLUMN = 0.3  # least width in inches
+ANGLE = 35  # degrees by which names that are too long for their column are rotated
 SINE, COSINE = math.sin(math.radians(ANGLE)), math.cos(math.radians(ANGLE))
-CELL = (0.03, 0.04, 0.94, 0.92)  # left, bottom, width and height of what is filled, of a cell
+CELL = (0.03, 0.04, 0.94, 0.92)  # left, bottom, width and height of the filled part of a cell
 _TITLE = SMALL + 0.5
 
 
 def stage_grid(
     stages: Sequence[str], phases: Sequence[str], row: float, above: float, texts: Sequence[str]
 ) -> tuple[Figure, Axes]:
-    """Returns a figure with empty cells of 1 × 1: the input at the bottom, the first phase left.
+    """Returns a figure with empty cells of 1 × 1, the input at the bottom and the first phase left.
 
     Args:
-        stages: from the input to the head.
-        phases: in order.
-        row: height of a row, in inches.
-        above: inches left free for a legend.
-        texts: the lines that are written into cells.
+        stages: Names of the stages from the input to the head.
+        phases: Names of the phases in order.
+        row: Height of a row in inches.
+        above: Inches to leave free for a legend.
+        texts: Lines of text that the cells must hold.
     """
     rows, columns = list(map(label, stages)), list(map(label, phases))
     column = max(COLUMN, widest(texts, SMALL) + 0.06)
     left = widest(rows) + 0.16
     space = max(WIDTH - left - 0.1, column * len(columns)) / len(columns)
     steep = widest(columns, _TITLE) > space - 0.06
-    if steep:  # the names of the first columns lean out to the left
+    if steep:  # the names of the first columns extend beyond the left edge
         leans = [
             inches(name, _TITLE) * COSINE - space * (x + 0.5) for x, name in enumerate(columns)
         ]

@@ -1,4 +1,4 @@
-"""Where the seconds of a run went, and what stored features were expected to save."""
+"""The time that each part and phase of a run took, and the forecast savings of stored features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from finetune.reporting.plots.canvas import (
 )
 
 ROW = 0.24  # inches
-LEAST_BAR = 0.5  # inches that are left to the longest bar
+LEAST_BAR = 0.5  # least length of the longest bar in inches
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What the picture shows, in seconds.
+    """Content of the picture, in seconds.
 
     Args:
-        total: of the run so far.
-        parts: (name, seconds) that add up to the total.
-        phases: (name, seconds, forecast of what stored features save).
+        total: Total of the run so far.
+        parts: (name, seconds) of parts that add up to the total.
+        phases: (name, seconds, forecast savings of stored features) of each phase.
     """
 
     total: float
@@ -40,29 +40,29 @@ class Timing:
 
 
 def timing(record: RunRecord) -> Timing | None:
-    """Returns what of a record the picture shows; None before any time was noted."""
+    """Returns the content of the picture; None before any time was recorded."""
     total = record.seconds.get("total", 0.0)
     if total <= 0.0:
         return None
     parts = [(name, record.seconds[name]) for name in SECONDS if record.seconds.get(name, 0.0) > 0]
     rest = total - sum(seconds for _, seconds in parts)
     if rest > 0.0:
-        parts.append(("the rest", rest))
-    saved = {each.phase: each.saves_seconds for each in record.features if each.stored}
-    phases = tuple((each.name, each.seconds, saved.get(each.name, 0.0)) for each in record.phases)
+        parts.append(("other", rest))
+    saved = {d.phase: d.saves_seconds for d in record.features if d.stored}
+    phases = tuple((p.name, p.seconds, saved.get(p.name, 0.0)) for p in record.phases)
     return Timing(total, tuple(parts), phases)
 
 
 def words(shown: Timing) -> str:
-    """Says what the picture shows."""
+    """Returns a description of the picture in words."""
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in shown.parts)
-    saved = sum(each for *_, each in shown.phases)
-    more = f" Forecast of what stored features save: {duration(saved)}." if saved > 0 else ""
-    return f"{duration(shown.total)} in all: {parts}.{more}"
+    saved = sum(seconds for *_, seconds in shown.phases)
+    more = f" Stored features save a forecast {duration(saved)}." if saved > 0 else ""
+    return f"{duration(shown.total)} in total: {parts}.{more}"
 
 
 def draw(shown: Timing) -> Figure:
-    """Draws a bar for each part of the run, and below one for each phase."""
+    """Draws a bar per part of the run, and below it a bar per phase."""
     phases = [label(name) for name, *_ in shown.phases]
     left = widest([*phases, "evaluation"]) + 0.16
     rows = len(shown.parts) + len(phases)
@@ -76,15 +76,14 @@ def draw(shown: Timing) -> Figure:
     _bars(part_axes, names, seconds, [0.0] * len(names))
     if phases:
         axes = axes_at(figure, left, 0.06, 0.1, height - 0.06 - ROW * len(phases))
-        spared = [each for *_, each in shown.phases]
-        title = "by phase" + (", and what is saved (forecast)" if any(spared) else "")
-        _title(axes, title, left)
-        _bars(axes, phases, [each for _, each, _ in shown.phases], spared)
+        _, spent, saved = zip(*shown.phases, strict=True)
+        _title(axes, "by phase" + (", with forecast savings" if any(saved) else ""), left)
+        _bars(axes, phases, spent, saved)
     return figure
 
 
 def _title(axes: Axes, text: str, left: float) -> None:
-    """Writes a title above axes, from the left edge of the figure, `left` inches beside them."""
+    """Writes a title above axes that start `left` inches from the left edge of the figure."""
     axes.annotate(
         text, (0, 1), ((0.06 - left) * 72, 4), xycoords="axes fraction", textcoords="offset points",
         color=light("muted"), annotation_clip=False,
@@ -96,11 +95,11 @@ def _text(spent: float, saved: float) -> str:
 
 
 def _bars(
-    axes: Axes, names: Sequence[str], seconds: Sequence[float], spared: Sequence[float]
+    axes: Axes, names: Sequence[str], seconds: Sequence[float], savings: Sequence[float]
 ) -> None:
-    """Draws bars from the top; what was spared is hatched, beyond what was spent."""
-    texts = [_text(spent, saved) for spent, saved in zip(seconds, spared, strict=True)]
-    for y, (spent, saved, text) in enumerate(zip(seconds, spared, texts, strict=True)):
+    """Draws bars from the top, each extended by a hatched bar of the savings."""
+    texts = [_text(spent, saved) for spent, saved in zip(seconds, savings, strict=True)]
+    for y, (spent, saved, text) in enumerate(zip(seconds, savings, texts, strict=True)):
         axes.barh(y, spent, height=0.66, color=light("accent"))
         if saved > 0:
             axes.barh(
@@ -116,9 +115,9 @@ def _bars(
             fontsize=SMALL,
         )
     width = axes.get_window_extent().width / axes.figure.dpi
-    ends = [  # of the axis, so that a bar and its text end before it
+    ends = [  # of the axis, so that each bar and its text fit
         (spent + saved) * width / max(width - inches(text, SMALL) - 0.1, 0.2)
-        for spent, saved, text in zip(seconds, spared, texts, strict=True)
+        for spent, saved, text in zip(seconds, savings, texts, strict=True)
     ]
     axes.set(xlim=(0, max(ends, default=0.0) or 1.0), ylim=(len(names) - 0.5, -0.5))
     axes.set_xticks([])

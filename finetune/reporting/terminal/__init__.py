@@ -1,1 +1,1 @@
-"""What a run looks like in a terminal: header, bar, lines, tables, and what it says at its end."""
+"""Terminal output of a run: header, progress bar, epoch lines, tables and closing lines."""

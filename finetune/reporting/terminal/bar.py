@@ -1,4 +1,4 @@
-"""The one progress bar of a run: the last line of a terminal, below all that is printed."""
+"""The progress bar of a run, on the last line of the terminal."""
 
 import sys
 import time
@@ -17,21 +17,21 @@ from finetune.reporting.numbers import number
 from finetune.reporting.terminal.forecast import Forecast
 from finetune.reporting.terminal.pace import Pace, RowPace
 
-_REFRESHES = 8  # a second
+_REFRESHES = 8  # per second
 _NAME = 20  # characters of a phase's name
-_FREE = 3  # columns: a terminal writes ^C behind the bar, which must not begin a new line
-_LEAST = 60  # columns: below, metrics and rate are left out
-_WIDE = 110  # columns: from here on the number of steps and the rate are shown beside the metrics
+_FREE = 3  # columns right of the bar, so that the ^C of the terminal does not start a new line
+_LEAST = 60  # columns; a narrower bar leaves out metrics and rate
+_WIDE = 110  # columns; a wider bar shows the number of steps and the rate beside the metrics
 
 
 class RunBar:
-    """Shows where a run is; where the console is no interactive terminal it shows nothing.
+    """Shows the progress of a run. It shows nothing unless the console is an interactive terminal.
 
     Args:
-        console: where to.
-        pace: of the run; moved on here.
-        samples_a_step: rows of the training split by steps of an epoch.
-        forecast: of the time left, moved on here.
+        console: Console to draw on.
+        pace: Step counter of the run, which the bar advances.
+        samples_a_step: Rows of the training split divided by the steps of an epoch.
+        forecast: Forecast of the remaining time, which the bar updates.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RunBar:
         self._doing = ""
         self._logs: dict[str, float] = {}
         self._rows: RowPace | None = None
-        # Errors that are sent elsewhere than to the terminal stay where they are sent.
+        # A redirected stderr stays redirected.
         self._live = Live(
             console=console,
             get_renderable=self.line,
@@ -59,7 +59,7 @@ class RunBar:
 
     @staticmethod
     def is_shown(console: Console) -> bool:
-        """Tells whether a console is a terminal that a bar is shown on."""
+        """Returns whether the console is a terminal that can show a bar."""
         return console.is_interactive and console.file.isatty() and not console.quiet
 
     def start(self) -> None:
@@ -68,25 +68,25 @@ class RunBar:
             self._live.start()
 
     def stop(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._live.stop()
 
     def doing(self, what: str) -> None:
-        """Says what the run does now."""
+        """Sets the text for the current activity."""
         self._doing, self._rows = printable(what), None
 
     def phase(self, phase: PhaseRecord, what: str) -> None:
-        """Says what is done in a phase."""
+        """Sets the text for an activity of a phase."""
         self.doing(f"{_short(printable(phase.name))} {what}")
 
     def phase_began(self, phase: PhaseRecord) -> None:
-        """Says that a phase begins."""
+        """Starts a phase."""
         self._forecast.began(phase.index, time.perf_counter())
         self._logs = {}
         self.phase(phase, "starts")
 
     def phase_ended(self, phase: PhaseRecord, last: bool) -> None:
-        """Moves on to where the phase has ended; after the last one comes the test."""
+        """Advances to the end of a phase, and after the last phase to the test split."""
         self._pace.phase_ended(phase)
         self._forecast.ended(phase.index, phase.epochs_run, time.perf_counter())
         self.doing("test split, model" if last else "next phase")
@@ -94,7 +94,7 @@ class RunBar:
     def step(
         self, phase: PhaseRecord, step: int, num_steps: int, logs: Mapping[str, float]
     ) -> None:
-        """Moves on by optimizer updates; after the last of an epoch its validation comes."""
+        """Advances to an optimizer update, and after the last update of an epoch to its validation."""
         now = time.perf_counter()
         self._pace.step(phase, step, now)
         self._forecast.step(phase.epochs_run * num_steps + step + 1, now)
@@ -103,7 +103,7 @@ class RunBar:
         self.phase(phase, f"{where} validation" if step + 1 == num_steps else where)
 
     def rows(self, done: int, total: int) -> None:
-        """Moves on by rows whose features are computed."""
+        """Advances to the number of rows whose features are computed."""
         now = time.perf_counter()
         if self._rows is None:
             self.doing("features")
@@ -112,7 +112,7 @@ class RunBar:
         self._forecast.rows(self._rows.rows_a_second, self._rows.seconds_left(now), now)
 
     def line(self) -> RenderableType:
-        """Returns the bar as it is now."""
+        """Returns the current bar."""
         rows, pace, now = self._rows, self._pace, time.perf_counter()
         left = self._forecast.seconds_left(now)
         if rows is not None:
@@ -126,9 +126,9 @@ class RunBar:
             cells = cells[:1]
         if rows is None:
             cells += _metrics(self._logs) if width >= _LEAST else []
-            # Steps of later phases take longer: the bar is of the time, as far as it is known.
+            # Steps of later phases take longer, so the bar shows the share of the time if it is known.
             done, total = (done, total) if left is None else _share(now - self._began, left)
-        cells.append("time left not known" if left is None else f"about {_duration(left)} left")
+        cells.append("time left unknown" if left is None else f"about {_duration(left)} left")
         table = Table.grid(Column(no_wrap=True), Column(ratio=1), padding=(0, 1), expand=True)
         table.width = width - _FREE
         for _ in cells:
@@ -139,13 +139,13 @@ class RunBar:
 
 
 def _metrics(logs: Mapping[str, float]) -> list[str]:
-    """Returns loss and accuracy of the epoch so far, those that there are."""
+    """Returns the available ones of loss and accuracy over the epoch so far."""
     shown = [f"loss {number(logs['loss'])}"] if "loss" in logs else []
     return [*shown, f"accuracy {logs['accuracy']:.1%}"] if "accuracy" in logs else shown
 
 
 def _share(gone: float, left: float) -> tuple[int, int]:
-    """Returns what is done and what there is in all, in thousandths of the time."""
+    """Returns elapsed and total time in thousandths of the total."""
     return round(1000 * gone / max(gone + left, 1e-9)), 1000
 
 
@@ -160,7 +160,7 @@ def _rate(samples_a_second: float | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Returns minutes and seconds, from an hour on with hours.
+    """Returns minutes and seconds, with hours if there are any.
 
     >>> _duration(3725)
     '1:02:05'

@@ -1,4 +1,4 @@
-"""What a run says at its end: where everything is, and what to try next."""
+"""The closing lines of a run: where its files are, and which commands to try next."""
 
 import shlex
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ _PLACES = {
     "checkpoints": "checkpoints",
     "log": "finetune.log",
 }
-_OF_FAILURES = ("checkpoints", "log")
+_UNLESS_COMPLETED = ("checkpoints", "log")
 
 
 def near(path: Path) -> Path:
-    """Returns a path as it is shown: from here, where it is below here."""
+    """Returns a path relative to the working directory if it is below it."""
     try:
         return path.absolute().relative_to(Path.cwd())
     except ValueError:
@@ -30,29 +30,29 @@ def near(path: Path) -> Path:
 
 
 def quoted(path: Path) -> str:
-    """Returns a path as a shell takes it; what a terminal would obey is escaped."""
+    """Returns a path quoted for a shell, with control characters escaped."""
     return shlex.quote(printable(near(path)))
 
 
 def places(record: RunRecord, directory: Path) -> Iterator[tuple[str, str]]:
-    """Yields what is there of a run, and where; checkpoints and log only where it has not ended.
+    """Yields the files of a run by name; checkpoints and the log only if the run has not completed.
 
     Args:
-        record: of the run.
-        directory: the run directory.
+        record: Record of the run.
+        directory: Run directory.
     """
     for name, file in _PLACES.items():
-        wanted = record.status != "completed" or name not in _OF_FAILURES
+        wanted = record.status != "completed" or name not in _UNLESS_COMPLETED
         if wanted and (directory / file).exists():
             yield name, printable(near(directory / file))
 
 
 def opening_commands(record: RunRecord, directory: Path) -> list[tuple[str, str]]:
-    """Returns by name the commands that show what the trackers of a run have kept.
+    """Returns the commands that open the trackers of a run, with the name of each tracker.
 
     Args:
-        record: of the run.
-        directory: the run directory.
+        record: Record of the run.
+        directory: Run directory.
     """
     settings = record.config.get("trackers") or {}
     if not settings.get("mlflow"):
@@ -65,20 +65,20 @@ def opening_commands(record: RunRecord, directory: Path) -> list[tuple[str, str]
 
 
 def next_commands(record: RunRecord, directory: Path) -> list[str]:
-    """Returns two commands that fit how the run has ended.
+    """Returns two commands that suit the status of an ended run.
 
     Args:
-        record: of the run, at its end.
-        directory: the run directory.
+        record: Record of the run.
+        directory: Run directory.
     """
     where = quoted(directory)
     own = record.backbone.own
     if record.status != "completed":
-        go_on = "fit(…, resume=True)" if own else f"{PROGRAM} resume {where}"
+        resume = "fit(…, resume=True)" if own else f"{PROGRAM} resume {where}"
         log = directory / "finetune.log"
         if record.status == "failed" and log.exists():
-            return [go_on, f"tail {quoted(log)}"]
-        return [go_on, f"{PROGRAM} report {where}"]
+            return [resume, f"tail {quoted(log)}"]
+        return [resume, f"{PROGRAM} report {where}"]
     if own:
         return [f"{PROGRAM} report {where}", f"{PROGRAM} compare {where} OTHER_RUN_DIR"]
     arrays = record.dataset.name == "arrays"
@@ -89,15 +89,17 @@ def next_commands(record: RunRecord, directory: Path) -> list[str]:
 
 
 def _is_probe(record: RunRecord) -> bool:
-    """Tells a run that has trained nothing of its backbone."""
+    """Returns whether the run has trained nothing but its head."""
     names = {stage["name"] for stage in record.backbone.stages}
     counts = [stage for phase in record.phases for stage in phase.stages if stage["name"] in names]
     return not any(stage["trainable"]["weights"] for stage in counts)
 
 
 def _progressive(record: RunRecord) -> str:
-    """Returns the command of the same run whose backbone is unfrozen stage by stage."""
+    """Returns the command of the same run with progressive unfreezing."""
     others = ("schedule", "hydra.")
-    kept = [each for each in record.overrides if not each.lstrip("+~").startswith(others)]
+    kept = [
+        override for override in record.overrides if not override.lstrip("+~").startswith(others)
+    ]
     words = [*map(printable, kept), "schedule=progressive"]
     return command(*words)

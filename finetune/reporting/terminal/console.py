@@ -1,7 +1,7 @@
-"""The terminal: phase headers with counts, one progress bar for the run, one line an epoch.
+"""The console listener: phase headers with weight counts, a progress bar, and a line per epoch.
 
-Where output is no terminal there is no bar, no escape code, and no line is cut or folded.
-`NO_COLOR` and ``TERM=dumb`` are honoured by rich.
+If the output is not a terminal, there is no bar and no escape code, and no line is cut or folded.
+rich honours `NO_COLOR` and ``TERM=dumb``.
 """
 
 import sys
@@ -39,15 +39,15 @@ from finetune.startup import write_plainly
 
 __all__ = ["Console", "ConsoleListener", "make_console", "show_check", "show_notices", "show_plan"]
 
-UNFOLDED = 100_000  # columns where output is no terminal
+UNFOLDED = 100_000  # columns of output that is not a terminal
 
 
 class VerboseConsole(Console):
-    """A console that is shown every table, also where a line says what has changed."""
+    """A console that prints the full table where others print one line about the changes."""
 
 
 def make_console(quiet: bool = False, verbose: bool = False) -> Console:
-    """Returns a console on stdout; a quiet one shows nothing, a verbose one every table."""
+    """Returns a console on stdout. A quiet one prints nothing, a verbose one prints every table."""
     write_plainly(sys.stdout)
     made = VerboseConsole if verbose else Console
     console = made(highlight=False, soft_wrap=False, quiet=quiet)
@@ -57,29 +57,30 @@ def make_console(quiet: bool = False, verbose: bool = False) -> Console:
 
 
 def show_notices(console: Console, lines: Iterable[str]) -> None:
-    """Prints on stderr what a user should know before anything is trained, unless `console` is quiet."""
+    """Prints notices about a run on stderr, unless `console` is quiet."""
     for line in lines:
         if not console.quiet:
             print(printable(line), file=sys.stderr, flush=True)
 
 
-# The counts by stage that a console has shown last: jobs of a sweep mostly have the same.
+# The counts by stage that each console showed last; the jobs of a sweep usually share them.
 _TABLES: WeakKeyDictionary[Console, list[dict[str, Any]]] = WeakKeyDictionary()
-# From the record of a run: the cost of each phase, multiply-adds of an example in the pass that
-# computes features, and those of the test split.
+# Computes from a record the cost of each phase, the multiply-adds per example of the pass that
+# computes features, and the multiply-adds of the test split.
 Costs = Callable[[RunRecord], tuple[list[PhaseCost], float, float]]
 
 
 class ConsoleListener(Listener):
-    """Prints a run as it goes.
+    """Prints the progress and the results of a run.
 
     Args:
-        console: where to.
-        directory: the run directory, named at the end.
-        num_steps: optimizer updates of an epoch.
-        epochs: planned of each phase, in order.
-        closing: whether to say at the end where everything is, and what to try next.
-        costs: returns what each phase costs, from the record as it is at the start; None: not known.
+        console: Console to print on.
+        directory: Run directory, named in the closing lines.
+        num_steps: Optimizer updates per epoch.
+        epochs: Planned epochs of each phase, in order.
+        closing: Whether to print the closing lines, with the files and the next commands.
+        costs: Function that computes the costs of a run from its record at the start; None if they
+            are unknown.
     """
 
     def __init__(
@@ -97,12 +98,12 @@ class ConsoleListener(Listener):
         self._num_steps, self._epochs, self._closing = num_steps, epochs, closing
         self._costs = costs
         self._bar: RunBar | None = None
-        self._extracting = self._headed = False  # what has been said in this phase
+        self._extracting = self._headed = False  # whether this phase has printed these lines
         self._waiting = ""
-        self._counted: PhaseRecord | None = None  # the phase whose counts were shown last
+        self._counted: PhaseRecord | None = None  # the phase whose counts were printed last
 
     def run_started(self, record: RunRecord) -> None:
-        """Prints backbone, dataset and device; starts the bar."""
+        """Prints backbone, dataset and device, and starts the bar."""
         for line in _head(record):
             self._print(line)
         if record.features:
@@ -110,7 +111,7 @@ class ConsoleListener(Listener):
             self._console.print(features_table(record))
         pace = Pace(self._num_steps, self._epochs)
         if record.resumed:
-            self._print(f"\n{_went_on(record.resumed[-1])}")
+            self._print(f"\n{_resumed(record.resumed[-1])}")
         for phase in record.phases:
             if phase.frozen_proof is not None:
                 pace.phase_ended(phase)
@@ -129,7 +130,7 @@ class ConsoleListener(Listener):
         return RunBar(self._console, pace, samples, forecast)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Prints the phase's header and its weight counts: the first time all, then what changes."""
+        """Prints the header of a phase and its weight counts: all of them first, then the changes."""
         self._print(f"\n{header(phase, len(self._epochs))}")
         shown, self._counted = self._counted, phase
         known = shown is not None or _TABLES.get(self._console) == phase.stages
@@ -142,7 +143,7 @@ class ConsoleListener(Listener):
             self._bar.phase_began(phase)
 
     def extracting(self, what: str, done: int, total: int) -> None:
-        """Shows how many features are computed, or what is waited for; says each once."""
+        """Shows how many rows have features, or what the run waits for, and prints each once."""
         if total and not self._extracting:
             self._print(f"  computing features of {total:,} samples")
         elif not total and what != self._waiting:
@@ -156,26 +157,26 @@ class ConsoleListener(Listener):
     def step(
         self, phase: PhaseRecord, epoch: int, step: int, num_steps: int, logs: dict[str, float]
     ) -> None:
-        """Moves the bar on."""
+        """Advances the bar."""
         if self._bar is not None:
             self._bar.step(phase, step, num_steps, logs)
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
-        """Prints one line, under the names of its numbers where it is the first."""
+        """Prints the line of an epoch, and a header above the first line of a phase."""
         if not self._headed:
             self._headed = True
             self._print(f"[dim]{epoch_header()}[/]")
         self._print(epoch_line(phase, rows))
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Prints the proof."""
+        """Prints the proof and the restored epoch."""
         if self._bar is not None:
             self._bar.phase_ended(phase, len(record.phases) == len(self._epochs))
         for line in ended(record, phase):
             self._print(f"  {line}")
 
     def run_ended(self, record: RunRecord) -> None:
-        """Prints the results; then where everything is, and what to try next, if it closes."""
+        """Prints the results and the closing lines."""
         if self._bar is not None:
             self._bar.stop()
         self._console.print()
@@ -202,11 +203,11 @@ class ConsoleListener(Listener):
             self._print_whole(f"[bold]{label:<11}[/]  {data(command)}")
 
     def _print(self, text: str) -> None:
-        """Prints words, folded between them."""
+        """Prints text that wraps between words."""
         self._console.print(text, emoji=False)
 
     def _print_whole(self, text: str) -> None:
-        """Prints a line that can be copied: the terminal folds it, not we."""
+        """Prints a line without wrapping it, so that it can be copied."""
         self._console.print(text, emoji=False, soft_wrap=True)
 
 
@@ -227,12 +228,12 @@ def _head(record: RunRecord) -> Iterator[str]:
         )
         yield f"[dim]preprocessing: {data(cells)}[/]"
     if record.dataset.multi_label:
-        yield "several labels an example: accuracy is the share of yes and no that are right"
+        yield "multi-label: accuracy is the share of correct decisions over all examples and labels"
     for line in remarks(record.dataset):
         yield f"[yellow]{data(line)}[/]"
 
 
-def _went_on(at: dict[str, int]) -> str:
+def _resumed(at: dict[str, int]) -> str:
     steps = f" and {plural(at['step'], 'step')}" if at["step"] else ""
     return f"resumes in phase {at['phase'] + 1}, after {plural(at['epoch'], 'epoch')}{steps}"
 
@@ -249,18 +250,18 @@ def _results(record: RunRecord) -> Iterator[str]:
         yield from map(data, more_metrics(record).splitlines())
     yield from (f"[yellow]{data(line)}[/]" for line in record.remarks)
     startup = record.seconds.get("startup", 0.0)
-    yield f"{record.seconds['total']:.1f} s in all, first training step after {startup:.1f} s"
+    yield f"{record.seconds['total']:.1f} s in total, first training step after {startup:.1f} s"
 
 
 def show_plan(console: Console, record: RunRecord) -> None:
-    """Prints the phases, stages × phases, and the weight counts of each phase.
+    """Prints the phases, a table of stages × phases, and the weight counts of each phase.
 
-    Those of the first phase are a table by stage, of the others a line says what changes, unless
-    the console is verbose.
+    The first phase gets a table by stage, later ones a line about the changes, unless the console is
+    verbose.
 
     Args:
-        console: where to.
-        record: its phases counted, none of them run.
+        console: Console to print on.
+        record: Record whose phases are counted but not run.
     """
     name, source = data(record.backbone.name), data(record.backbone.source)
     loaded = record.backbone.loaded
@@ -270,7 +271,7 @@ def show_plan(console: Console, record: RunRecord) -> None:
     console.print(phases_table(record))
     console.print("\n[bold]stored features[/]\n")
     console.print(features_table(record))
-    console.print("\n[bold]parameters that train[/] (● all, ◐ some, ○ none of the stage)\n")
+    console.print("\n[bold]trainable parameters[/] (● all, ◐ some, ○ none of the stage)\n")
     console.print(plan_table(record))
     before: PhaseRecord | None = None
     for phase in record.phases:
@@ -283,6 +284,6 @@ def show_plan(console: Console, record: RunRecord) -> None:
 
 
 def show_check(console: Console, record: RunRecord) -> None:
-    """Prints what one step of each phase gave."""
+    """Prints the results of one step of each phase."""
     console.print(results_table(record))
     console.print("\n[bold green]check passed[/]: one step of each phase; nothing was written")

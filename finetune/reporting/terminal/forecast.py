@@ -1,25 +1,25 @@
-"""How long a run still takes in all its phases: compiling, training, and what comes after. Pure."""
+"""A forecast of the remaining time of a run: compilation, training, test split and saving. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-# Assumed until the run has shown its own: they only have to be of the right order.
+# Assumptions until the run has measured its own values. Only their order of magnitude matters.
 _STEP = 0.002  # seconds of a step beside its arithmetic
 _UNIT = 3e-10  # seconds of a multiply-add
-_COMPILE, _TRACE = 1.0, 0.05  # seconds to compile a step, and more for each weight on its way
+_COMPILE, _TRACE = 1.0, 0.05  # seconds to compile a step, and for each weight that it passes
 _CLOSING = 3.0  # seconds to save the model and write the report
-_FLOOR = 0.1  # share of a compilation that is always said to be left of it
-_LEAST = 1.0  # seconds: a run that has not ended is never said to take none
+_FLOOR = 0.1  # share of a compilation that the forecast always leaves
+_LEAST = 1.0  # seconds that the forecast always leaves until the run ends
 
 
 @dataclass(frozen=True)
 class PhaseCost:
-    """What a phase costs, as far as that is known before it runs.
+    """Costs of a phase that are known before it runs.
 
     Args:
-        epochs: planned.
-        work: multiply-adds of a training example, forward and backward.
-        traced: number of weights that a compiled step passes, forward and backward.
+        epochs: Planned epochs.
+        work: Multiply-adds per training example, forward and backward.
+        traced: Number of weights that a compiled step passes, forward and backward.
     """
 
     epochs: int
@@ -30,15 +30,15 @@ class PhaseCost:
 def phase_amount(
     amounts: Mapping[str, float], trained: Mapping[str, float], below: Mapping[str, float]
 ) -> float:
-    """Returns how much of something that each stage has a training step passes.
+    """Returns how much of an amount, given for each stage, a training step passes.
 
-    Forward it passes all that is not stored, backward all from the output down to the lowest stage
-    that trains, and there once more what trains.
+    The forward pass covers everything above the cut. The backward pass covers the stages from the
+    output down to the lowest trainable one, and passes their trainable share once more.
 
     Args:
-        amounts: by stage, from input to output.
-        trained: share of each stage that trains; a stage that is left out does not.
-        below: share of each stage that lies below the cut, and is read from the store.
+        amounts: Amount of each stage, from input to output.
+        trained: Trainable share of each stage; 0 for stages that are not listed.
+        below: Share of each stage below the cut, which is read from the store.
     """
     total, reached = 0.0, False
     for stage, amount in amounts.items():
@@ -48,14 +48,14 @@ def phase_amount(
 
 
 class Forecast:
-    """Follows a run by the clock and extrapolates its later phases by what they cost.
+    """Measures the phases of a run and extrapolates to the later ones in proportion to their costs.
 
     Args:
-        num_steps: optimizer updates of an epoch.
-        samples_a_step: training examples of one.
-        costs: of each phase, in order.
-        prefix: multiply-adds of an example in the pass that computes features.
-        closing: multiply-adds of the test split.
+        num_steps: Optimizer updates per epoch.
+        samples_a_step: Training examples per update.
+        costs: Costs of each phase, in order.
+        prefix: Multiply-adds per example of the pass that computes features.
+        closing: Multiply-adds of the test split.
     """
 
     def __init__(
@@ -70,25 +70,25 @@ class Forecast:
         self._costs = list(costs)
         self._prefix, self._closing = prefix, closing
         self._index, self._done = 0, 0
-        self._since: float | None = None  # when what now goes on has begun, or the last step
-        self._first: tuple[float, int] | None = None  # step of the present phase
+        self._since: float | None = None  # time of the last step or other event
+        self._first: tuple[float, int] | None = None  # first step of the current phase
         self._compiled: dict[int, float] = {}
         self._paces: dict[int, float] = {}
-        self._unit: float | None = None  # of the pass that computes features
+        self._unit: float | None = None  # seconds per multiply-add when computing features
         self._rows_left = 0.0
 
     def began(self, index: int, now: float) -> None:
-        """Notes that a phase begins."""
+        """Records the start of a phase."""
         self._index, self._done, self._first, self._since = index, 0, None, now
 
     def rows(self, a_second: float | None, left: float | None, now: float) -> None:
-        """Notes the pace at which features are computed, and how long that still takes."""
+        """Records the rate at which features are computed, and the seconds that remain for it."""
         self._since, self._rows_left = now, left or 0.0
         if a_second and self._prefix:
             self._unit = 1 / (a_second * self._prefix)
 
     def step(self, done: int, now: float) -> None:
-        """Notes an optimizer update of the present phase, the `done`-th."""
+        """Records the `done`-th optimizer update of the current phase."""
         if self._first is None:
             self._compiled[self._index] = now - (now if self._since is None else self._since)
             self._first = (now, done)
@@ -97,12 +97,12 @@ class Forecast:
         self._done, self._since, self._rows_left = done, now, 0.0
 
     def ended(self, index: int, epochs_run: int, now: float) -> None:
-        """Notes that a phase has ended, after as many epochs."""
+        """Records the end of a phase after `epochs_run` epochs."""
         self._costs[index] = replace(self._costs[index], epochs=epochs_run)
         self.began(index + 1, now)
 
     def seconds_left(self, now: float) -> float | None:
-        """Returns about how long the run still takes; None: nothing has been measured yet."""
+        """Returns the estimated seconds until the run ends; None before anything is measured."""
         if not self._compiled and self._unit is None:
             return None
         gone = 0.0 if self._since is None else max(now - self._since, 0.0)
@@ -123,8 +123,8 @@ class Forecast:
         return max(total + closing - (gone if ended else 0.0), _LEAST)
 
     def _compile(self, index: int) -> float:
-        """Returns the seconds of a compilation, at the speed of those before."""
-        assumed = sum(self._assumed(each) for each in self._compiled)
+        """Returns the seconds of a compilation, scaled by the speed of earlier ones."""
+        assumed = sum(self._assumed(compiled) for compiled in self._compiled)
         speed = sum(self._compiled.values()) / assumed if assumed else 1.0
         return self._assumed(index) * speed
 
@@ -132,13 +132,13 @@ class Forecast:
         return _COMPILE + _TRACE * self._costs[index].traced
 
     def _pace(self, index: int) -> float:
-        """Returns the seconds of a step: measured in this phase, else from what it costs."""
+        """Returns the seconds of a step, measured in this phase or else estimated from its cost."""
         if index in self._paces:
             return self._paces[index]
         return _STEP + self._costs[index].work * self._samples * self._seconds_a_unit()
 
     def _seconds_a_unit(self) -> float:
-        """Returns the seconds of a multiply-add, from the costliest phase so far, if it tells."""
+        """Returns the seconds of a multiply-add, from the costliest phase if that is informative."""
         costliest = max(self._paces, key=lambda index: self._costs[index].work, default=None)
         if costliest is not None:
             work = self._costs[costliest].work * self._samples

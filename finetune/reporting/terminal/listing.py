@@ -1,4 +1,4 @@
-"""Tables that fit: text folds, numbers never do; columns that have no room go below the others."""
+"""Tables for any width: text wraps, numbers do not, and surplus columns move to another table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from rich.text import Text
 from finetune.printable import printable
 
 GAP = 2  # characters between two columns
-_TEXT = 12  # a column of text is folded to no less, while other columns have room
-_HEADER = 12  # the header over a column of numbers is folded to no less
+_TEXT = 12  # least width of a column of text while other columns can shrink
+_HEADER = 12  # least width of the header of a column of numbers
 
 
 def plain(text: object, style: str = "") -> Text:
-    """Returns text that is data: neither markup nor control characters in it are obeyed."""
+    """Returns data as text, without interpreting markup or control characters in it."""
     return Text(printable(text), style=style)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column by its header; `number` is aligned to the right and never folded."""
+    """A column with its header; a column of numbers is right-aligned and never wraps."""
 
     header: Text
     number: bool = False
@@ -39,11 +39,12 @@ def number(header: str) -> Column:
 
 
 class Listing:
-    """Rows and columns for any width; the first column names the row.
+    """A table for any width, whose first column names the row.
 
     Args:
-        columns: the first one is repeated where the others go below each other.
-        rows: one cell a column; a string is data.
+        columns: Columns of the table. If they do not fit beside each other, they are split over
+            tables that each start with the first column.
+        rows: Rows with one cell per column; a string is taken as data.
     """
 
     def __init__(self, columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> None:
@@ -53,7 +54,7 @@ class Listing:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yields one table, or several below each other where the width does not hold it."""
+        """Yields one table, or one below the other if the width cannot hold all columns."""
         least = [self._least(index) for index in range(len(self._columns))]
         for place, group in enumerate(_groups(least, options.max_width)):
             if place:
@@ -65,7 +66,7 @@ class Listing:
         return max(cell_len(each.plain) for each in (self._columns[index].header, *cells))
 
     def _least(self, index: int) -> int:
-        """Returns the width below which a column is not folded while there is another way."""
+        """Returns the width below which a column shrinks only as a last resort."""
         column = self._columns[index]
         if not column.number:
             return min(self._natural(index), _TEXT)
@@ -83,7 +84,7 @@ class Listing:
         return table
 
     def _widths(self, group: Sequence[int], width: int) -> list[int]:
-        """Takes what is too much from the widest columns of text first, then from any."""
+        """Returns the widths of columns after shrinking the widest, those of text first."""
         given = [self._natural(index) for index in group]
         room = max(width - GAP * (len(group) - 1), len(group))
         for least in ([self._least(index) for index in group], [1] * len(group)):
@@ -96,7 +97,7 @@ class Listing:
 
 
 def _groups(least: Sequence[int], width: int) -> list[list[int]]:
-    """Returns the columns of each table; each has the first column, and as many as fit."""
+    """Returns the columns of each table: the first column and as many others as fit."""
     groups = [[0]]
     used = least[0]
     for index in range(1, len(least)):

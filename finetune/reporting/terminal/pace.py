@@ -6,15 +6,14 @@ from finetune.record.schema import PhaseRecord
 
 
 class Pace:
-    """Counts the steps of a whole run, and of features being computed, against a clock.
+    """Counts the steps of a whole run and measures their rate.
 
-    A phase that ends early takes the steps that it leaves out of the total with it. Of each phase
-    the first step is left out of the pace: it compiles. What lies between steps (validation,
-    checkpoints) is in it.
+    If a phase ends early, its remaining steps leave the total. The rate excludes the first step of
+    each phase, which includes the compilation, and includes validation and checkpoints.
 
     Args:
-        num_steps: optimizer updates of an epoch.
-        epochs: planned of each phase, in order.
+        num_steps: Optimizer updates per epoch.
+        epochs: Planned epochs of each phase, in order.
     """
 
     def __init__(self, num_steps: int, epochs: Sequence[int]) -> None:
@@ -26,17 +25,17 @@ class Pace:
 
     @property
     def total(self) -> int:
-        """Steps of the whole run, as far as it is known now."""
+        """Number of steps of the whole run, given the phases that have ended."""
         return self._num_steps * sum(self._epochs)
 
     def phase_ended(self, phase: PhaseRecord) -> None:
-        """Notes a phase at its end: it counts with the epochs that it has run."""
+        """Records the end of a phase, which counts with the epochs that it has run."""
         self._epochs[phase.index] = phase.epochs_run
         self.completed = self._num_steps * sum(self._epochs[: phase.index + 1])
         self._origin = None
 
     def step(self, phase: PhaseRecord, step: int, now: float) -> None:
-        """Notes an optimizer update; `step` counts in the epoch from 0."""
+        """Records an optimizer update; `step` is its number within the epoch, from 0."""
         before = sum(self._epochs[: phase.index]) + phase.epochs_run
         self.completed = self._num_steps * before + step + 1
         if self._origin is None:
@@ -47,16 +46,16 @@ class Pace:
 
     @property
     def steps_a_second(self) -> float | None:
-        """The pace of the present phase; until it has one, that of the phase before."""
+        """Steps per second of the current phase, or of the phase before until it is measured."""
         return 1 / self._seconds_a_step if self._seconds_a_step else None
 
 
 class RowPace:
-    """The pace of rows whose features are being computed.
+    """Measures the rate at which the features of rows are computed.
 
     Args:
-        done: rows that are done as it begins.
-        now: on the clock.
+        done: Number of rows that are done at the start.
+        now: Time of the start in seconds.
     """
 
     def __init__(self, done: int, now: float) -> None:
@@ -65,17 +64,17 @@ class RowPace:
         self.done = self.total = done
 
     def rows(self, done: int, total: int, now: float) -> None:
-        """Notes rows that are done, of how many."""
+        """Records the number of rows that are done, and the total."""
         self.done, self.total, self._last = done, total, now
 
     @property
     def rows_a_second(self) -> float | None:
-        """The pace so far; None: not known yet."""
+        """Rows per second so far; None before it is measured."""
         seconds, rows = self._last - self._origin[0], self.done - self._origin[1]
         return rows / seconds if seconds > 0 and rows > 0 else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Returns how long all rows that are left take at this pace; None: not known yet."""
+        """Returns the seconds that the remaining rows take at this rate; None before it is measured."""
         rate = self.rows_a_second
         if rate is None:
             return None

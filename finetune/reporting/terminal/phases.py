@@ -1,4 +1,4 @@
-"""What the terminal says of a phase: its header, what changes in it, and how it ended."""
+"""The terminal lines of a phase: its header, the changes of weight counts, and its end."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,16 +9,16 @@ from finetune.printable import printable
 from finetune.record.schema import STATES, PhaseRecord, RunRecord, count_text, non_trainable
 from finetune.reporting.numbers import number, percent, plural
 
-_MOST_STAGES = 4  # named in the line of what changes; of more only the first and the last
+_MOST_STAGES = 4  # that the line of changes names; of more it names the first and the last
 
 
 def data(text: object) -> str:
-    """Returns text that is data for use in markup: shown as it is, and not obeyed."""
+    """Returns data escaped for use in markup."""
     return markup.escape(printable(text))
 
 
 def rates(phase: PhaseRecord) -> str:
-    """Returns the learning rate of a phase, from the highest stage to the lowest where they differ."""
+    """Returns the learning rate of a phase, or its highest and lowest rate if stages differ."""
     values = sorted(phase.learning_rates.values())
     if not values:
         return "–"
@@ -35,12 +35,12 @@ def header(phase: PhaseRecord, num_phases: int) -> str:
 
 
 def counts_line(phase: PhaseRecord, before: PhaseRecord | None = None) -> str:
-    """Returns the counts of a phase in words, weights / parameters, as markup.
+    """Returns the counts of a phase as one line of markup, in weights / parameters.
 
     Args:
-        phase: counted.
-        before: the phase that it follows: stages that train more or less than in it are named, and
-            of the two kinds of non-trainable weights only those whose number is another.
+        phase: Phase to describe.
+        before: Phase before it. The line then names the stages whose trainable weights change, and
+            only those states of non-trainable weights whose counts change.
     """
     counts = phase.weight_counts
     kinds = [
@@ -58,7 +58,7 @@ def counts_line(phase: PhaseRecord, before: PhaseRecord | None = None) -> str:
 
 
 def _changes(phase: PhaseRecord, before: PhaseRecord) -> str:
-    """Returns the stages of which more weights train than before, after a +, and less, after a −."""
+    """Returns the stages that train more weights than before after a +, and less after a −."""
     earlier = {stage["name"]: _trains(stage) for stage in before.stages}
     grown = {stage["name"]: _trains(stage) - earlier[stage["name"]] for stage in phase.stages}
     shown = [
@@ -80,7 +80,7 @@ def _listed(names: list[str]) -> str:
 
 
 def ended(record: RunRecord, phase: PhaseRecord) -> Iterator[str]:
-    """Yields what a phase has come to: features, the proof, why it stopped, what was restored."""
+    """Yields the lines at the end of a phase: features, the proof, and the restored epoch."""
     features = phase.features
     if features.get("cached"):
         yield (
@@ -92,16 +92,14 @@ def ended(record: RunRecord, phase: PhaseRecord) -> Iterator[str]:
         early = ""
         if phase.stopped_by == "patience":
             early = f"; stopped by patience after {plural(phase.epochs_run, 'epoch')}"
-        held = (
-            f"{plural(proof.weights_checked, 'weight')} held still: {proof.weights_changed} changed"
-        )
-        yield f"{held if proof.weights_checked else 'every weight could move: nothing was held'}{early}"
+        held = f"{plural(proof.weights_checked, 'weight')} held: {proof.weights_changed} changed"
+        yield f"{held if proof.weights_checked else 'no weight was held: all could change'}{early}"
     if phase.best_epoch is not None:
         yield restored(record, phase)
 
 
 def restored(record: RunRecord, phase: PhaseRecord) -> str:
-    """Returns which epoch a phase has restored, counted in the phase from 1, and how good it is."""
+    """Returns the epoch that a phase has restored, counted from 1, and its validation metric."""
     first = min((r.global_epoch for r in record.history if r.phase == phase.index), default=0)
     epoch = (phase.best_epoch or 0) - first + 1
     best = phase.metrics.get("validation", {}).get(phase.monitor)

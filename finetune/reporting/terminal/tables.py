@@ -1,4 +1,4 @@
-"""Tables of stages, counts and phases, made from records."""
+"""Terminal tables of stages, weight counts, phases and results."""
 
 from rich.text import Text
 
@@ -17,7 +17,7 @@ from finetune.reporting.terminal.listing import GAP, Column, Listing, number, pl
 from finetune.reporting.terminal.phases import rates
 
 STYLES = {"trainable": "green", "frozen": "blue", "untrainable": "dim"}
-# Of the line of an epoch: the least width of each column, which 80 columns hold.
+# Least widths of the columns in the line of an epoch; together they fit into 80 columns.
 _EPOCH = {
     "epoch": 9,
     "train loss": 10,
@@ -35,7 +35,7 @@ def _count(count: dict[str, int], style: str = "") -> Text:
 
 
 def counts_table(phase: PhaseRecord) -> Listing:
-    """Returns the weight counts of one phase by stage: weights / parameters in each state."""
+    """Returns the counts of a phase by stage and state, in weights / parameters."""
     rows = []
     for stage in phase.stages:
         rate = phase.learning_rates.get(stage["name"])
@@ -44,13 +44,13 @@ def counts_table(phase: PhaseRecord) -> Listing:
         rows.append([stage["name"], "–" if rate is None else f"{rate:.2g}", *counts, held])
     totals = [phase.weight_counts[state] for state in STATES]
     totals.append(non_trainable(phase.weight_counts))
-    rows.append([plain("total", "bold"), "", *(_count(each, "bold") for each in totals)])
+    rows.append([plain("total", "bold"), "", *(_count(total, "bold") for total in totals)])
     headers = ("rate", *STATES, "non-trainable")
     return Listing([text("stage"), *map(number, headers)], rows)
 
 
 def plan_table(record: RunRecord) -> Listing:
-    """Returns stages × phases: parameters that train of those that could, by stage and phase."""
+    """Returns a table of stages × phases with the number of trainable parameters."""
     rows = []
     for index, stage in enumerate(record.phases[0].stages):
         cells = []
@@ -64,42 +64,42 @@ def plan_table(record: RunRecord) -> Listing:
             else:
                 cells.append(plain("○ frozen" if frozen else "–", "blue"))
         rows.append([stage["name"], *cells])
-    for label, state in (("trains", "trainable"), ("frozen", "frozen"), ("untrainable",) * 2):
+    for state in STATES:
         counts = [phase.weight_counts[state] for phase in record.phases]
-        rows.append([plain(label, "bold"), *map(_count, counts)])
+        rows.append([plain(state, "bold"), *map(_count, counts)])
     held = [non_trainable(phase.weight_counts) for phase in record.phases]
     rows.append([plain("non-trainable", "bold"), *map(_count, held)])
     return Listing([text("stage"), *(number(phase.name) for phase in record.phases)], rows)
 
 
 def phases_table(record: RunRecord) -> Listing:
-    """Returns one line a phase: policy, epochs, rates, BatchNorm."""
+    """Returns one row per phase with policy, epochs, rates and BatchNorm mode."""
     rows = []
     for phase in record.phases:
         epochs = str(phase.epochs_planned)
         rows.append([phase.name, phase.policy, epochs, rates(phase), phase.batch_norm])
     headers = ("phase", "policy", "epochs", "learning rate", "BatchNorm")
-    return Listing([number(each) if each == "epochs" else text(each) for each in headers], rows)
+    return Listing([number(h) if h == "epochs" else text(h) for h in headers], rows)
 
 
 def features_table(record: RunRecord) -> Listing:
-    """Returns one line a phase: the cut, its bytes, what storing saves and costs, and why."""
+    """Returns one row per phase with the cut, its size, the time it saves and costs, and the reason."""
     rows = []
-    for each in record.features:
-        seconds = (each.saves_seconds, each.costs_seconds)
+    for decision in record.features:
+        seconds = (decision.saves_seconds, decision.costs_seconds)
         rows.append(
             [
-                each.phase,
-                each.cut or "–",
-                _bytes(each.bytes_per_sample),
-                _bytes(each.bytes),
+                decision.phase,
+                decision.cut or "–",
+                _bytes(decision.bytes_per_sample),
+                _bytes(decision.bytes),
                 *(f"{s:.1f} s" if s > 0 else "–" for s in seconds),
-                plain("yes", "green") if each.stored else plain("no", "dim"),
-                each.reason,
+                plain("yes", "green") if decision.stored else plain("no", "dim"),
+                decision.reason,
             ]
         )
-    headers = ("phase", "cut", "a sample", "in all", "saves", "costs", "stored", "why")
-    numbers = ("a sample", "in all", "saves", "costs")
+    headers = ("phase", "cut", "per sample", "total", "saves", "costs", "stored", "reason")
+    numbers = ("per sample", "total", "saves", "costs")
     return Listing([number(h) if h in numbers else text(h) for h in headers], rows)
 
 
@@ -108,7 +108,7 @@ def _bytes(number: int) -> str:
 
 
 def results_table(record: RunRecord) -> Listing:
-    """Returns one line a phase: epochs, parameters that trained, validation metrics, proof."""
+    """Returns one row per phase with epochs, trainable parameters, validation metrics and proof."""
     rows = []
     for phase in record.phases:
         validation = phase.metrics.get("validation", {})
@@ -129,21 +129,21 @@ def results_table(record: RunRecord) -> Listing:
                 else "none",
             ]
         )
-    headers = ("epochs", "trained", "val loss", "val accuracy", "seconds", "held still")
+    headers = ("epochs", "trained", "val loss", "val accuracy", "seconds", "held")
     return Listing([Column(plain("phase")), *map(number, headers)], rows)
 
 
 def epoch_header() -> str:
-    """Returns what stands over the lines of `epoch_line`."""
+    """Returns the header above the lines of `epoch_line`."""
     return (" " * GAP).join(f"{name.strip():>{width}}" for name, width in _EPOCH.items())
 
 
 def epoch_line(phase: PhaseRecord, rows: list[MetricRow]) -> str:
-    """Returns one line for an epoch, at most 80 characters unless a number is very long.
+    """Returns the line of an epoch, of at most 80 characters unless a number is very long.
 
     Args:
-        phase: of the epoch.
-        rows: of the training and the validation split.
+        phase: Phase of the epoch.
+        rows: Metrics of the training split and of the validation split.
     """
     cells = [f"{rows[0].epoch + 1}/{phase.epochs_planned}"]
     for row in rows:
@@ -154,7 +154,7 @@ def epoch_line(phase: PhaseRecord, rows: list[MetricRow]) -> str:
 
 
 def more_metrics(record: RunRecord) -> str:
-    """Returns the other metrics of the test split, and the classes that are recognised worst."""
+    """Returns the other metrics of the test split, and the classes with the lowest F1."""
     named = {
         "top_5_accuracy": "top-5 accuracy",
         "micro_f1": "micro-F1",
@@ -164,14 +164,14 @@ def more_metrics(record: RunRecord) -> str:
         "expected_calibration_error": "calibration error",
     }
     shown = [f"{n} {record.test[key]:.2%}" for key, n in named.items() if key in record.test]
-    others = [name for name in record.directions if name in record.test]  # of plug-ins
+    others = [name for name in record.directions if name in record.test]  # metrics of plug-ins
     shown += [f"{printable(name)} {written.number(record.test[name])}" for name in others]
     text = ", ".join(shown)
-    occur = [each for each in record.test_per_class if each["support"]]
-    worst = [each for each in sorted(occur, key=lambda each: each["f1"])[:3] if each["f1"] < 1]
+    occur = [entry for entry in record.test_per_class if entry["support"]]
+    worst = [entry for entry in sorted(occur, key=lambda entry: entry["f1"])[:3] if entry["f1"] < 1]
     if not worst:
         return text
     cells = ", ".join(
-        f"{printable(each['name'])} {each['f1']:.2%} of {each['support']}" for each in worst
+        f"{printable(entry['name'])} {entry['f1']:.2%} of {entry['support']}" for entry in worst
     )
     return f"{text}\nlowest F1: {cells}"

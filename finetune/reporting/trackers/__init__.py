@@ -1,4 +1,4 @@
-"""Trackers: TensorBoard always, others by option through their own libraries.
+"""Experiment trackers: TensorBoard always, others by option and through their own libraries.
 
-One module for each, behind one protocol; one listener drives them all.
+Each has a module that implements one protocol, and one listener drives them all.
 """

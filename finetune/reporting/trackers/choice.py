@@ -1,4 +1,4 @@
-"""Which trackers a config asks for, and whether their packages are there; imports none of them."""
+"""Selects the trackers of a config and checks that their packages exist, without importing them."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,14 +30,14 @@ def trackio(_settings: TrackersConfig) -> Tracker:
 
 
 def chosen(settings: TrackersConfig, directory: Path) -> dict[str, Tracker]:
-    """Returns the trackers of a run by the names that people know them by; none is opened.
+    """Returns the trackers of a run by their readable names, without opening them.
 
     Args:
-        settings: The config of the trackers, checked.
-        directory: The run directory.
+        settings: Checked config of the trackers.
+        directory: Run directory.
 
     Raises:
-        ConfigError: For a tracker of a plug-in that cannot be made.
+        ConfigError: If the tracker of a plug-in cannot be created.
     """
     trackers: dict[str, Tracker] = {
         "TensorBoard": TensorBoardTracker(directory / "tensorboard"),
@@ -54,10 +54,10 @@ def _asked(settings: TrackersConfig) -> list[str]:
 
 
 def require_installed(settings: TrackersConfig) -> None:
-    """Refuses a tracker whose package is not there, before anything is spent.
+    """Checks that the packages of the requested trackers are installed.
 
     Raises:
-        ConfigError: Naming what to install, and every plug-in that cannot be imported.
+        ConfigError: If packages are missing or plug-ins cannot be imported; the message names them.
     """
     problems = [
         f"trackers.{key} must be false where {title} is not installed. Received: true. Install it: "

@@ -1,4 +1,4 @@
-"""The one listener that drives every tracker: what is new in the run's record is told to each."""
+"""The listener that drives all trackers: it sends each what is new in the record of the run."""
 
 import json
 import logging
@@ -28,12 +28,12 @@ PICTURES = "plots"  # folder of PNG files
 
 @dataclass(frozen=True)
 class Known:
-    """What is kept of a tracked run for a process that goes on.
+    """State of a tracked run, for the process that resumes the run.
 
     Args:
-        known: what the tracker knows the run by; None: it is new.
-        told: how many events of each kind the tracker has been told.
-        where: the place that the tracker keeps it in; None: none in particular.
+        known: Identifier of the run in the tracker; None for a new run.
+        told: Number of events of each kind that the tracker has received.
+        where: Store that holds the run; None if the tracker has only one.
     """
 
     known: str | None = None
@@ -42,16 +42,16 @@ class Known:
 
 
 class TrackersListener(Listener):
-    """Tells trackers of a run at the start and end of each phase, and every `EVERY_SECONDS`.
+    """Sends events to trackers at the start and end of each phase, and every `EVERY_SECONDS`.
 
-    The run directory records what each tracker has been sent: a resumed run continues the same
+    The run directory records what each tracker has received: a resumed run continues the same
     tracked runs, sends what its killed process could not send, and sends nothing twice.
 
     Args:
-        trackers: by the names that people know them by, not opened.
-        settings: project, name and group.
-        directory: the run directory.
-        failed: hears one line about a tracker that failed, once each.
+        trackers: Unopened trackers by readable name.
+        settings: Config section with project, name and group.
+        directory: Run directory.
+        failed: Function that receives one line about each tracker that fails.
     """
 
     def __init__(
@@ -61,13 +61,15 @@ class TrackersListener(Listener):
         directory: Path,
         failed: Callable[[str], None],
     ) -> None:
-        self._safe_trackers = [SafeTracker(name, each, failed) for name, each in trackers.items()]
+        self._safe_trackers = [
+            SafeTracker(name, tracker, failed) for name, tracker in trackers.items()
+        ]
         self._settings = settings
         self._directory = directory
         self._last = time.monotonic()
 
     def run_started(self, record: RunRecord) -> None:
-        """Opens the trackers, and tells them what they have missed of a run that goes on."""
+        """Opens the trackers and sends them the events of a resumed run that they have missed."""
         kept = read_state(self._directory / STATE)
         for safe_tracker in self._safe_trackers:
             known = kept.get(safe_tracker.name, Known())
@@ -75,20 +77,20 @@ class TrackersListener(Listener):
         self._tell(record)
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Tells the phase's counts and rates."""
+        """Sends the counts and rates of the phase."""
         self._tell(record)
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
-        """Tells the metrics of all epochs since the last time, if that was some time ago."""
+        """Sends the metrics of all new epochs, at most every `EVERY_SECONDS`."""
         if time.monotonic() - self._last >= EVERY_SECONDS:
             self._tell(record)
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Tells the phase's metrics, seconds and weight changes."""
+        """Sends the metrics, the seconds and the weight changes of the phase."""
         self._tell(record)
 
     def run_ended(self, record: RunRecord) -> None:
-        """Tells the rest, with what other listeners have written of a completed run; closes all."""
+        """Sends the remaining events, the pictures and files, and closes the trackers."""
         self._tell(record)
         step = max((row.global_epoch + 1 for row in record.history), default=0)
         done = record.status == "completed"
@@ -109,18 +111,21 @@ class TrackersListener(Listener):
         self._keep()
 
     def _keep(self) -> None:
-        opened = [each for each in self._safe_trackers if each.known is not None]
-        state = {each.name: asdict(Known(each.known, each.told, each.where)) for each in opened}
+        state = {
+            tracker.name: asdict(Known(tracker.known, tracker.told, tracker.where))
+            for tracker in self._safe_trackers
+            if tracker.known is not None
+        }
         try:
             write_atomically(self._directory / STATE, json.dumps(state, indent=2))
         except (StorageError, OSError) as error:
-            log.warning("a resume would tell trackers again what they know: %s", error)
+            log.warning("a resumed run would send events to trackers twice: %s", error)
 
 
 def tracked(
     record: RunRecord, settings: TrackersConfig, directory: Path, known: Known
 ) -> TrackedRun:
-    """Returns how a run is introduced; a job of a sweep is in the sweep's group."""
+    """Returns the description of a run for trackers; jobs of a sweep form a group."""
     directory = directory.absolute()
     sweep = directory.parent if (directory.parent / "multirun.yaml").is_file() else None
     name, group = directory.name, None
@@ -139,20 +144,20 @@ def tracked(
         directory,
         {key: value for key, value in record.config.items() if key != "trackers"},
         {name: printable(value) for name, value in tags.items()},
-        frozenset(each.lstrip("+").partition("=")[0] for each in record.overrides),
+        frozenset(override.lstrip("+").partition("=")[0] for override in record.overrides),
         known.known,
         known.where,
     )
 
 
 def read_state(path: Path) -> dict[str, Known]:
-    """Returns by tracker what the run is known by and what was told; nothing of a damaged file."""
+    """Returns the state of each tracker by name; an empty one if the file is missing or damaged."""
     try:
-        return {name: _entry(each) for name, each in json.loads(path.read_bytes()).items()}
+        return {name: _entry(kept) for name, kept in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
     except DAMAGES as error:
-        log.warning("%s is not as a run wrote it: trackers start over: %s", path, error)
+        log.warning("%s is damaged, so trackers start new runs: %s", path, error)
         return {}
 
 
@@ -160,5 +165,5 @@ def _entry(kept: Mapping[str, Any]) -> Known:
     known, told = kept["known"], {str(kind): int(number) for kind, number in kept["told"].items()}
     where = kept.get("where")
     if not isinstance(known, str) or not isinstance(where, str | None):
-        raise ValueError(f"a tracked run is known by {known!r} in {where!r}")
+        raise ValueError(f"tracked run {known!r} in {where!r}")
     return Known(known, told, where)

@@ -1,4 +1,4 @@
-"""MLflow, by its client: no global run, no autologging."""
+"""MLflow through its client, without a global run and without autologging."""
 
 import os
 import re
@@ -14,8 +14,8 @@ from finetune.launcher import tool
 from finetune.reporting.trackers.protocol import TrackedRun
 from finetune.reporting.trackers.story import Event, flatten
 
-# Unless the environment says otherwise: a server that does not answer is given up soon, MLflow
-# reports nothing of its use, and the file store, which MLflow 3.17 no longer develops, opens.
+# Defaults that the environment can override: a short timeout, no telemetry, and permission to use
+# the file store, which MLflow 3.17 no longer develops.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -23,14 +23,14 @@ ENVIRONMENT = {
     "MLFLOW_ALLOW_FILE_STORE": "true",
 }
 STATUS = {"completed": "FINISHED", "interrupted": "KILLED"}
-FOLDERS = ("outputs", "multirun")  # that Hydra and FineTuner put runs into
-MOST_PARAMS, MOST_METRICS = 100, 1000  # that MLflow takes at once
+FOLDERS = ("outputs", "multirun")  # folders in which Hydra and FineTuner create runs
+MOST_PARAMS, MOST_METRICS = 100, 1000  # limits of one request
 Item = TypeVar("Item")
 
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Sets what the environment does not say; nothing of it is left behind."""
+    """Sets the missing variables of `ENVIRONMENT` and removes them afterwards."""
     added = {key: value for key, value in ENVIRONMENT.items() if key not in os.environ}
     os.environ.update(added)
     try:
@@ -41,10 +41,10 @@ def _environment() -> Iterator[None]:
 
 
 class MlflowTracker:
-    """Keeps a run in an MLflow store.
+    """Records a run in an MLflow store.
 
     Args:
-        uri: of the store; None: see `store`.
+        uri: URI of the store; None for the default of `store`.
     """
 
     def __init__(self, uri: str | None) -> None:
@@ -55,7 +55,7 @@ class MlflowTracker:
 
     @_environment()
     def open(self, run: TrackedRun) -> str:
-        """Makes a run in the experiment named as the project, or sets a known one running."""
+        """Creates a run in the experiment of the project, or sets a known run to running."""
         import mlflow.entities
         from mlflow.tracking import MlflowClient
 
@@ -83,7 +83,7 @@ class MlflowTracker:
         return self._run
 
     def _experiment(self, name: str) -> str:
-        """Returns the identifier of an experiment, made if it is not there."""
+        """Returns the identifier of an experiment, and creates it if necessary."""
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
@@ -93,12 +93,12 @@ class MlflowTracker:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = self._client.get_experiment_by_name(name)  # a run beside this one made it
+            found = self._client.get_experiment_by_name(name)  # a parallel run has created it
         return found.experiment_id
 
     @_environment()
     def metrics(self, events: Sequence[Event]) -> None:
-        """Logs all at once."""
+        """Logs all events in batches."""
         now = int(1000 * time.time())
         metrics = [
             self._entities.Metric(named(name), float(value), now, event.step)
@@ -110,7 +110,7 @@ class MlflowTracker:
 
     @_environment()
     def picture(self, name: str, png: bytes, step: int) -> None:
-        """Keeps it as the artifact ``plots/NAME.png``."""
+        """Logs the artifact ``plots/NAME.png``."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.png"
             file.write_bytes(png)
@@ -118,7 +118,7 @@ class MlflowTracker:
 
     @_environment()
     def file(self, path: Path) -> None:
-        """Keeps it as an artifact."""
+        """Logs the file as an artifact."""
         self._client.log_artifact(self._run, str(path))
 
     @_environment()
@@ -129,26 +129,26 @@ class MlflowTracker:
 
 
 def store(uri: str | None, directory: Path) -> str:
-    """Returns the URI of the store that keeps a run.
+    """Returns the URI of the store for a run.
 
-    It is one for all runs, as MLflow's page shows those of one store: the given one, that of the
-    environment (``MLFLOW_TRACKING_URI``), or the files in ``mlruns``, beside the folder ``outputs`` or
-    ``multirun`` that the run is in, else in the working directory.
+    All runs share a store, because MLflow's page shows one store. It is the given one, that of the
+    variable ``MLFLOW_TRACKING_URI``, or the folder ``mlruns`` beside the folder ``outputs`` or
+    ``multirun`` that contains the run, or in the working directory.
 
     Args:
-        uri: as the config has it.
-        directory: the run directory.
+        uri: URI in the config.
+        directory: Run directory.
     """
     given = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         return given
-    folders = [each for each in directory.absolute().parents if each.name in FOLDERS]
+    folders = [folder for folder in directory.absolute().parents if folder.name in FOLDERS]
     place = folders[0].parent if folders else Path.cwd()
     return (place / "mlruns").as_uri()
 
 
 def opening(uri: str) -> str:
-    """Returns the command that shows a store, quoted for a shell; of a server its address."""
+    """Returns the command that shows a store, quoted for a shell, or the address of a server."""
     if uri.startswith(("http://", "https://")):
         return uri
     command = f"{tool('mlflow')} {shlex.join(['ui', '--backend-store-uri', uri])}"
@@ -156,7 +156,7 @@ def opening(uri: str) -> str:
 
 
 def named(name: str) -> str:
-    """Returns a name of a parameter or metric as MLflow takes it, which makes it a file's.
+    """Returns a parameter or metric name that MLflow accepts, which it also uses as a file name.
 
     >>> named("learning_rate/../my [stage]")
     'learning_rate/_/my _stage_'

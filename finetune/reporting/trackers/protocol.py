@@ -1,4 +1,4 @@
-"""What a tracker is: the few things that every library that keeps runs can be told."""
+"""The protocol of a tracker: the few methods that every experiment tracking library supports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ from finetune.reporting.trackers.story import Event
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run, as it is introduced to a tracker.
+    """Description of a run for trackers.
 
     Args:
-        project: that it belongs to.
-        name: for people; another run may have the same.
-        group: of the runs that it is compared with, such as a sweep; None: none.
-        directory: the run directory.
-        config: nested plain values.
-        tags: facts by name: fingerprints and versions.
-        given: keys of the config that the user has set, such as those of a sweep.
-        known: what `open` returned to an earlier process of the same run; None: it is new.
-        where: the place that the earlier process kept it in; None: none in particular.
+        project: Name of the project.
+        name: Readable name, which need not be unique.
+        group: Name of the group of runs to compare, such as a sweep; None for no group.
+        directory: Run directory.
+        config: Config as nested plain values.
+        tags: Fingerprints, digests and versions by name.
+        given: Config keys that the user has set, such as those of a sweep.
+        known: Identifier that `open` returned in an earlier process of this run; None for a new run.
+        where: Store that the earlier process used; None if the tracker has only one.
     """
 
     project: str
@@ -38,25 +38,25 @@ class TrackedRun:
 class Tracker(Protocol):
     """Records one run. `SafeTracker` catches every exception and disables a tracker that fails.
 
-    A tracker that may keep a run in one of several places says in which one it did, in `where`.
+    A tracker with a choice of stores has an attribute `where`, which names the store of the run.
     """
 
     def open(self, run: TrackedRun) -> str:
-        """Begins to keep a run, or goes on with a known one.
+        """Starts a new run, or continues the run `TrackedRun.known`.
 
         Returns:
-            What the run is known by; `TrackedRun.known` of a process that goes on.
+            Identifier of the run, which is `TrackedRun.known` for the process that resumes it.
         """
         ...
 
     def metrics(self, events: Sequence[Event]) -> None:
-        """Keeps numbers; steps never fall."""
+        """Logs the numbers of events, whose steps never decrease."""
 
     def picture(self, name: str, png: bytes, step: int) -> None:
-        """Keeps a picture, a PNG file."""
+        """Logs a picture in PNG format."""
 
     def file(self, path: Path) -> None:
-        """Keeps a copy of a file."""
+        """Saves a copy of a file."""
 
     def close(self, status: str) -> None:
-        """Ends: `status` is completed, failed or interrupted; nothing is told afterwards."""
+        """Ends the run with the status completed, failed or interrupted. It is the last call."""

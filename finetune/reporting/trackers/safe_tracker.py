@@ -1,4 +1,4 @@
-"""One tracker at arm's length: what it prints is not shown, and what it raises stops nothing."""
+"""Isolates a run from one tracker: hides the tracker's output and catches its exceptions."""
 
 import io
 import logging
@@ -15,16 +15,16 @@ from finetune.reporting.trackers.story import KINDS, Event
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-LONGEST = 300  # characters of what a library says of its failure
+LONGEST = 300  # characters of a library's error message
 
 
 class SafeTracker:
-    """Tells one tracker what it has not been told yet, until it fails for the first time.
+    """Sends new events to one tracker until it fails for the first time.
 
     Args:
-        name: of the tracker, for people.
-        tracker: not opened.
-        failed: hears one line about the first failure.
+        name: Readable name of the tracker.
+        tracker: Tracker to open and drive.
+        failed: Function that receives one line about the first failure.
     """
 
     def __init__(self, name: str, tracker: Tracker, failed: Callable[[str], None]) -> None:
@@ -37,32 +37,32 @@ class SafeTracker:
         self._alive = True
 
     def open(self, run: TrackedRun, told: dict[str, int]) -> None:
-        """Opens the tracker; `told` says how many events of each kind it knows already."""
+        """Opens the tracker; `told` is the number of events of each kind that it already has."""
         known = self._call("be opened", lambda: self._tracker.open(run))
         if known is not None:
             self.where = getattr(self._tracker, "where", None)
             self.known, self.told = known, {kind: told.get(kind, 0) for kind in KINDS}
 
     def tell(self, story: Sequence[Event]) -> None:
-        """Passes on what is new in the story of the run."""
-        new = [each for each in story if each.number >= self.told[each.kind]]
+        """Sends the events that the tracker does not have yet."""
+        new = [event for event in story if event.number >= self.told[event.kind]]
 
         def send() -> bool:
             self._tracker.metrics(new)
             return True
 
         if new and self._call("take metrics", send):
-            for each in new:
-                self.told[each.kind] = each.number + 1
+            for event in new:
+                self.told[event.kind] = event.number + 1
 
     def picture(self, path: Path, step: int) -> None:
-        """Passes a picture on, by the name of its file."""
+        """Sends a picture under the name of its file."""
         self._call(
             f"take {path.name}", lambda: self._tracker.picture(path.stem, path.read_bytes(), step)
         )
 
     def file(self, path: Path) -> None:
-        """Passes a file on."""
+        """Sends a file."""
         self._call(f"take {path.name}", lambda: self._tracker.file(path))
 
     def close(self, status: str) -> None:
@@ -74,26 +74,28 @@ class SafeTracker:
         if not self._alive:
             return None
         try:
-            with _unheard():
+            with _silenced():
                 return do()
-        except (Exception, SystemExit) as error:  # of a library; the run does not depend on it
+        except (Exception, SystemExit) as error:  # the run does not depend on the library
             self._alive = False
-            line = f"{self.name} could not {what} and is left alone from here on: {_said(error)}"
+            line = (
+                f"{self.name} could not {what} and is disabled for this run: {_first_line(error)}"
+            )
             log.warning("%s", line)
             self._failed(line)
             return None
 
 
-def _said(error: BaseException) -> str:
-    """Returns the first line of an error, without a password that a URL in it may hold."""
+def _first_line(error: BaseException) -> str:
+    """Returns the first line of an error, without credentials of a URL in it."""
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return printable(re.sub(r"://[^/\s@]+@", "://", text))[:LONGEST]
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Keeps the terminal to the run: libraries greet, link and warn."""
+def _silenced() -> Iterator[None]:
+    """Hides greetings, links and warnings of libraries from the terminal of the run."""
     with (
         redirect_stdout(io.StringIO()),
         redirect_stderr(io.StringIO()),

@@ -1,4 +1,4 @@
-"""What a record tells so far, as named numbers over global epochs: the same for every tracker."""
+"""The events of a record for trackers: named numbers over global epochs, and hyperparameters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -9,10 +9,10 @@ from finetune.printable import printable
 from finetune.record.schema import MetricRow, PhaseRecord, RunRecord
 
 Value = bool | int | float | str
-KINDS = ("begun", "epochs", "ended", "result")  # in the order in which a run comes to them
-# Of the config: where things are, what is stored and who is told changes no result.
+KINDS = ("begun", "epochs", "ended", "result")  # in the order in which they occur in a run
+# Config keys that never change a result: paths, stored features and trackers.
 _IRRELEVANT = ("backbone.path", "dataset.path", "dataset.data_dir", "features.", "trackers.")
-# Of the hyperparameters: these change how a result is computed, or where it comes from.
+# Hyperparameters that say how the result is computed or where the data come from.
 _HOW = ("runtime.", "dataset.splits.", "dataset.columns.", "dataset.on_bad_sample")
 _OPTIONAL = {  # numbers that may be null
     "dataset": ("image_size", "sequence_length", "max_samples", "train_per_class"),
@@ -23,13 +23,14 @@ _RANGE = {key.name for key in fields(ScheduleConfig)} - {"phases", "from_depth"}
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a run has come to.
+    """An event of a run.
 
     Args:
-        kind: one of `KINDS`: a phase has begun, an epoch or a phase has ended, the run is completed.
-        number: which phase or global epoch, from 0; 0 for the run.
-        step: global epoch, from 0, to show it at; it never falls.
-        values: numbers by name; what comes before the first slash is what they have in common.
+        kind: One of `KINDS`: a phase has begun, an epoch or a phase has ended, or the run has
+            completed.
+        number: Number of the phase or global epoch, from 0; 0 for the run.
+        step: Global epoch at which to plot the event, from 0. It never decreases.
+        values: Numbers by name; the part before the first slash groups them.
     """
 
     kind: str
@@ -39,7 +40,7 @@ class Event:
 
 
 def story(record: RunRecord) -> Iterator[Event]:
-    """Yields all that a run has come to, in order; later calls begin with the same events."""
+    """Yields all events of a run so far in order. Later calls start with the same events."""
     rows: dict[int, dict[int, list[MetricRow]]] = {}
     for row in record.history:
         rows.setdefault(row.phase, {}).setdefault(row.global_epoch, []).append(row)
@@ -94,18 +95,17 @@ def _result(record: RunRecord) -> dict[str, float]:
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Value]:
-    """Returns what of a config bears on the result, by its path; nulls are left out."""
+    """Returns the config values that can affect the result by dotted key, without nulls."""
     found = {k: v for k, v in flatten(config).items() if not k.startswith(_IRRELEVANT)}
     if "schedule.from_depth" not in found:
-        found = {k: v for k, v in found.items() if k not in {f"schedule.{each}" for each in _RANGE}}
+        found = {k: v for k, v in found.items() if k not in {f"schedule.{r}" for r in _RANGE}}
     return found
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, Value | None]:
-    """Returns what a reader compares runs by: `hyperparameters` without how it was computed.
+    """Returns the `hyperparameters` by which readers compare runs, without runtime settings.
 
-    Keys that are null here and a number in another run have a place in the table too: their value
-    is None. So all runs of a sweep name the same keys, whichever is read first.
+    Numeric keys that are null have the value None, so that all runs of a sweep have the same keys.
     """
     found: dict[str, Value | None] = {
         key: value for key, value in hyperparameters(config).items() if not key.startswith(_HOW)
@@ -118,7 +118,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Value | None]:
 
 
 def flatten(values: Mapping[str, Any], where: str = "") -> dict[str, Value]:
-    """Returns nested values by their dotted paths; lists as text, nulls left out."""
+    """Returns nested values by dotted key, with lists as text and without nulls."""
     flat: dict[str, Value] = {}
     for key, value in values.items():
         path = f"{where}.{printable(key)}" if where else printable(key)

@@ -1,4 +1,4 @@
-"""TensorBoard: event files with scalars, pictures and hyperparameters in the run directory."""
+"""TensorBoard: event files in the run directory with scalars, pictures and hyperparameters."""
 
 import struct
 from collections.abc import Mapping, Sequence, Set
@@ -8,14 +8,14 @@ from typing import Any
 from finetune.reporting.trackers.protocol import TrackedRun
 from finetune.reporting.trackers.story import Event, Value, comparable, hyperparameters
 
-SPLITS = ("train", "validation")  # each is a run of TensorBoard below the run's own
-# Of an epoch, as `keras.callbacks.TensorBoard` calls them in both runs.
+SPLITS = ("train", "validation")  # each is a TensorBoard run below that of the whole run
+# Tags of an epoch in both runs, as in `keras.callbacks.TensorBoard`.
 TAGS = {
     "loss": "epoch_loss",
     "accuracy": "epoch_accuracy",
     "epoch_seconds": "epoch_seconds",
 }
-METRICS = (  # of the HPARAMS tab: run, tag, name for people
+METRICS = (  # of the HPARAMS tab: run, tag, readable name
     ("", "accuracy/test", "accuracy/test"),
     ("", "loss/test", "loss/test"),
     ("validation", "epoch_accuracy", "accuracy/validation"),
@@ -25,7 +25,7 @@ METRICS = (  # of the HPARAMS tab: run, tag, name for people
 
 
 def placed(name: str) -> tuple[str, str]:
-    """Returns the run of TensorBoard that a number is in, and its tag there.
+    """Returns the TensorBoard run and the tag of a number.
 
     >>> placed("loss/validation"), placed("loss/test")
     (('validation', 'epoch_loss'), ('', 'loss/test'))
@@ -35,10 +35,10 @@ def placed(name: str) -> tuple[str, str]:
 
 
 class TensorBoardTracker:
-    """Writes event files, with TensorFlow.
+    """Writes event files with TensorFlow.
 
     Args:
-        directory: the log directory, e.g. ``RUN_DIR/tensorboard``.
+        directory: Log directory, such as ``RUN_DIR/tensorboard``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -46,7 +46,7 @@ class TensorBoardTracker:
         self._writers: dict[str, Any] = {}
 
     def open(self, run: TrackedRun) -> str:
-        """Opens event files; those of a new run begin with hyperparameters and their metrics."""
+        """Opens event files; those of a new run start with hyperparameters and their metrics."""
         import tensorflow as tf
 
         self._tf = tf
@@ -77,43 +77,43 @@ class TensorBoardTracker:
             writer.flush()
 
     def picture(self, name: str, png: bytes, step: int) -> None:
-        """Writes the PNG as it is."""
+        """Writes the bytes of the PNG file."""
         from tensorboard.plugins.image import metadata
 
-        width, height = struct.unpack(">II", png[16:24])  # of the header, which comes first
+        width, height = struct.unpack(">II", png[16:24])  # in the header of the file
         about = metadata.create_summary_metadata(display_name=None, description=None)
         content = self._tf.constant([str(width).encode(), str(height).encode(), png])
         with self._writers[""].as_default(step=step):
             self._tf.summary.write(f"pictures/{name}", content, metadata=about)
 
     def file(self, path: Path) -> None:
-        """Writes nothing: the files are beside TensorBoard's."""
+        """Does nothing, because TensorBoard's files are in the same directory."""
 
     def close(self, status: str) -> None:
-        """Closes the files; a completed run's hyperparameters are marked as such."""
+        """Closes the files, and marks the hyperparameters of a completed run as successful."""
         if status == "completed":
             from tensorboard.plugins.hparams import api_pb2, summary
 
-            success = api_pb2.STATUS_SUCCESS  # type: ignore[attr-defined] - made by protobuf
+            success = api_pb2.STATUS_SUCCESS  # type: ignore[attr-defined] - protobuf defines it
             self._raw(summary.session_end_pb(success))
         for writer in self._writers.values():
             writer.close()
 
     def _raw(self, message: Any) -> None:
-        """Writes what TensorFlow has no function for."""
+        """Writes a message for which TensorFlow has no function."""
         with self._writers[""].as_default(step=0):
             self._tf.summary.experimental.write_raw_pb(message.SerializeToString(), step=0)
 
 
 def _experiment(values: Mapping[str, Value | None], given: Set[str]) -> Any:
-    """Returns which hyperparameters and metrics the HPARAMS tab has columns for.
+    """Returns the columns of the HPARAMS tab.
 
-    TensorBoard shows the first few: those that differ come before the others. At the beginning of
-    a run that is expected of what the user has set, and of learning rates.
+    TensorBoard shows the first few columns, and sorts those that differ between runs to the front.
+    At the start of a run, these are assumed to be the keys set by the user and the learning rates.
     """
     from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
 
-    made: Any = api_pb2  # its names are made by protobuf
+    made: Any = api_pb2  # protobuf defines its names at run time
     kinds = {bool: made.DATA_TYPE_BOOL, str: made.DATA_TYPE_STRING}
     columns = [
         made.HParamInfo(

@@ -1,4 +1,4 @@
-"""Trackio, by its library: in its own store (`TRACKIO_DIR`), which ``trackio show`` opens."""
+"""Trackio through its library, in its own store (`TRACKIO_DIR`), which ``trackio show`` opens."""
 
 import io
 import secrets
@@ -12,14 +12,14 @@ from finetune.reporting.trackers.story import Event
 
 
 class TrackioTracker:
-    """Keeps a run in Trackio's store on this machine, or where its environment variables say."""
+    """Records a run in Trackio's local store, or where its environment variables point."""
 
     def __init__(self) -> None:
         self._run: Any = None
 
     def open(self, run: TrackedRun) -> str:
-        """Begins a run, or goes on with a known one; Trackio knows runs by their names."""
-        self._trackio = import_module("trackio")  # it may not be there where types are checked
+        """Starts a run, or continues a known one; Trackio identifies runs by name."""
+        self._trackio = import_module("trackio")  # the type checker may not have the package
         name = run.known or f"{run.name}-{secrets.token_hex(3)}"
         self._run = self._trackio.init(
             project=run.project,
@@ -39,17 +39,17 @@ class TrackioTracker:
             self._run.log(dict(event.values), step=event.step)
 
     def picture(self, name: str, png: bytes, step: int) -> None:
-        """Logs it as ``pictures/NAME``."""
+        """Logs the picture as ``pictures/NAME``."""
         from PIL import Image
 
         image = self._trackio.Image(Image.open(io.BytesIO(png)))
         self._run.log({f"pictures/{name}": image}, step=step)
 
     def file(self, path: Path) -> None:
-        """Keeps it as an artifact of the run."""
+        """Logs the file as an artifact of the run."""
         self._run.log_artifact(str(path), name=f"{self._run.name}-{path.name}", type="run")
 
     def close(self, status: str) -> None:
-        """Logs the status, which Trackio has no place for, and ends the run."""
+        """Logs the status as a metric, because Trackio has no field for it, and ends the run."""
         self._run.log({"status": status})
         self._trackio.finish()

@@ -1,4 +1,4 @@
-"""Weights & Biases, by its library."""
+"""Weights & Biases through its library."""
 
 import io
 import os
@@ -10,14 +10,14 @@ from typing import Any
 from finetune.reporting.trackers.protocol import TrackedRun
 from finetune.reporting.trackers.story import Event
 
-OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0  # that a network may take
+OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0  # network timeouts
 
 
 class WandbTracker:
-    """Keeps a run in files of ``RUN_DIR/wandb``, and sends them where the mode is online.
+    """Records a run in ``RUN_DIR/wandb``, and uploads it if the mode is online.
 
     Args:
-        mode: ``offline`` or ``online``; None: the environment's ``WANDB_MODE``, or offline.
+        mode: ``offline`` or ``online``; None for the variable ``WANDB_MODE``, or else offline.
     """
 
     def __init__(self, mode: str | None) -> None:
@@ -25,23 +25,23 @@ class WandbTracker:
         self._run: Any = None
 
     def open(self, run: TrackedRun) -> str:
-        """Begins a run, or goes on with a known one, under its identifier.
+        """Starts a run, or continues the one with a known identifier.
 
         Raises:
-            RuntimeError: where sending needs a login that is not there.
+            RuntimeError: If the mode is online and there is no login.
         """
         import wandb
 
         self._wandb = wandb
         mode: Any = self._mode or os.environ.get("WANDB_MODE") or "offline"
         if mode == "online" and not wandb.login(prompt=False, verify=False):
-            raise RuntimeError("no login is there: wandb login, or trackers.wandb_mode=offline")
+            raise RuntimeError("not logged in: run wandb login, or set trackers.wandb_mode=offline")
         settings = wandb.Settings(
             silent=True,
-            console="off",  # the terminal is not recorded
-            symlink=False,  # files are copies: the run directory may move
+            console="off",  # do not record the terminal
+            symlink=False,  # copy files, because the run directory may move
             disable_code=True,
-            disable_git=True,  # or the user's uncommitted changes would be sent
+            disable_git=True,  # do not upload the user's uncommitted changes
             init_timeout=OPEN_SECONDS,
             login_timeout=OPEN_SECONDS,
             finish_timeout=CLOSE_SECONDS,
@@ -68,17 +68,17 @@ class WandbTracker:
             self._run.log(event.values, step=event.step)
 
     def picture(self, name: str, png: bytes, step: int) -> None:
-        """Logs it as ``pictures/NAME``."""
+        """Logs the picture as ``pictures/NAME``."""
         from PIL import Image
 
         image = self._wandb.Image(Image.open(io.BytesIO(png)))
         self._run.log({f"pictures/{name}": image}, step=step)
 
     def file(self, path: Path) -> None:
-        """Keeps it among the run's files."""
+        """Saves the file among the run's files."""
         self._run.save(str(path), base_path=str(path.parent), policy="now")
 
     def close(self, status: str) -> None:
-        """Ends the run; one that is not completed has failed."""
+        """Ends the run; any status but completed counts as failed."""
         self._run.config.update({"run": {**self._tags, "status": status}}, allow_val_change=True)
         self._run.finish(exit_code=0 if status == "completed" else 1)

@@ -1,4 +1,4 @@
-"""Models of every kind in every format give the run's probabilities, or say why they cannot."""
+"""Models of every kind, exported to every format, compute the run's probabilities or are refused."""
 
 import json
 
@@ -26,7 +26,7 @@ from tests.helpers.trained_runs import image_run, own_run, seal, text_run, write
 pytest.importorskip("tf2onnx")
 pytest.importorskip("ai_edge_litert")
 pytestmark = [
-    # What tf2onnx, onnx and the interpreter do inside.
+    # Raised inside tf2onnx, onnx and the interpreter.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning"),
 ]
@@ -62,31 +62,31 @@ def test_an_image_model(name, tmp_path, here):
     assert (port["dtype"], port["range"]) == ("float32", [0, 255])
     assert port["axes"] == ["batch", "height", "width", "channels"]
     steps = written["interface"]["preprocessing"]
-    assert [each["step"] for each in steps] == [
+    assert [step["step"] for step in steps] == [
         "decode",
         "orient",
         "transparency",
         "resize",
         "scale",
     ]
-    assert [each["inside"] for each in steps] == [False, False, False, exact, True]
+    assert [step["inside"] for step in steps] == [False, False, False, exact, True]
     assert steps[3] == {
         "step": "resize", "inside": exact, "height": 16, "width": 16, "aspect_ratio": "crop",
         "interpolation": "bicubic", "antialias": True,
     }  # fmt: skip
     before = written["interface"]["before"]
-    assert before.startswith("decode to RGB, 8 bits a channel") and "over white" in before
+    assert before.startswith("decode the first frame to RGB") and "with white" in before
     assert ("bicubic, with antialiasing" in before) is not exact
-    assert [each["name"] for each in written["interface"]["outputs"]] == ["probabilities", "logits"]
+    assert [port["name"] for port in written["interface"]["outputs"]] == ["probabilities", "logits"]
     labels = json.loads((directory / "labels.json").read_text())
     assert labels["classes"] == ["a", "b", "c"]
     found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
     assert found == {*written["files"], "export.json"}
-    assert done.num_bytes == sum((directory / each).stat().st_size for each in written["files"])
+    assert done.num_bytes == sum((directory / file).stat().st_size for file in written["files"])
 
 
 @pytest.mark.parametrize("name", ["keras", "saved_model"])
-def test_images_of_any_size_are_resized_inside_as_the_run_resizes_them(name, tmp_path, here):
+def test_the_artifact_resizes_images_as_the_run_does(name, tmp_path, here):
     image_run(tmp_path, "vit")
     _, directory = export(tmp_path, name)
     trained = load_trained(tmp_path)
@@ -100,26 +100,26 @@ def test_images_of_any_size_are_resized_inside_as_the_run_resizes_them(name, tmp
 
 @pytest.mark.parametrize("family", ["vit", "dinov2"])
 @pytest.mark.parametrize("name", ["keras", "onnx", "litert"])
-def test_a_transformer_of_images(family, name, tmp_path, here):
-    image_run(tmp_path, family)  # ONNX as tf2onnx writes it has no exact GELU
+def test_an_image_transformer(family, name, tmp_path, here):
+    image_run(tmp_path, family)  # its exact GELU has no operation in tf2onnx
     assert export(tmp_path, name)[0].parity.agreement == 32
 
 
 @pytest.mark.parametrize(
-    ("name", "pooling"), [*((each, "auto") for each in FORMATS), ("keras", "avg")]
+    ("name", "pooling"), [*((name, "auto") for name in FORMATS), ("keras", "avg")]
 )
 def test_a_text_model(name, pooling, tmp_path, here):
     text_run(tmp_path, pooling)
     done, directory = export(tmp_path, name)
-    names = {each["name"] for each in done.interface["inputs"]}
+    names = {port["name"] for port in done.interface["inputs"]}
     if name == "saved_model":
         assert names == {"texts"} and not (directory / "tokenizer").exists()
         assert "tensorflow_text" in done.interface["before"]
         return
     assert names == {"token_ids", "padding_mask", "segment_ids"}
-    kinds = {each["name"]: each["dtype"] for each in done.interface["inputs"]}
+    kinds = {port["name"]: port["dtype"] for port in done.interface["inputs"]}
     assert kinds == {"token_ids": "int32", "padding_mask": "bool", "segment_ids": "int32"}
-    assert all(each["axes"] == ["batch", "tokens"] for each in done.interface["inputs"])
+    assert all(port["axes"] == ["batch", "tokens"] for port in done.interface["inputs"])
     assert done.interface["preprocessing"] == [
         {
             "step": "tokenize", "inside": False, "sequence_length": 4, "files": "tokenizer",
@@ -137,7 +137,7 @@ def test_a_text_model(name, pooling, tmp_path, here):
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [*((each, "mixed_float16") for each in FORMATS), ("onnx", "mixed_bfloat16")],
+    [*((name, "mixed_float16") for name in FORMATS), ("onnx", "mixed_bfloat16")],
 )
 def test_a_model_that_was_trained_in_mixed_precision(name, precision, tmp_path, here):
     image_run(tmp_path, "vit")
@@ -147,7 +147,7 @@ def test_a_model_that_was_trained_in_mixed_precision(name, precision, tmp_path, 
 
 
 @pytest.mark.parametrize("make", [checkpoints.roberta, checkpoints.xlm_roberta])
-def test_tokenizers_with_tables_are_in_a_saved_model(make, tmp_path, here):
+def test_a_saved_model_holds_tokenizers_with_tables(make, tmp_path, here):
     place, _ = make(tmp_path / "checkpoint")
     loaded = load(path=place)
     write_run(tmp_path / "run", loaded.backbone, loaded.preprocessor, "text")
@@ -159,11 +159,11 @@ def test_texts_are_tokenized_as_in_training(tmp_path):
     loaded = load(path=place)
     write_run(tmp_path / "run", loaded.backbone, loaded.preprocessor, "text")
     trained = load_trained(tmp_path / "run")
-    texts = ["a b", "Ġ ab", "é"]  # the tokenizer knows neither the second letter nor the third
+    texts = ["a b", "Ġ ab", "é"]  # "Ġ" and "é" are outside the vocabulary
     found = expected_probabilities(trained, Samples("some", texts))
-    asked = [Example("text", each) for each in texts]
+    asked = [Example("text", text) for text in texts]
     (answers,) = Predictor(trained, 3)(asked)
-    np.testing.assert_allclose(found, [each.probabilities for each in answers], atol=1e-9)
+    np.testing.assert_allclose(found, [answer.probabilities for answer in answers], atol=1e-9)
 
 
 def two_inputs(directory, named):
@@ -189,7 +189,7 @@ def two_inputs(directory, named):
 def test_a_model_of_the_users_own_with_two_inputs(name, named, tmp_path, here):
     two_inputs(tmp_path, named)
     done, _ = export(tmp_path, name)
-    ports = {each["name"]: each["dtype"] for each in done.interface["inputs"]}
+    ports = {port["name"]: port["dtype"] for port in done.interface["inputs"]}
     names = ("z", "y") if named else ("input_0", "input_1")
     assert ports == dict(zip(names, ("int32", "float32"), strict=True))
 
@@ -198,11 +198,11 @@ def test_a_model_of_the_users_own_with_two_inputs(name, named, tmp_path, here):
 def test_a_model_of_the_users_own(name, tmp_path, here):
     own_run(tmp_path)
     done, _ = export(tmp_path, name)
-    assert [each["name"] for each in done.interface["inputs"]] == ["inputs"]
-    assert [each["name"] for each in done.interface["outputs"]] == ["probabilities"]  # a softmax
+    assert [port["name"] for port in done.interface["inputs"]] == ["inputs"]
+    assert [port["name"] for port in done.interface["outputs"]] == ["probabilities"]  # a softmax
 
 
-def test_layers_that_only_this_process_knows_are_tried_in_it(tmp_path):
+def test_a_model_with_registered_layers_is_checked_in_this_process(tmp_path):
     @keras.saving.register_keras_serializable("export_test")
     class Doubled(keras.layers.Layer):
         def call(self, inputs):
@@ -229,7 +229,7 @@ def test_a_model_that_a_format_cannot_hold_is_refused_with_the_reason(name, miss
         write(trained, model, FORMATS[name], tmp_path)
 
 
-def test_what_differs_from_the_run_is_not_kept(tmp_path, monkeypatch, here):
+def test_an_artifact_with_other_probabilities_is_discarded(tmp_path, monkeypatch, here):
     image_run(tmp_path, "resnet")
     _, directory = export(tmp_path, "onnx")
     _, again = export(tmp_path, "onnx")  # an earlier export is replaced
@@ -237,27 +237,27 @@ def test_what_differs_from_the_run_is_not_kept(tmp_path, monkeypatch, here):
     before = (directory / "export.json").read_bytes()
 
     monkeypatch.setattr(exporting, "measure", lambda *given: np.full((32, 3), 1 / 3, "float32"))
-    with pytest.raises(FinetuneError, match="must give the run's probabilities within 0.0001"):
+    with pytest.raises(FinetuneError, match="must compute the run's probabilities within 0.0001"):
         export(tmp_path, "onnx")
     with pytest.raises(FinetuneError, match="within 0.0001"):
         export(tmp_path, "litert")
-    assert [each.name for each in (tmp_path / "export").iterdir()] == ["onnx"]
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["onnx"]
     assert (directory / "export.json").read_bytes() == before
 
 
-def test_an_artifact_that_does_not_run_is_not_kept(tmp_path):
+def test_an_artifact_that_does_not_run_is_discarded(tmp_path):
     from finetune.inference.export.parity import measure
 
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(
-        FinetuneError, match="must run in onnxruntime. Received: .*Nothing was kept"
+        FinetuneError, match="must run in onnxruntime. Received: .*The export was discarded"
     ):
         measure(FORMATS["onnx"], tmp_path / "model.onnx", [{"images": np.zeros((1, 2))}])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_run_is_exported_and_tried_in_a_process_of_its_own(name, tmp_path, capsys, monkeypatch):
+def test_a_run_is_exported_and_checked_in_a_separate_process(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     short = ["experiment=resnet_probe", "dataset.max_samples=40", "schedule.phases.head.epochs=1"]
     assert main(["--quiet", *short, "hydra.run.dir=run"]) == 0
@@ -267,4 +267,4 @@ def test_a_run_is_exported_and_tried_in_a_process_of_its_own(name, tmp_path, cap
     assert "the same classes on 32 of 32" in shown and FORMATS[name].artifact in shown
     assert (tmp_path / "out" / "labels.json").is_file()
     assert main(["export", "run", "--format", name, "--output", "run"]) == 2
-    assert "--output must be a directory that is not there yet" in capsys.readouterr().err
+    assert "--output must be a new directory" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The scripts of the documentation give what `predict` gives, each in its own runtime."""
+"""The scripts of the documentation compute the predictions of `predict` in each runtime."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ pytest.importorskip("ai_edge_litert")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # the scripts leave closing to Python
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # the scripts close no files
 ]
 PAGE = (Path(__file__).resolve().parents[3] / "docs/using_the_model.md").read_text(encoding="utf-8")
 SCRIPTS = {
@@ -75,7 +75,7 @@ def predicted(run, argument, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_a_script_for_images(output_format, tmp_path, here, monkeypatch, capsys):
-    """A wide image that is transparent in part and lies on its side by its EXIF orientation."""
+    """A wide, partly transparent image with an EXIF orientation that turns it on its side."""
     image_run(tmp_path / "run", "resnet")
     values = np.random.default_rng(0).integers(0, 256, (24, 31, 4), dtype="uint8")
     image = Image.fromarray(values).resize((310, 240), Image.Resampling.BICUBIC)

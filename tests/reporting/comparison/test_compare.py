@@ -1,4 +1,4 @@
-"""What a comparison says of two to two hundred records."""
+"""Comparisons of two to two hundred records."""
 
 import csv
 import io
@@ -28,18 +28,18 @@ def make_run(name, accuracy=0.5, config=None, **changes):
     return Run(Path("/runs") / name, record)
 
 
-def test_only_what_differs_in_the_config_is_shown():
+def test_only_config_keys_that_differ_are_shown():
     one = with_phases(head={"epochs": 1, "learning_rate": 0.1})
     other = with_phases(head={"epochs": 2, "learning_rate": 0.1})
     other["dataset"]["splits"]["train"] = "train[:9%]"
     compared = compare([make_run("a", config=one), make_run("b", config=other)])
-    assert [(each.key, each.values) for each in compared.config] == [
+    assert [(column.key, column.values) for column in compared.config] == [
         ("dataset.splits.train", ("train", "train[:9%]")),
         ("schedule.phases.head.epochs", (1, 2)),
     ]
 
 
-def test_a_phase_that_not_all_have_is_one_column():
+def test_a_phase_that_some_runs_lack_is_one_column():
     one = with_phases(head={"epochs": 1, "learning_rate": 0.1})
     other = with_phases(
         head={"epochs": 1, "learning_rate": 0.1},
@@ -51,7 +51,7 @@ def test_a_phase_that_not_all_have_is_one_column():
     assert column.values == (None, "epochs=3 learning_rate=0.2 patience=2")
 
 
-def test_keys_that_an_older_program_did_not_know_have_their_defaults():
+def test_keys_that_an_older_version_lacks_have_their_defaults():
     phase = {"epochs": 1, "learning_rate": 0.1, "freeze": {"policy": "none"}}
     old = {"seed": 0, "schedule": {"phases": {"head": phase}}}
     new = with_phases(head={"epochs": 1, "learning_rate": 0.1})
@@ -59,7 +59,7 @@ def test_keys_that_an_older_program_did_not_know_have_their_defaults():
     assert compare([make_run("a", config=old), make_run("b", config=new)]).config == ()
 
 
-def test_the_best_of_the_validation_alone_is_marked():
+def test_only_the_best_validation_results_are_marked():
     compared = compare([make_run("a", 0.5), make_run("b", 0.75), make_run("c", 0.75)])
     columns = compared.columns
     assert columns["validation.accuracy"].best == {1, 2}
@@ -69,22 +69,22 @@ def test_the_best_of_the_validation_alone_is_marked():
     assert text.count("* 75.00%") == 2 and text.count("75.00%") == 4
 
 
-def test_nothing_is_best_where_all_are_alike_or_not_finite():
+def test_no_value_is_best_if_all_are_equal_or_not_finite():
     assert Column("a", (0.5, 0.5), better="high").best == frozenset()
     assert Column("a", (0.5, None), better="high").best == frozenset()
     assert Column("a", (math.nan, 0.5, 0.25), better="high").best == {1}
 
 
-def test_a_run_compared_with_itself_differs_in_nothing():
+def test_a_run_does_not_differ_from_itself():
     run = make_run("a")
     compared = compare([run, run])
     assert (compared.config, compared.identity, compared.warnings) == ((), (), ())
-    assert "nothing differs" in printed(compared)
+    assert "no differences" in printed(compared)
 
 
 def test_one_run_alone_is_shown():
     text = printed(compare([make_run("a", 0.25)]))
-    assert "1 run in /runs" in text and "25.00%" in text and "differs" not in text
+    assert "1 run in /runs" in text and "25.00%" in text and "differences" not in text
 
 
 def test_other_data_and_weights_are_a_warning():
@@ -93,16 +93,16 @@ def test_other_data_and_weights_are_a_warning():
     other.record.backbone.weights_sha256 = "e" * 64
     compared = compare([make_run("a"), other])
     assert [warning.partition(",")[0] for warning in compared.warnings] == [
-        "not the same data", "not the same pretrained weights"
+        "the runs differ in data", "the runs differ in pretrained weights"
     ]  # fmt: skip
     assert "ffffffff in b" in compared.warnings[0]
-    assert [each.key for each in compared.identity] == [
+    assert [column.key for column in compared.identity] == [
         "backbone.weights_sha256", "dataset.fingerprint"
     ]  # fmt: skip
-    assert "warning: not the same data" in printed(compared)
+    assert "warning: the runs differ in data" in printed(compared)
 
 
-def test_runs_that_have_not_come_to_metrics_have_none():
+def test_runs_before_their_first_metrics_have_none():
     begun = make_run("b", status="failed", phases=[], test={}, seconds={})
     compared = compare([make_run("a"), begun])
     columns = compared.columns
@@ -142,7 +142,7 @@ def test_an_unknown_key_to_sort_by_lists_the_valid_ones():
         compare(runs, "test.accurac")
 
 
-def test_names_are_what_tells_the_directories_apart():
+def test_names_are_the_distinguishing_parts_of_the_directories():
     assert compare([make_run("x/1"), make_run("y/1")]).names == ("x/1", "y/1")
     assert compare([make_run("x/1"), make_run("x/2")]).names == ("1", "2")
     assert compare([make_run("x/1")]).folder == Path("/runs/x")
@@ -165,7 +165,7 @@ def test_csv_has_one_line_a_run():
     assert [row["test.accuracy"] for row in rows] == ["0.5", ""]
 
 
-def test_json_says_what_trained_in_each_phase_and_what_could_not_be_read():
+def test_json_has_the_phases_and_the_unreadable_runs():
     values = json.loads(to_json(compare([make_run("a", 0.5), make_run("b", 0.75)]), ["no"]))
     assert values["unreadable"] == ["no"]
     assert values["best"] == {"validation.accuracy": [1]}

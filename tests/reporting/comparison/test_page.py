@@ -1,4 +1,4 @@
-"""A comparison as a page: all of it in one file, whatever the names of runs are."""
+"""A comparison as one self-contained page, for all kinds of names of runs."""
 
 import html
 import math
@@ -25,14 +25,14 @@ def run(name, worse=0.0):
     return Run(Path("/runs") / name, record)
 
 
-def test_the_page_has_results_curves_and_what_differs():
+def test_the_page_has_results_curves_and_differences():
     other = run("b", 0.25)
     other.record.dataset.fingerprint = "99" * 32
     text = comparison_page(compare([run("a"), other]), ["c must be a run"])
     shown = words(text)
-    for each in ("2 runs in runs", "Directory /runs", "not the same data", "Left out: c must be a run",
+    for part in ("2 runs in runs", "Directory /runs", "the runs differ in data", "Left out: c must be a run",
                  "90.00%", "65.00%", "seed", "dataset.fingerprint", "99999999"):  # fmt: skip
-        assert each in shown, each
+        assert part in shown, part
     assert '<section aria-labelledby="curves">' in text and "<svg" in text
     assert text.count("<table") == 5 == text.count('class="sortable first"')
     assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
@@ -40,13 +40,13 @@ def test_the_page_has_results_curves_and_what_differs():
 
 def test_one_run_and_runs_before_their_first_epoch_are_shown():
     alone = run("a")
-    assert "One run alone." in words(comparison_page(compare([alone])))
+    assert "There is only one run." in words(comparison_page(compare([alone])))
     alone.record.history = []
     text = comparison_page(compare([alone, alone]))
-    assert "Nothing differs." in words(text) and "<svg" not in text
+    assert "The configs are equal." in words(text) and "<svg" not in text
 
 
-@pytest.mark.parametrize("name", [each for each in NAMES if "\0" not in each], ids=ascii)
+@pytest.mark.parametrize("name", [name for name in NAMES if "\0" not in name], ids=ascii)
 def test_names_are_text(name):
     text = comparison_page(compare([run(f"x{name}"), run("b", 0.1)]))
     text.encode()
@@ -54,11 +54,11 @@ def test_names_are_text(name):
     assert html.escape(NAMES[name]).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
 
 
-def test_the_best_have_a_name_and_the_others_are_counted():
+def test_the_best_runs_are_named_and_the_others_counted():
     names = [f"run{n}" for n in range(12)]
     records = [run(name, n / 10).record for n, name in enumerate(names)]
     shown = overlay.overlay(names[::-1], records[::-1])
-    assert [each.name for each in shown.named] == names[:8]
+    assert [line.name for line in shown.named] == names[:8]
     assert len(shown.others) == 4
     assert "run0 0.15" in overlay.words(shown) and "and 4 more" in overlay.words(shown)
     with drawing():
@@ -70,7 +70,7 @@ def test_losses_that_are_not_finite_are_drawn_as_gaps_and_come_last():
     broken = run("a")
     broken.record.history = [replace(row, loss=math.nan) for row in broken.record.history]
     shown = overlay.overlay(["a", "b"], [broken.record, run("b").record])
-    assert [each.name for each in shown.named] == ["b", "a"]
+    assert [line.name for line in shown.named] == ["b", "a"]
     with drawing():
         svg(overlay.draw(shown))
 
@@ -86,8 +86,8 @@ def test_runs_whose_long_names_differ_in_their_middle_keep_them_apart():
         figure = overlay.draw(overlay.overlay(names, [run(name).record for name in names]))
         svg(figure)
         (legend,) = figure.legends
-        shown = [each.get_text() for each in legend.get_texts()]
+        shown = [text.get_text() for text in legend.get_texts()]
         box = legend.get_window_extent()
         below = min(axes.xaxis.label.get_window_extent().y0 for axes in figure.axes[1:])
-    assert [" ".join(each.split("\n")) for each in shown] == names
+    assert [" ".join(text.split("\n")) for text in shown] == names
     assert box.x1 <= figure.bbox.x1 and box.y1 <= below

@@ -1,4 +1,4 @@
-"""Runs are named by what their commands set differently, in as few words as tell them apart."""
+"""Labels of runs: the values that their commands set differently, as short as possible."""
 
 import json
 from pathlib import Path
@@ -39,8 +39,8 @@ def sweep():
 
 
 def test_runs_are_sorted_by_a_swept_value_as_the_table_names_it(sweep):
-    rates = [each.record.config["schedule"] for each in compare(sweep, "lr").runs]
-    assert rates == [each.record.config["schedule"] for each in compare(sweep, RATE).runs]
+    rates = [member.record.config["schedule"] for member in compare(sweep, "lr").runs]
+    assert rates == [member.record.config["schedule"] for member in compare(sweep, RATE).runs]
     assert rates[0] != rates[-1]
 
 
@@ -49,7 +49,7 @@ def test_labels_are_the_swept_values(sweep):
     assert compared.labels == (
         "seed=0 lr=0.01", "seed=0 lr=0.003", "seed=1 lr=0.01", "seed=1 lr=0.003",
     )  # fmt: skip
-    assert [each.key for each in compared.swept] == ["seed", RATE]
+    assert [column.key for column in compared.swept] == ["seed", RATE]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_labels_are_the_swept_values(sweep):
         ([], []),
     ],
 )
-def test_keys_are_shortened_and_stay_apart(keys, expected):
+def test_keys_are_shortened_and_stay_distinct(keys, expected):
     assert list(shortened(keys).values()) == expected
     assert len(set(expected)) == len(expected)
 
@@ -87,18 +87,18 @@ def test_entries_of_groups_and_values_left_out_are_named():
     assert compare(runs).labels == ("backbone=resnet_mini", "backbone=minilm_l6 x=1")
 
 
-def test_the_same_value_in_other_letters_is_no_difference():
+def test_another_spelling_of_a_value_is_no_difference():
     runs = [run("a", f"{RATE}=1e-2", "seed=0"), run("b", f"{RATE}=0.01", "seed=1", seed=1)]
     assert compare(runs).labels == ("seed=0", "seed=1")
 
 
-def test_runs_that_would_be_called_alike_have_their_directories():
+def test_equal_labels_get_the_directories_of_the_runs():
     again = [run("a", "seed=0"), run("b", "seed=1", seed=1), run("c", "seed=1", seed=1)]
     assert compare(again).labels == ("seed=0", "seed=1 (b)", "seed=1 (c)")
     assert compare([run("a"), run("b")]).labels == ("a", "b")
 
 
-def test_without_overrides_the_config_tells_them_apart():
+def test_without_overrides_the_config_distinguishes_runs():
     assert compare([run("a"), run("b", seed=3)]).labels == ("seed=0", "seed=3")
 
 
@@ -106,7 +106,7 @@ def test_means_and_deviations_over_seeds(sweep):
     found = compare(sweep).over_seeds
     assert found.labels == ("lr=0.01", "lr=0.003")
     assert found.seeds == ((0, 1), (0, 1))
-    spreads = {each.column.key: each for each in found.spreads}
+    spreads = {spread.column.key: spread for spread in found.spreads}
     validation = spreads["validation.accuracy"]
     assert validation.column.values == pytest.approx((0.92, 0.80))
     assert validation.deviations == pytest.approx((0.02 * 2**0.5, 0.0))
@@ -119,11 +119,11 @@ def test_a_group_has_its_completed_runs_and_each_seed_once(sweep):
     sweep[3].record.status = "failed"
     found = compare([*sweep, swept_run("4", 1, 0.01, 0.1)]).over_seeds
     assert found.seeds == ((0, 1), (0,))
-    spread = next(each for each in found.spreads if each.column.key == "validation.accuracy")
+    spread = next(spread for spread in found.spreads if spread.column.key == "validation.accuracy")
     assert spread.deviations[1] is None and spread.column.values[0] == pytest.approx(0.92)
 
 
-def test_there_is_nothing_over_seeds_where_more_than_the_seed_differs(sweep):
+def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(sweep):
     assert compare([sweep[0], sweep[3]]).over_seeds is None
     other = swept_run("5", 1, 0.01)
     other.record.versions["keras"] = "4"
@@ -142,11 +142,11 @@ def test_data_and_weights_that_the_seed_draws_are_in_one_group():
 def test_a_metric_that_a_run_lacks_has_no_mean(sweep):
     del sweep[0].record.test["accuracy"]
     found = compare(sweep).over_seeds
-    spread = next(each for each in found.spreads if each.column.key == "test.accuracy")
+    spread = next(spread for spread in found.spreads if spread.column.key == "test.accuracy")
     assert spread.column.values == (None, pytest.approx(0.7))
 
 
-def test_json_says_what_the_page_says(sweep):
+def test_json_has_the_labels_and_means(sweep):
     values = json.loads(to_json(compare(sweep), []))
     assert values["runs"][2]["label"] == "seed=1 lr=0.01"
     first = values["over_seeds"][0]
@@ -155,7 +155,7 @@ def test_json_says_what_the_page_says(sweep):
     assert first["deviation"]["validation.accuracy"] == pytest.approx(0.0283, abs=1e-4)
 
 
-def test_the_page_has_swept_values_spreads_and_stars_of_the_validation(sweep):
+def test_the_page_has_swept_values_spreads_and_stars_for_validation(sweep):
     text = comparison_page(compare(sweep))
     shown = words(text)
     assert "run seed lr status" in shown and "2 1 0.01 completed" in shown
@@ -164,11 +164,11 @@ def test_the_page_has_swept_values_spreads_and_stars_of_the_validation(sweep):
     assert "94.00% ★" in shown and "84.00% ★" not in shown  # validation, test
 
 
-def test_who_keeps_a_run_tells_no_settings_apart(sweep):
+def test_trackers_do_not_distinguish_settings(sweep):
     sweep[0].record.overrides.append("trackers.mlflow=true")
     sweep[0].record.config["trackers"] = {"mlflow": True}
     compared = compare(sweep)
-    assert [each.key for each in compared.swept] == ["seed", RATE]
+    assert [column.key for column in compared.swept] == ["seed", RATE]
     assert compared.over_seeds is not None
     assert compared.over_seeds.labels == ("lr=0.01", "lr=0.003")
     assert compared.over_seeds.seeds == ((0, 1), (0, 1))

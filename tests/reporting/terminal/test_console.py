@@ -1,4 +1,4 @@
-"""What a run looks like: on a terminal, in a file, quiet, narrow, without colours."""
+"""The console output of a run: on a terminal, in a file, quiet, narrow, and without colours."""
 
 import io
 import re
@@ -19,16 +19,16 @@ from tests.helpers.records import big_record, make_record
 from tests.helpers.terminals import on_terminal, played
 
 
-def test_a_terminal_gets_colours_and_a_bar_that_is_taken_away(tmp_path, monkeypatch):
+def test_a_terminal_gets_colours_and_a_bar_that_is_removed(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch)
     played(console, tmp_path)
     text = out.getvalue()
-    assert "\x1b[32m" in text  # what trains is green
+    assert "\x1b[32m" in text  # trainable weights are green
     assert "━" in text
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is given back
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is restored
 
 
-def test_no_color_leaves_colours_out_and_the_bar_in(tmp_path, monkeypatch):
+def test_no_color_removes_colours_but_not_the_bar(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch, NO_COLOR="1")
     played(console, tmp_path)
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", out.getvalue())
@@ -36,7 +36,7 @@ def test_no_color_leaves_colours_out_and_the_bar_in(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["dumb", "file"])
-def test_elsewhere_there_are_lines_alone(tmp_path, monkeypatch, kind):
+def test_other_output_consists_of_plain_lines(tmp_path, monkeypatch, kind):
     console, out = on_terminal(monkeypatch, TERM="dumb")
     if kind == "file":
         out = io.StringIO()
@@ -80,12 +80,12 @@ def test_lines_are_no_wider_than_the_terminal(tmp_path, monkeypatch, width):
     played(console, tmp_path / "run", record)
     lines = re.sub(r"\x1b\[[0-9]*m", "", out.getvalue()).splitlines()
     assert "8 × NVIDIA A100-SXM4-80GB" in " ".join(" ".join(lines).split()) or width == 20
-    # what is to be copied is left whole
+    # lines to copy are not wrapped
     words = [line for line in lines if not line.startswith(("next  ", " " * 11, "record "))]
     assert max(map(len, words)) <= width
 
 
-def test_an_epoch_is_a_line_that_80_columns_hold(tmp_path, monkeypatch):
+def test_the_line_of_an_epoch_fits_80_columns(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch, TERM="dumb")
     listener = ConsoleListener(console, tmp_path, 3, [1000])
     (phase,) = make_record().phases
@@ -110,10 +110,10 @@ def test_the_bar_is_one_line(monkeypatch, width):
     bar = RunBar(console, Pace(29_000, [100]), 32.0, Forecast(29_000, 32.0, [PhaseCost(100)]))
     (phase,) = make_record().phases
     name = "猫" * 40
-    for each in (replace(phase, name=name), phase):
-        bar.phase(each, "starts")
-        bar.step(each, 0, 29_000, {"loss": 1234.5678, "accuracy": 1.0})
-        bar.step(each, 28_999, 29_000, {"loss": 1234.5678, "accuracy": 1.0})
+    for shown_phase in (replace(phase, name=name), phase):
+        bar.phase(shown_phase, "starts")
+        bar.step(shown_phase, 0, 29_000, {"loss": 1234.5678, "accuracy": 1.0})
+        bar.step(shown_phase, 28_999, 29_000, {"loss": 1234.5678, "accuracy": 1.0})
         bar.rows(1_000_000, 3_000_000)
         plain = Console(file=io.StringIO(), width=width)
         assert len(plain.render_lines(bar.line(), pad=False)) == 1
@@ -121,7 +121,7 @@ def test_the_bar_is_one_line(monkeypatch, width):
         assert sum(segment.cell_length for segment in line) <= width - len("^C")
 
 
-def test_what_is_printed_while_the_bar_is_there_stays_whole(tmp_path, monkeypatch):
+def test_lines_printed_while_the_bar_is_shown_stay_whole(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch)
     listener = ConsoleListener(console, tmp_path, 3, [2])
     listener.run_started(make_record())
@@ -130,7 +130,7 @@ def test_what_is_printed_while_the_bar_is_there_stays_whole(tmp_path, monkeypatc
     assert "a line of a library\n" in out.getvalue()
 
 
-def test_errors_that_are_sent_elsewhere_stay_there(tmp_path, monkeypatch):
+def test_a_redirected_stderr_stays_redirected(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch)
     errors = io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
@@ -141,13 +141,13 @@ def test_errors_that_are_sent_elsewhere_stay_there(tmp_path, monkeypatch):
     assert errors.getvalue() == "a warning\n" and "a warning" not in out.getvalue()
 
 
-def test_several_labels_say_what_accuracy_is(tmp_path):
+def test_multi_label_runs_explain_their_accuracy(tmp_path):
     record = make_record()
     record.dataset.multi_label = True
     out = io.StringIO()
     listener = ConsoleListener(Console(file=out, width=80), tmp_path, 3, [2])
     listener.run_started(record)
-    assert "accuracy is the share of yes and no that are right" in out.getvalue()
+    assert "multi-label: accuracy is the share of correct decisions" in out.getvalue()
 
 
 def finished(status="completed", name="digits", overrides=()):
@@ -157,7 +157,7 @@ def finished(status="completed", name="digits", overrides=()):
     return record
 
 
-def still(record):
+def probe(record):
     nothing = {"weights": 0, "parameters": 0}
     record.phases[0].stages = [{"name": "stem", "trainable": nothing}]
     return record
@@ -169,20 +169,20 @@ def still(record):
         (finished(), ["predict 'a b' FILE…", "export 'a b' --format keras"]),
         (finished(name="arrays"), ["evaluate 'a b'", "export 'a b' --format keras"]),
         (
-            still(finished(overrides=["experiment=resnet_probe", "schedule.phases.head.epochs=1",
+            probe(finished(overrides=["experiment=resnet_probe", "schedule.phases.head.epochs=1",
                                       "hydra.run.dir=x", "~schedule.phases.x", "dataset.path=a b"])),
             ["predict 'a b' FILE…", "experiment=resnet_probe 'dataset.path=a b' schedule=progressive"],
         ),
         (finished("interrupted"), ["resume 'a b'", "report 'a b'"]),
     ],
 )  # fmt: skip
-def test_what_to_try_next_fits_the_run(tmp_path, monkeypatch, record, expected):
+def test_the_next_commands_suit_the_run(tmp_path, monkeypatch, record, expected):
     monkeypatch.chdir(tmp_path)
     commands = next_commands(record, tmp_path / "a b")
-    assert commands == [f"python -m finetune {each}" for each in expected]
+    assert commands == [f"python -m finetune {words}" for words in expected]
 
 
-def test_after_a_failure_there_is_the_log(tmp_path, monkeypatch):
+def test_a_failed_run_names_its_log(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "finetune.log").touch()
@@ -190,7 +190,7 @@ def test_after_a_failure_there_is_the_log(tmp_path, monkeypatch):
     assert next_commands(finished("failed"), tmp_path / "run") == expected
 
 
-def test_a_model_of_ones_own_goes_on_in_python(tmp_path):
+def test_a_run_of_finetuner_is_resumed_in_python(tmp_path):
     record = finished("interrupted")
     record.backbone.source = "own"
     assert next_commands(record, tmp_path)[0] == "fit(…, resume=True)"
@@ -199,13 +199,13 @@ def test_a_model_of_ones_own_goes_on_in_python(tmp_path):
 def test_the_suggested_unfreezing_composes():
     from finetune.config.compose import compose_config
 
-    record = still(finished(overrides=["experiment=resnet_probe", "schedule.phases.head.epochs=1"]))
+    record = probe(finished(overrides=["experiment=resnet_probe", "schedule.phases.head.epochs=1"]))
     command = next_commands(record, Path("run"))[1]
     overrides = command.removeprefix("python -m finetune ").split()
     assert compose_config(overrides).schedule.epochs_per_phase == 2
 
 
-def test_only_what_is_there_is_named(tmp_path, monkeypatch):
+def test_only_existing_files_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     for name in ("model", "plots", "checkpoints"):
@@ -234,19 +234,19 @@ def shown_bar(bar, width):
     return "".join(segment.text for segment in line)
 
 
-def test_the_bar_shows_loss_accuracy_and_about_how_long_the_run_takes(monkeypatch):
+def test_the_bar_shows_loss_accuracy_and_the_remaining_time(monkeypatch):
     console, _ = on_terminal(monkeypatch, 80)
     bar = RunBar(console, Pace(10, [2, 2]), 32.0, Forecast(10, 32, [PhaseCost(2), PhaseCost(2)]))
     (phase,) = make_record().phases
     bar.phase_began(phase)
-    assert "time left not known" in shown_bar(bar, 80)
+    assert "time left unknown" in shown_bar(bar, 80)
     bar.step(phase, 0, 10, {"loss": 0.53281, "accuracy": 0.875})
     line = shown_bar(bar, 80)
     assert line.startswith("head 1/2 ") and "loss 0.5328 accuracy 87.5%" in line
     assert re.search(r"about 0:0[3-6] left$", line.rstrip())
 
 
-def test_what_is_left_of_a_run_is_not_what_is_left_of_its_features(monkeypatch):
+def test_the_remaining_time_includes_more_than_the_features(monkeypatch):
     console, _ = on_terminal(monkeypatch, 80)
     costs = [PhaseCost(2, 1e9), PhaseCost(200, 1e9)]
     bar = RunBar(console, Pace(10, [2, 200]), 32.0, Forecast(10, 32, costs, prefix=1e9))

@@ -1,4 +1,4 @@
-"""The time left is of the whole run: compiling and costlier phases included, never nothing."""
+"""The forecast covers the whole run with compilations and costlier phases, and is never zero."""
 
 import pytest
 
@@ -11,7 +11,7 @@ AMOUNTS = {"stem": 10.0, "stage1": 100.0, "head": 1.0}
     ("trained", "below", "amount"),
     [
         ({"head": 1.0}, {}, 111 + 1 + 1),  # all forward, back through the head, and its own weights
-        ({"head": 1.0}, {"stem": 1.0, "stage1": 1.0}, 3),  # all below is read from the store
+        ({"head": 1.0}, {"stem": 1.0, "stage1": 1.0}, 3),  # the stages below come from the store
         ({"stage1": 1.0, "head": 1.0}, {"stem": 1.0}, 101 + 101 + 101),
         ({"stage1": 0.5}, {"stem": 0.5}, 5 + 101 + 101 + 50),
         ({"stem": 1.0, "stage1": 1.0, "head": 1.0}, {}, 333),
@@ -22,7 +22,7 @@ def test_a_step_costs_what_it_passes(trained, below, amount):
     assert phase_amount(AMOUNTS, trained, below) == amount
 
 
-def test_before_anything_is_measured_nothing_is_claimed():
+def test_there_is_no_forecast_before_anything_is_measured():
     forecast = Forecast(10, 32, [PhaseCost(2)])
     assert forecast.seconds_left(0.0) is None
     forecast.began(0, 0.0)
@@ -30,7 +30,7 @@ def test_before_anything_is_measured_nothing_is_claimed():
 
 
 def played(seconds_a_unit, compilations, epochs=(4, 2, 2), works=(1e5, 4e7, 9e7), steps=10):
-    """Plays a run by a clock and yields what was said and what was true at each step.
+    """Simulates a run and yields the forecast and the true remaining time at each step.
 
     The first phase reads features, which were computed by a forward pass of 3e7 multiply-adds.
     """
@@ -49,7 +49,7 @@ def played(seconds_a_unit, compilations, epochs=(4, 2, 2), works=(1e5, 4e7, 9e7)
     for index, (compilation, pace) in enumerate(zip(compilations, paces, strict=True)):
         if index:
             forecast.began(index, now)
-        for fraction in (0.5, 0.99):  # while it compiles
+        for fraction in (0.5, 0.99):  # during the compilation
             yield (
                 forecast.seconds_left(now + fraction * compilation),
                 end - now - fraction * compilation,
@@ -66,14 +66,14 @@ def played(seconds_a_unit, compilations, epochs=(4, 2, 2), works=(1e5, 4e7, 9e7)
 
 @pytest.mark.parametrize("seconds_a_unit", [3e-11, 3e-10, 3e-9])
 @pytest.mark.parametrize("compilations", [(1.0, 2.0, 3.0), (3.0, 6.0, 9.0)])
-def test_what_is_said_is_about_true_from_the_first_step_on(seconds_a_unit, compilations):
+def test_the_forecast_is_about_right_from_the_first_step(seconds_a_unit, compilations):
     said = list(played(seconds_a_unit, compilations))
     assert all(left is not None and left >= 1 for left, _ in said)
     for left, true in said[:-2]:
         assert true / 2 - 2 <= left <= 2 * true + 3
 
 
-def test_a_compilation_that_takes_longer_than_thought_leaves_something():
+def test_a_compilation_that_takes_longer_than_assumed_leaves_a_rest():
     forecast = Forecast(10, 1, [PhaseCost(1, 0.0, 0.0), PhaseCost(1, 0.0, 100.0)])
     forecast.began(0, 0.0)
     forecast.step(1, 2.0)
@@ -86,7 +86,7 @@ def test_a_compilation_that_takes_longer_than_thought_leaves_something():
     assert forecast.seconds_left(100.0) == pytest.approx(1.2 + 0.02 + 3)
 
 
-def test_a_phase_that_ends_early_takes_its_steps_with_it():
+def test_the_steps_of_a_phase_that_ends_early_leave_the_forecast():
     forecast = Forecast(10, 1, [PhaseCost(100), PhaseCost(1)])
     forecast.began(0, 0.0)
     forecast.step(1, 1.0)
@@ -97,7 +97,7 @@ def test_a_phase_that_ends_early_takes_its_steps_with_it():
     assert before is not None and after is not None and after < 10 < before
 
 
-def test_a_run_that_goes_on_has_only_its_later_phases_left():
+def test_the_forecast_of_a_resumed_run_covers_only_its_later_phases():
     forecast = Forecast(10, 1, [PhaseCost(1000), PhaseCost(1)])
     forecast.ended(0, 1000, 0.0)
     forecast.began(1, 0.0)

@@ -1,4 +1,4 @@
-"""Tables at every width: nothing is lost, and no number is broken."""
+"""Tables at every width: no text is lost, and no number is broken."""
 
 import io
 
@@ -26,7 +26,7 @@ def test_no_number_is_cut_or_broken(width):
         assert "…" not in "".join(lines)
 
 
-def test_a_long_name_is_folded_and_whole():
+def test_a_long_name_wraps_and_stays_whole():
     record = big_record(1)
     lines = shown(counts_table(record.phases[0]), 80).splitlines()
     assert [line[:14].rstrip() for line in lines[1:4]] == [
@@ -37,14 +37,14 @@ def test_a_long_name_is_folded_and_whole():
     assert lines[1].count(f"148 / {BIG:,}") == 3
 
 
-def test_where_there_is_no_terminal_nothing_is_folded():
+def test_nothing_wraps_without_a_terminal():
     name = "x" * 500
     assert shown(Listing([text("a"), number("b")], [[name, "1"]]), 100_000).splitlines() == [
         f"a{' ' * 499}  b", f"{name}  1"
     ]  # fmt: skip
 
 
-def test_columns_without_room_go_below_the_others():
+def test_columns_that_do_not_fit_go_below_the_others():
     listing = Listing([text("run"), *map(number, ("one", "two", "three"))], [["a", *"1" * 3]])
     assert [line.split() for line in shown(listing, 10).splitlines()] == [
         ["run", "one"], ["a", "1"], [],
@@ -53,7 +53,7 @@ def test_columns_without_room_go_below_the_others():
     ]  # fmt: skip
 
 
-def test_a_column_wider_than_the_terminal_is_folded_not_cut():
+def test_a_column_wider_than_the_terminal_wraps_and_is_not_cut():
     lines = shown(Listing([text("a"), number("b")], [["x", "1234567890123"]]), 10).splitlines()
     assert "".join(line.split()[-1] for line in lines[1:]) == "1234567890123"
 
@@ -79,7 +79,7 @@ def test_counts_end_with_the_sum_that_keras_calls_non_trainable():
         "untrainable",
         "non-trainable",
     ]
-    assert lines[1].split()[-3:] == ["2", "/", "100"]  # stem: all of it is frozen
+    assert lines[1].split()[-3:] == ["2", "/", "100"]  # stem: entirely frozen
     assert lines[2].split()[-3:] == ["2", "/", "40"]  # stage1: its statistics
     assert lines[-1].split()[-3:] == ["4", "/", "140"]
     plan = shown(plan_table(make_run()), 80).splitlines()

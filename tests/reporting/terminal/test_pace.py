@@ -1,4 +1,4 @@
-"""The steps of a run end at their end, whatever it does, and each phase has a pace of its own."""
+"""The step counter reaches its total in every run, and each phase has its own rate."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def test_steps_of_all_phases_are_counted():
     assert pace.completed == 56
 
 
-def test_a_phase_that_ends_early_takes_its_steps_out_of_the_total():
+def test_a_phase_that_ends_early_reduces_the_total():
     pace = Pace(5, [10, 2])
     pace.phase_ended(phase(0, 4))
     assert (pace.completed, pace.total) == (20, 30)
@@ -31,14 +31,14 @@ def test_a_phase_that_ends_early_takes_its_steps_out_of_the_total():
     assert (pace.completed, pace.total) == (30, 30)
 
 
-def test_a_run_that_goes_on_stands_where_it_stopped():
+def test_a_resumed_run_starts_where_it_stopped():
     pace = Pace(5, [10, 2, 4])
     pace.phase_ended(phase(0, 6))
     pace.step(phase(1, 1), 2, 100.0)
     assert (pace.completed, pace.total) == (38, 60)
 
 
-def test_the_pace_leaves_the_first_step_of_a_phase_out():
+def test_the_rate_excludes_the_first_step_of_a_phase():
     pace = Pace(10, [1, 1])
     assert pace.steps_a_second is None
     pace.step(phase(0, 0), 0, 100.0)  # has compiled for 100 s
@@ -47,7 +47,7 @@ def test_the_pace_leaves_the_first_step_of_a_phase_out():
     assert pace.steps_a_second == pytest.approx(2)
 
 
-def test_a_phase_has_a_pace_of_its_own_once_it_has_two_steps():
+def test_a_phase_has_its_own_rate_after_two_steps():
     pace = Pace(10, [1, 1])
     pace.step(phase(0, 0), 0, 0.0)
     pace.step(phase(0, 0), 9, 9.0)

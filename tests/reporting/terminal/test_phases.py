@@ -1,4 +1,4 @@
-"""What is said of a phase, in lines of their own: what changes, and how it ended."""
+"""The terminal lines of a phase: header, changes and end."""
 
 import copy
 
@@ -18,14 +18,14 @@ def test_the_first_phase_has_both_kinds_of_non_trainable_weights():
     )
 
 
-def test_a_kind_of_which_nothing_is_left_is_not_named():
+def test_a_state_without_weights_is_not_named():
     head, top = make_run().phases
     top.stages[1]["frozen"] = {"weights": 0, "parameters": 0}
     top.weight_counts["frozen"] = {"weights": 0, "parameters": 0}
     assert "frozen" not in counts_line(top, head)
 
 
-def test_later_phases_say_what_changes():
+def test_later_phases_name_the_changes():
     head, top = make_run().phases
     assert counts_line(top, head) == (
         "+ stage1: trainable 4 / 1,990, non-trainable 4 / 140 (2 frozen)"
@@ -67,9 +67,9 @@ def test_the_rates_are_in_the_title():
 @pytest.mark.parametrize(
     ("checked", "words"),
     [
-        (0, "every weight could move: nothing was held"),
-        (1, "1 weight held still: 0 changed"),
-        (36, "36 weights held still: 0 changed"),
+        (0, "no weight was held: all could change"),
+        (1, "1 weight held: 0 changed"),
+        (36, "36 weights held: 0 changed"),
     ],
 )
 def test_a_phase_that_held_nothing_counts_no_weights(checked, words):
@@ -79,7 +79,7 @@ def test_a_phase_that_held_nothing_counts_no_weights(checked, words):
     assert list(ended(record, record.phases[0])) == [words]
 
 
-def test_the_epoch_that_was_restored_is_named_as_the_lines_above_it_count():
+def test_the_restored_epoch_is_counted_as_in_the_lines_above():
     record = make_run()
     top = record.phases[1]
     top.best_epoch, top.monitor = 2, "accuracy"  # the first of its two epochs, the third of the run
@@ -91,7 +91,7 @@ def test_the_epoch_that_was_restored_is_named_as_the_lines_above_it_count():
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_the_table_of_counts_is_shown_once_unless_all_are_asked_for(tmp_path, monkeypatch, verbose):
+def test_the_table_of_counts_is_shown_once_unless_verbose(tmp_path, monkeypatch, verbose):
     made, out = on_terminal(monkeypatch, NO_COLOR="1", TERM="dumb")
     console = VerboseConsole(file=out, width=80, highlight=False) if verbose else made
     show_plan(console, make_run())
@@ -99,7 +99,7 @@ def test_the_table_of_counts_is_shown_once_unless_all_are_asked_for(tmp_path, mo
     assert "  + stage1: trainable 4 / 1,990, non-trainable 4 / 140 (2 frozen)" in out.getvalue()
 
 
-def test_nothing_is_printed_as_python_writes_it(tmp_path, monkeypatch):
+def test_no_value_is_printed_in_python_syntax(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch, NO_COLOR="1", TERM="dumb")
     record = make_run()
     record.backbone.preprocessing = {
@@ -117,8 +117,7 @@ def test_nothing_is_printed_as_python_writes_it(tmp_path, monkeypatch):
         assert dump not in text
 
 
-def test_the_judgement_and_the_interval_close_the_run(tmp_path, monkeypatch):
-
+def test_the_run_ends_with_the_interval_and_the_remarks(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch, NO_COLOR="1", TERM="dumb")
     record = make_run()
     record.test_interval = Interval(0.786, 0.9565, 50)
@@ -130,7 +129,7 @@ def test_the_judgement_and_the_interval_close_the_run(tmp_path, monkeypatch):
     assert "\nValidation got worse after phase head.\n" in text
 
 
-def test_jobs_of_a_sweep_that_freeze_the_same_show_the_table_once(tmp_path, monkeypatch):
+def test_jobs_of_a_sweep_with_equal_counts_show_the_table_once(tmp_path, monkeypatch):
     console, out = on_terminal(monkeypatch, NO_COLOR="1", TERM="dumb")
     for number in range(3):
         record = make_run()

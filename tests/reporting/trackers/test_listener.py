@@ -1,4 +1,4 @@
-"""What trackers are told and when; a tracker that fails stops nothing."""
+"""The events that trackers receive, and trackers that fail."""
 
 import json
 import tomllib
@@ -18,7 +18,7 @@ from tests.helpers.standing_in import Notes, listening, written
 METHODS = ("open", "metrics", "picture", "file", "close")
 
 
-def test_a_run_is_told_in_order_with_pictures_and_files(tmp_path):
+def test_events_arrive_in_order_with_pictures_and_files(tmp_path):
     written(tmp_path)
     notes = Notes()
     play(listening({"N": notes}, tmp_path))
@@ -35,12 +35,12 @@ def test_a_run_is_told_in_order_with_pictures_and_files(tmp_path):
     ]  # fmt: skip - the record of the test has its proof from the start
 
 
-def test_nothing_that_a_tracker_prints_is_shown(tmp_path, capsys):
+def test_the_output_of_a_tracker_is_hidden(tmp_path, capsys):
     play(listening({"N": Notes()}, tmp_path))
     assert capsys.readouterr() == ("", "")
 
 
-def test_epochs_are_told_together_and_not_each(tmp_path, monkeypatch):
+def test_epochs_are_sent_in_batches(tmp_path, monkeypatch):
     record, notes = two_phases(), Notes()
     listener = listening({"N": notes}, tmp_path)
     rows, record.history = record.history, []
@@ -55,7 +55,7 @@ def test_epochs_are_told_together_and_not_each(tmp_path, monkeypatch):
     assert len(notes.calls) == told + 1
 
 
-def test_a_run_that_goes_on_is_told_what_it_missed_and_nothing_twice(tmp_path):
+def test_a_resumed_run_sends_the_missed_events_and_none_twice(tmp_path):
     record, first = two_phases(), Notes()
     rows, record.history = record.history, record.history[:4]
     listening({"N": first}, tmp_path).run_started(record)  # and killed
@@ -69,24 +69,24 @@ def test_a_run_that_goes_on_is_told_what_it_missed_and_nothing_twice(tmp_path):
     record.status = "completed"
     listener.run_ended(record)
     assert first.events + second.events != []
-    told = [(each.kind, each.number) for each in first.events + second.events]
-    assert sorted(told) == sorted({(each.kind, each.number) for each in story(record)})
+    told = [(event.kind, event.number) for event in first.events + second.events]
+    assert sorted(told) == sorted({(event.kind, event.number) for event in story(record)})
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"N": 1}', '{"N": {"known": 3, "told": {}}}', '{"N": {"known": "a"}}', "\0"]
 )
-def test_of_a_damaged_state_trackers_begin_anew(tmp_path, caplog, text):
+def test_trackers_start_new_runs_if_their_state_is_damaged(tmp_path, caplog, text):
     (tmp_path / "trackers.json").write_text(text)
     notes = Notes()
     play(listening({"N": notes}, tmp_path))
     assert notes.run.known is None
-    assert text == "[]" or "trackers start over" in caplog.text
+    assert text == "[]" or "trackers start new runs" in caplog.text
 
 
 @pytest.mark.parametrize("fails", METHODS)
 @pytest.mark.parametrize("error", [RuntimeError("no"), OSError(28, "No space left"), SystemExit(1)])
-def test_a_tracker_that_fails_is_named_once_and_left_alone(tmp_path, caplog, fails, error):
+def test_a_tracker_that_fails_is_named_once_and_disabled(tmp_path, caplog, fails, error):
     written(tmp_path)
     bad, good, lines = Notes(fails, error), Notes(), []
     play(listening({"Bad": bad, "Good": good}, tmp_path, failed=lines.append))
@@ -121,7 +121,7 @@ def test_a_run_that_is_not_completed_has_no_pictures(tmp_path):
     assert not [name for name, *_ in notes.calls if name == "picture"]
 
 
-def test_where_the_state_cannot_be_written_the_run_goes_on(tmp_path, monkeypatch, caplog):
+def test_a_run_continues_if_the_state_cannot_be_written(tmp_path, monkeypatch, caplog):
     def full(path, text):
         raise listening_to.StorageError("full")
 
@@ -129,7 +129,7 @@ def test_where_the_state_cannot_be_written_the_run_goes_on(tmp_path, monkeypatch
     notes = Notes()
     play(listening({"N": notes}, tmp_path))
     assert notes.calls[-1] == ("close", "completed")
-    assert "tell trackers again" in caplog.text
+    assert "send events to trackers twice" in caplog.text
 
 
 def test_a_job_of_a_sweep_is_in_its_group(tmp_path):
@@ -146,7 +146,7 @@ def test_a_job_of_a_sweep_is_in_its_group(tmp_path):
     assert (job.run.name, job.run.group, job.run.project) == ("mine", "ours", "digits")
 
 
-def test_tensorboard_is_always_told_and_the_others_by_option(tmp_path):
+def test_tensorboard_is_always_used_and_the_others_by_option(tmp_path):
     assert list(chosen(TrackersConfig(), tmp_path)) == ["TensorBoard"]
     settings = TrackersConfig(mlflow=True, wandb=True, trackio=True)
     assert list(chosen(settings, tmp_path)) == [
@@ -154,7 +154,7 @@ def test_tensorboard_is_always_told_and_the_others_by_option(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_tracker_that_is_not_installed_is_refused_before(monkeypatch):
+def test_a_tracker_that_is_not_installed_is_refused_before_the_run(monkeypatch):
     found = {"mlflow": object()}
     monkeypatch.setattr("finetune.reporting.trackers.choice.find_spec", found.get)
     require_installed(TrackersConfig(mlflow=True))
@@ -165,12 +165,12 @@ def test_a_tracker_that_is_not_installed_is_refused_before(monkeypatch):
     assert len(caught.value.problems) == 2
 
 
-def test_the_extras_that_messages_name_are_there():
+def test_the_extras_that_messages_name_exist():
     declared = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     assert set(TRACKERS) <= set(declared["project"]["optional-dependencies"])
 
 
-def test_where_a_run_is_kept_is_told_to_the_process_that_goes_on(tmp_path):
+def test_a_resumed_run_uses_the_same_store(tmp_path):
     record, first, second = two_phases(), Notes(), Notes()
     first.where = "file:///somewhere/mlruns"
     listening({"N": first}, tmp_path).run_started(record)
@@ -178,7 +178,7 @@ def test_where_a_run_is_kept_is_told_to_the_process_that_goes_on(tmp_path):
     assert (first.run.where, second.run.where) == (None, "file:///somewhere/mlruns")
 
 
-def test_the_state_of_a_run_without_places_is_read_too(tmp_path):
+def test_a_state_without_stores_is_read_too(tmp_path):
     (tmp_path / "trackers.json").write_text('{"N": {"known": "a", "told": {"begun": 1}}}')
     notes = Notes()
     listening({"N": notes}, tmp_path).run_started(two_phases())

@@ -1,4 +1,4 @@
-"""MLflow with a store of files, read back by its own client."""
+"""MLflow with a file store, read back by its own client."""
 
 import math
 import os
@@ -16,7 +16,7 @@ CONFIG = {"seed": 3, "head": {"dropout": None}, "schedule": {"phases": {"my [top
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
-    """Hides settings and a store of the user's own; stores are made in the directory of the test."""
+    """Hides the user's own settings and store, and creates stores in the directory of the test."""
     monkeypatch.chdir(tmp_path)
     for key in ours.ENVIRONMENT:
         monkeypatch.delenv(key, raising=False)
@@ -34,7 +34,7 @@ def read(directory, known):
         return client, client.get_run(known)
 
 
-def test_a_run_is_kept_with_all_that_is_told(tmp_path):
+def test_a_run_is_recorded_with_all_events(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     tracker = MlflowTracker(None)
     known = tracker.open(run_in(tmp_path))
@@ -54,12 +54,14 @@ def test_a_run_is_kept_with_all_that_is_told(tmp_path):
         "version.keras": "3",
     }.items() <= run.data.tags.items()
     history = client.get_metric_history(known, "loss/train")
-    assert [(each.step, each.value) for each in history] == [(0, 1.5), (1, 0.5)]
-    assert [each.path for each in client.list_artifacts(known)] == ["plots", "run.json"]
-    assert [each.path for each in client.list_artifacts(known, "plots")] == ["plots/curves.png"]
+    assert [(metric.step, metric.value) for metric in history] == [(0, 1.5), (1, 0.5)]
+    assert [artifact.path for artifact in client.list_artifacts(known)] == ["plots", "run.json"]
+    assert [artifact.path for artifact in client.list_artifacts(known, "plots")] == [
+        "plots/curves.png"
+    ]
 
 
-def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
+def test_the_environment_is_restored(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     before, seen = dict(os.environ), []
     tracker = MlflowTracker(None)
@@ -76,7 +78,7 @@ def test_the_environment_is_as_it_was(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("status", "theirs"), [("interrupted", "KILLED"), ("failed", "FAILED")])
-def test_the_same_run_goes_on(tmp_path, status, theirs):
+def test_a_resumed_run_continues_the_tracked_run(tmp_path, status, theirs):
     first = MlflowTracker(None)
     known = first.open(run_in(tmp_path))
     first.close(status)
@@ -91,7 +93,7 @@ def test_the_same_run_goes_on(tmp_path, status, theirs):
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
-def test_more_than_mlflow_takes_at_once(tmp_path):
+def test_large_runs_are_sent_in_batches(tmp_path):
     run = run_in(tmp_path)
     run.config.clear()
     run.config.update({f"key{number}": number for number in range(230)})
@@ -112,14 +114,14 @@ def test_more_than_mlflow_takes_at_once(tmp_path):
         ("<b>猫\\n", "_b_猫_n"), ("", "_"), ("a" * 300, "a" * 250),
     ],
 )  # fmt: skip
-def test_any_name_becomes_one_that_mlflow_takes(tmp_path, name, theirs):
+def test_any_name_becomes_a_valid_one(tmp_path, name, theirs):
     from mlflow.utils.validation import _validate_metric_name
 
     assert named(name) == theirs
     _validate_metric_name(theirs)
 
 
-def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+def test_a_server_that_does_not_answer_times_out(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(mlflow.MlflowException, match="127.0.0.1"):
@@ -161,7 +163,8 @@ def test_two_runs_and_a_resume_are_in_one_store(tmp_path, monkeypatch):
     again.close("completed")
     client, run = read(tmp_path, known[0])
     assert run.info.status == "FINISHED"
-    assert {each.info.run_id for each in client.search_runs([run.info.experiment_id])} == set(known)
+    runs = client.search_runs([run.info.experiment_id])
+    assert {run.info.run_id for run in runs} == set(known)
     assert not (tmp_path / "other" / "mlruns").exists()
 
 
@@ -181,7 +184,7 @@ def test_the_command_that_shows_a_store_is_quoted(uri, command, monkeypatch):
     assert opening(uri) == command
 
 
-def test_two_runs_that_begin_at_once_share_the_experiment(tmp_path, monkeypatch):
+def test_two_runs_that_start_together_share_the_experiment(tmp_path, monkeypatch):
     first = MlflowTracker(None)
     first.open(run_in(tmp_path))
     by_name, asked = mlflow.MlflowClient.get_experiment_by_name, []

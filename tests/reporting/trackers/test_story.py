@@ -1,4 +1,4 @@
-"""What a record tells, at which epochs, worked out by hand."""
+"""The events of a record and their epochs, worked out by hand."""
 
 from dataclasses import asdict
 
@@ -9,7 +9,7 @@ from tests.helpers.records import two_phases
 
 def test_events_come_in_the_order_of_the_run():
     events = list(story(two_phases()))
-    assert [(each.kind, each.number, each.step) for each in events] == [
+    assert [(event.kind, event.number, event.step) for event in events] == [
         ("begun", 0, 0), ("epochs", 0, 0), ("epochs", 1, 1), ("epochs", 2, 2), ("ended", 0, 2),
         ("begun", 1, 3), ("epochs", 3, 3),
     ]  # fmt: skip
@@ -25,7 +25,7 @@ def test_events_come_in_the_order_of_the_run():
     assert (ended["proof/weights_checked"], ended["proof/weights_changed"]) == (1, 0)
 
 
-def test_the_result_is_told_of_a_completed_run_alone():
+def test_only_a_completed_run_has_a_result():
     record = two_phases()
     before = list(story(record))
     record.status = "completed"
@@ -36,7 +36,7 @@ def test_the_result_is_told_of_a_completed_run_alone():
     assert result.values["seconds/total"] == 1.0
 
 
-def test_hyperparameters_are_what_bears_on_the_result():
+def test_hyperparameters_are_the_values_that_affect_the_result():
     config = Config()
     phases = {"head": PhaseConfig(epochs=3, learning_rate=0.1)}
     config.schedule = ScheduleConfig(phases=phases)
@@ -47,7 +47,7 @@ def test_hyperparameters_are_what_bears_on_the_result():
     assert found["seed"] == 0
     assert found["backbone.load_weights"] is True
     assert not [key for key in found if "path" in key or key.startswith(("trackers", "features"))]
-    assert "schedule.epochs_per_phase" not in found  # of a range that is not there
+    assert "schedule.epochs_per_phase" not in found  # belongs to a range that is not set
     config.schedule = ScheduleConfig(phases=phases, from_depth=1)
     assert hyperparameters(asdict(config))["schedule.epochs_per_phase"] == 2
 

@@ -1,4 +1,4 @@
-"""TensorBoard's files, read back: scalars, hyperparameters, pictures; once each, also resumed."""
+"""TensorBoard's files, read back: scalars, hyperparameters and pictures, without duplicates."""
 
 import io
 import time
@@ -16,20 +16,20 @@ from tests.helpers.standing_in import listening, written
 
 
 def read(directory):
-    """Returns (what tensorboard reads of a directory, its scalars by tag and step)."""
+    """Returns what TensorBoard reads from a directory, and its scalars by tag and step."""
     events = EventAccumulator(str(directory), size_guidance={"tensors": 0})
     events.Reload()
     scalars = {
-        (tag, each.step): float(tf.make_ndarray(each.tensor_proto))
+        (tag, event.step): float(tf.make_ndarray(event.tensor_proto))
         for tag in events.PluginTagToContent("scalars")
-        for each in events.Tensors(tag)
+        for event in events.Tensors(tag)
     }
     return events, scalars
 
 
 @pytest.fixture
 def told(tmp_path):
-    """Returns what tells TensorBoard of a run in `tmp_path`."""
+    """Returns a function that sends a run to TensorBoard in `tmp_path`."""
     written(tmp_path)
 
     def make():
@@ -38,14 +38,14 @@ def told(tmp_path):
     return make
 
 
-def test_it_gets_counts_rates_metrics_and_pictures(tmp_path, told):
+def test_tensorboard_gets_counts_rates_metrics_and_pictures(tmp_path, told):
     play(told())
     events, scalars = read(tmp_path / "tensorboard")
     assert scalars["counts/trainable_parameters", 0] == 2
     assert scalars["counts/non_trainable_weights", 0] == 1
     assert scalars["stages/stem/frozen_parameters", 0] == 2
     assert scalars["learning_rate/head", 0] == pytest.approx(0.1)
-    train, validation = (read(tmp_path / "tensorboard" / each)[1] for each in SPLITS)
+    train, validation = (read(tmp_path / "tensorboard" / split)[1] for split in SPLITS)
     assert train["epoch_loss", 4] == 0.75
     assert validation["epoch_accuracy", 4] == 0.625
     assert {tag for tag, _ in train} == {tag for tag, _ in validation} == set(TAGS.values())
@@ -57,7 +57,7 @@ def test_it_gets_counts_rates_metrics_and_pictures(tmp_path, told):
     assert list(events.PluginTagToContent("images")) == ["pictures/curves"]
 
 
-def test_hyperparameters_are_told_with_their_metrics(tmp_path, told):
+def test_hyperparameters_are_sent_with_their_metrics(tmp_path, told):
     record = two_phases()
     record.overrides = ["experiment=x", "seed=3"]
     record.config = {
@@ -69,29 +69,32 @@ def test_hyperparameters_are_told_with_their_metrics(tmp_path, told):
     play(told(), record)
     content = read(tmp_path / "tensorboard")[0].PluginTagToContent("hparams")
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
-    assert [each.name.tag for each in experiment.metric_infos][:2] == ["accuracy/test", "loss/test"]
+    assert [metric.name.tag for metric in experiment.metric_infos][:2] == [
+        "accuracy/test",
+        "loss/test",
+    ]
     begun = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
-    assert {(each.name, each.type) for each in experiment.hparam_infos} == {
+    assert {(param.name, param.type) for param in experiment.hparam_infos} == {
         ("seed", api_pb2.DATA_TYPE_FLOAT64),
         ("optimizer.name", api_pb2.DATA_TYPE_STRING),
         ("optimizer.momentum", api_pb2.DATA_TYPE_FLOAT64),
         ("dataset.flip", api_pb2.DATA_TYPE_BOOL),
     }
-    assert [each.name for each in experiment.hparam_infos if each.differs] == ["seed"]
+    assert [param.name for param in experiment.hparam_infos if param.differs] == ["seed"]
     assert set(begun.hparams) == {"seed", "optimizer.name", "dataset.flip", "runtime.device"}
     assert begun.hparams["seed"].number_value == 3
     ended = metadata.parse_session_end_info_plugin_data(content[metadata.SESSION_END_INFO_TAG])
     assert ended.status == api_pb2.STATUS_SUCCESS
 
 
-def test_no_step_is_there_twice_after_a_resume(tmp_path, told):
+def test_a_resumed_run_repeats_no_step(tmp_path, told):
     record = two_phases()
     rows, record.history = record.history, record.history[:4]
     first = told()
     first.run_started(record)
     record.status = "interrupted"
     first.run_ended(record)
-    time.sleep(1.1 - time.time() % 1)  # files are read in the order of the second they are of
+    time.sleep(1.1 - time.time() % 1)  # files are read in the order of their whole seconds
     record.history = rows[:2]
     second = told()
     second.run_started(record)
@@ -100,13 +103,13 @@ def test_no_step_is_there_twice_after_a_resume(tmp_path, told):
     for name in ("", *SPLITS):
         events, _ = read(tmp_path / "tensorboard" / name)
         for tag in events.PluginTagToContent("scalars"):
-            steps = [each.step for each in events.Tensors(tag)]
+            steps = [event.step for event in events.Tensors(tag)]
             assert steps == sorted(set(steps)), tag
-    assert [each.step for each in events.Tensors("epoch_loss")] == [0, 1, 2, 3]
+    assert [event.step for event in events.Tensors("epoch_loss")] == [0, 1, 2, 3]
 
 
 class Flags:
-    """What TensorBoard's plugins read of its command line."""
+    """The flags that TensorBoard's plugins read."""
 
     generic_data = "true"
 
@@ -141,14 +144,14 @@ def test_the_hparams_tab_shows_two_runs_with_their_values_and_metrics(tmp_path):
         RequestContext(), "", True, context.hparams_metadata(RequestContext(), ""),
         context.hparams_from_data_provider(RequestContext(), "", 0),
     )  # fmt: skip
-    names = {each.name for each in found.hparam_infos}
+    names = {param.name for param in found.hparam_infos}
     assert names == {"seed", "schedule.phases.p.learning_rate"}
-    for each in found.metric_infos:
-        request.col_params.add(metric=each.name, include_in_result=True)
+    for metric in found.metric_infos:
+        request.col_params.add(metric=metric.name, include_in_result=True)
     answer = list_session_groups.Handler(RequestContext(), context, "", request).run()
     shown = {}
     for group in answer.session_groups:
-        values = {(each.name.group, each.name.tag): each.value for each in group.metric_values}
+        values = {(value.name.group, value.name.tag): value.value for value in group.metric_values}
         shown[group.hparams["seed"].number_value] = values
     assert set(shown) == {1.0, 2.0}
     for values in shown.values():

@@ -1,4 +1,4 @@
-"""Trackio in a store of its own: what was told, read back by its library."""
+"""Trackio with its own store, read back by its library."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("trackio")
 
-# Trackio fixes where its store is when it is imported, so this is a process of its own.
+# Trackio reads the place of its store on import, so this runs in a separate process.
 TOLD = """
 import io, json, sys
 from pathlib import Path
@@ -45,7 +45,7 @@ print(json.dumps([known, runs, SQLiteStorage.get_logs("digits", known)], default
 """
 
 
-def test_a_run_is_kept_and_goes_on_under_its_name(tmp_path):
+def test_a_run_is_recorded_and_continued_under_its_name(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", TOLD, str(tmp_path)],
         cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False,
@@ -53,7 +53,7 @@ def test_a_run_is_kept_and_goes_on_under_its_name(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     known, runs, logs = json.loads(done.stdout.splitlines()[-1])
-    assert known.startswith("mine-")  # and more: another run may have the same name
+    assert known.startswith("mine-")  # with a suffix, because other runs may have the same name
     assert list(runs) == [known]
     assert (runs[known]["seed"], runs[known]["_Group"]) == (3, "s")
     assert runs[known]["run"] == {"version.keras": "3"}

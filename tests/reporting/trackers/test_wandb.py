@@ -1,4 +1,4 @@
-"""Weights & Biases offline: what it wrote, read from its own file."""
+"""Weights & Biases offline, read back from its own file."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def run_in(directory, **more):
 
 
 def records(directory):
-    """Returns the records of a run that was kept offline: LevelDB's log format after 7 bytes."""
+    """Returns the records of an offline run, in LevelDB's log format after 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
     (path,) = directory.glob("*.wandb")
@@ -51,17 +51,17 @@ def records(directory):
 
 
 def when_ended(directory):
-    """Waits for the process that writes: it may be a little later than the end."""
+    """Waits for the process that writes the records, which may finish after the run."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         found = records(directory)
-        if any(each.HasField("exit") for each in found):
+        if any(record.HasField("exit") for record in found):
             return found
         time.sleep(0.05)
     raise AssertionError("the run was not ended")
 
 
-def test_a_run_is_kept_offline_with_all_that_is_told(tmp_path, capfd):
+def test_a_run_is_recorded_offline_with_all_events(tmp_path, capfd):
     (tmp_path / "run.json").write_text("{}")
     image = io.BytesIO()
     Image.new("RGB", (7, 5)).save(image, "PNG")
@@ -78,7 +78,7 @@ def test_a_run_is_kept_offline_with_all_that_is_told(tmp_path, capfd):
     assert not (directory / "files" / "run.json").is_symlink()
     assert list((directory / "files/media/images/pictures").glob("curves_1_*.png"))
     found = when_ended(directory)
-    (run,) = [each.run for each in found if each.HasField("run")]
+    (run,) = [record.run for record in found if record.HasField("run")]
     assert (run.run_id, run.project, run.display_name, run.run_group) == (
         known, "digits", "mine", "sweep",
     )  # fmt: skip
@@ -86,25 +86,25 @@ def test_a_run_is_kept_offline_with_all_that_is_told(tmp_path, capfd):
     history = [
         {
             "/".join(item.nested_key) or item.key: json.loads(item.value_json)
-            for item in each.history.item
+            for item in record.history.item
         }
-        for each in found
-        if each.HasField("history")
+        for record in found
+        if record.HasField("history")
     ]
     assert [(row["_step"], row["loss/train"]) for row in history] == [(0, 1.5), (1, 0.5)]
     config = {
         item.key: json.loads(item.value_json)
-        for each in found
-        if each.HasField("config")
-        for item in each.config.update
+        for record in found
+        if record.HasField("config")
+        for item in record.config.update
     }
     assert config["seed"] == 3
     assert config["run"] == {"version.keras": "3", "status": "completed"}
-    assert [each.exit.exit_code for each in found if each.HasField("exit")] == [0]
+    assert [record.exit.exit_code for record in found if record.HasField("exit")] == [0]
     assert capfd.readouterr().out == ""
 
 
-def test_the_same_run_goes_on(tmp_path):
+def test_a_resumed_run_continues_the_tracked_run(tmp_path):
     first = WandbTracker("offline")
     known = first.open(run_in(tmp_path))
     first.close("interrupted")
@@ -115,10 +115,10 @@ def test_the_same_run_goes_on(tmp_path):
     directories = sorted((tmp_path / "wandb").glob("offline-run-*"))
     assert len(directories) == 2  # wandb sync sends both as one run
     assert {
-        each.run.run_id for d in directories for each in when_ended(d) if each.HasField("run")
+        record.run.run_id for d in directories for record in when_ended(d) if record.HasField("run")
     } == {known}
 
 
-def test_online_without_a_login_is_refused_and_asks_for_none(tmp_path):
-    with pytest.raises(RuntimeError, match="no login is there"):
+def test_online_without_a_login_is_refused_without_a_prompt(tmp_path):
+    with pytest.raises(RuntimeError, match="not logged in"):
         WandbTracker("online").open(run_in(tmp_path))
