@@ -9,7 +9,7 @@ from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, Validation
 from finetune.config import freeze
 from finetune.config.checks import check
 from finetune.config.schema import PATHS, Config, PhaseConfig
-from finetune.config.texts import Freeze, Phases, described, keys_within, kind_of, kind_within
+from finetune.config.texts import Freeze, Kind, Phases, described, keys_within, kind_of, kind_within
 from finetune.errors import ConfigError, unknown_name
 from finetune.storage.run_directory import expanded
 
@@ -74,7 +74,7 @@ def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
                 plain = OmegaConf.to_container(read_as) if OmegaConf.is_config(read_as) else read_as
                 values[key] = plain
         except (OmegaConfBaseException, OverflowError) as error:
-            problems.append(wrong_type(path, value, error))
+            problems.append(wrong_type(path, value, error, kind))
     return schema(**values)
 
 
@@ -112,13 +112,19 @@ def _is_mapping(node: Any, where: str, expected: str, problems: list[str]) -> bo
     return False
 
 
-def wrong_type(path: str, value: Any, error: Exception) -> str:
-    """Returns the message for a value that OmegaConf refused."""
-    kind = (
-        described(kind_of(path)) if isinstance(error, ValidationError | ConfigTypeError) else None
-    )
+def wrong_type(path: str, value: Any, error: Exception, kind: Kind = None) -> str:
+    """Returns the message for a value that OmegaConf refused.
+
+    Args:
+        path: Config path of the value.
+        value: What the config holds there.
+        error: What OmegaConf raised.
+        kind: Type of the key; None: that of the key at `path`, whatever the other keys are.
+    """
+    mistyped = isinstance(error, ValidationError | ConfigTypeError)
+    expected = described(kind or kind_of(path)) if mistyped else None
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    if kind is not None:
-        reason = f"It is {kind}"
+    if expected is not None:
+        reason = f"It is {expected}"
     received = "nothing" if value is None or value == "" else value
     return f"{path} must have the right type. Received: {received}. {reason}."

@@ -101,6 +101,15 @@ class PhaseKeys:
     """The keys that every phase has, whether a config lists it or a range of depths generates it.
 
     A key is stated here and checked in `finetune.config.schedule_checks`; nothing else lists it.
+
+    Args:
+        batch_norm: ``inference`` holds the statistics of every backbone BatchNorm; ``train`` wakes
+            those whose own weights train.
+        stage_lr_decay: Factor from the rate of one stage to the one below it, in (0, 1].
+        patience: Epochs without improvement of `monitor` after which the phase stops; None never
+            stops it.
+        restore_best: Whether the phase ends with the weights of its best validation epoch.
+        monitor: Metric of the validation split that `patience` and `restore_best` go by.
     """
 
     batch_norm: str = "inference"
@@ -112,7 +121,7 @@ class PhaseKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseConfig(PhaseKeys):
-    """One entry of the schedule."""
+    """One entry of the schedule, as a config lists it."""
 
     epochs: int = MISSING
     learning_rate: float = MISSING

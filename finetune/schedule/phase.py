@@ -10,20 +10,13 @@ from finetune.schedule.rates import stage_rates
 
 @dataclass(frozen=True)
 class Phase(PhaseKeys):
-    """One entry of the schedule, with every key that `PhaseKeys` states.
+    """One entry of the schedule; it also has every key of `PhaseKeys`.
 
     Args:
         name: Unique in the schedule.
         epochs: Passes over the training split, at least 1.
         learning_rate: Rate of the head and of the topmost backbone stage, above 0.
         policy: Decides which weights train.
-        batch_norm: ``inference`` holds the statistics of every backbone BatchNorm; ``train`` wakes
-            those whose own weights train.
-        stage_lr_decay: Factor from the rate of one stage to the one below it, in (0, 1].
-        patience: Epochs without improvement of `monitor` after which the phase stops; None never
-            stops it.
-        restore_best: Whether the phase ends with the weights of its best validation epoch.
-        monitor: ``loss`` or ``accuracy`` on the validation split.
         solver: ``gradient``, or ``lbfgs``: the exact linear head, which counts as one epoch.
     """
 

@@ -51,10 +51,20 @@ class Every(Policy):
         return with_head(weights, lambda weight: weight.layer % self.step == 0)
 
 
+@dataclass(frozen=True)
+class Top(Every):
+    """Train the last stages: a key that another policy has as a list."""
+
+    name: ClassVar[str] = "top"
+    step: int = 1
+    stages: int = 2
+
+
 @pytest.fixture
 def every(monkeypatch):
     monkeypatch.setitem(plugins._registered, "policies", {})
     plugins.register("policies", "every", Every)
+    plugins.register("policies", "top", Top)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +111,13 @@ def test_a_policy_of_another_package_is_read_like_the_own(every):
     assert "step" not in known_keys() and "step" not in unset()  # other runs are saved as before
 
 
+def test_the_policy_decides_the_type_of_a_key_that_several_have(every):
+    config = read(
+        compose_config([f"{WHERE}={{policy: top, unfreeze_depth: null}}", f"{WHERE}.stages=3"])
+    )
+    assert make_policy(config.schedule.phases["head"].freeze, WHERE) == Top(stages=3)
+
+
 @pytest.mark.parametrize(
     ("freeze", "message"),
     [
@@ -113,6 +130,8 @@ def test_a_policy_of_another_package_is_read_like_the_own(every):
         ("{policy: every, stages: [a]}", f"Set {WHERE}.stages=null, or {WHERE}.policy=stages."),
         ("{policy: depth, step: 1}", "policy depth does not use it. Received: 1. "
          f"Set {WHERE}.step=null, or {WHERE}.policy=every."),
+        ("{policy: top, stages: x}", f"{WHERE}.stages must have the right type. Received: x. It is "
+         "a whole number, or null."),
         ("{policy: {a: 1}}", f"{WHERE}.policy must have the right type"),
         ("{policy: '???'}", f"{WHERE} must have unfreeze_depth for policy depth"),
         ("{policy: '${nope}'}", f"{WHERE}.policy must have the right type"),
