@@ -33,7 +33,8 @@ TENSORFLOW_FREE = [
     "printable", "errors", "launcher", "startup", "keras_internals", "storage", "config", "record",
     "reporting", "commands", "cli", "training/__init__", "training/checkpoints", "datasets/__init__",
     "datasets/catalog", "datasets/offered", "backbones/__init__", "backbones/catalog", "evaluation/__init__",
-    "evaluation/built_in", "features/__init__", "features/arrays", "features/store", "inference/__init__",
+    "evaluation/built_in", "freezing/__init__", "freezing/policy", "freezing/policies", "schedule",
+    "features/__init__", "features/arrays", "features/store", "inference/__init__",
     "inference/completed", "inference/examples", "inference/results", "inference/writing",
     "inference/export/__init__", "inference/export/formats", "runs/__init__", "runs/resume",
 ]  # fmt: skip
