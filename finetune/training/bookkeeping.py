@@ -60,6 +60,8 @@ def log_epoch(phase: PhaseRecord, rows: Sequence[MetricRow]) -> None:
     cells = ", ".join(
         f"{row.split} loss {row.loss:.6g}, accuracy {row.accuracy:.4f}" for row in rows
     )
+    if phase.monitored:
+        cells += f", {phase.monitor} {phase.monitored[-1]:.6g}"
     log.info(
         "phase %s, epoch %d of %d: %s, %.1f s",
         phase.name,

@@ -165,7 +165,7 @@ class ConsoleListener(Listener):
         """Prints the line of an epoch, and a header above the first line of a phase."""
         if not self._headed:
             self._headed = True
-            self._print(f"[dim]{epoch_header()}[/]")
+            self._print(f"[dim]{epoch_header(phase)}[/]")
         self._print(epoch_line(phase, rows))
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:

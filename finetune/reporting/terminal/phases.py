@@ -103,8 +103,10 @@ def restored(record: RunRecord, phase: PhaseRecord) -> str:
     first = min((r.global_epoch for r in record.history if r.phase == phase.index), default=0)
     epoch = (phase.best_epoch or 0) - first + 1
     best = phase.metrics.get("validation", {}).get(phase.monitor)
-    shown = "" if best is None else f": {(number if phase.monitor == 'loss' else percent)(best)}"
-    kind = "lowest" if phase.monitor == "loss" else "highest"
+    shown = (
+        "" if best is None else f": {(percent if phase.monitor == 'accuracy' else number)(best)}"
+    )
+    kind = {"loss": "lowest", "accuracy": "highest"}.get(phase.monitor, "best")
     return (
         f"restored epoch {epoch} of {phase.epochs_run}, which had the {kind} validation "
         f"{phase.monitor}{shown}"

@@ -16,6 +16,7 @@ from finetune.reporting.numbers import size
 from finetune.reporting.terminal.listing import GAP, Column, Listing, number, plain, text
 from finetune.reporting.terminal.phases import rates
 
+_MONITOR = 10  # width of the column of the monitored metric
 STYLES = {"trainable": "green", "frozen": "blue", "untrainable": "dim"}
 # Least widths of the columns in the line of an epoch; together they fit into 80 columns.
 _EPOCH = {
@@ -133,9 +134,9 @@ def results_table(record: RunRecord) -> Listing:
     return Listing([Column(plain("phase")), *map(number, headers)], rows)
 
 
-def epoch_header() -> str:
-    """Returns the header above the lines of `epoch_line`."""
-    return (" " * GAP).join(f"{name.strip():>{width}}" for name, width in _EPOCH.items())
+def epoch_header(phase: PhaseRecord) -> str:
+    """Returns the header of the lines of `epoch_line`."""
+    return (" " * GAP).join(f"{name.strip():>{width}}" for name, width in _columns(phase).items())
 
 
 def epoch_line(phase: PhaseRecord, rows: list[MetricRow]) -> str:
@@ -143,14 +144,27 @@ def epoch_line(phase: PhaseRecord, rows: list[MetricRow]) -> str:
 
     Args:
         phase: Phase of the epoch.
-        rows: Metrics of the training split and of the validation split.
+        rows: Metrics of the training and the validation split.
     """
     cells = [f"{rows[0].epoch + 1}/{phase.epochs_planned}"]
     for row in rows:
         cells += [written.number(row.loss), f"{row.accuracy:.2%}"]
+    if phase.monitored:
+        monitored = phase.monitored[-1]
+        cells.append("–" if monitored is None else written.number(monitored))
     cells.append(f"{sum(row.seconds for row in rows):.1f}")
-    widths = _EPOCH.values()
+    widths = _columns(phase).values()
     return (" " * GAP).join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _columns(phase: PhaseRecord) -> dict[str, int]:
+    """Returns the columns of `epoch_line` with their widths; the monitored metric is one of them."""
+    if not phase.monitored:
+        return _EPOCH
+    name = printable(phase.monitor)
+    short = name if len(name) <= _MONITOR else f"{name[: _MONITOR - 1]}…"
+    *columns, last = _EPOCH.items()
+    return dict([*columns, (f"{short} ", _MONITOR), last])
 
 
 def more_metrics(record: RunRecord) -> str:
