@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from finetune.config.metric import Metric
+from finetune.evaluation.calibration import calibration_error
 
 _TINY = np.finfo(np.float64).tiny
 _single = partial(Metric, task="single_label")
@@ -104,6 +105,4 @@ def mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> flo
 @partial(Metric, direction="min", task="single_label")
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The mean gap between confidence and accuracy (Guo et al. 2017, section 2); 0 is calibrated."""
-    from finetune.evaluation.metrics import calibration_error
-
     return calibration_error(probabilities.max(1), probabilities.argmax(1) == labels)

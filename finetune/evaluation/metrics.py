@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from finetune.evaluation import built_in
+from finetune.evaluation.calibration import calibration_error, reliability
 from finetune.record.schema import EvaluationDetails, Interval, Mistake
 from finetune.tasks.objective import MULTI_LABEL, Objective
 
 TOP_5_CLASSES = 20  # fewest classes for which top-5 accuracy is informative
-_BINS = 15  # bins of the calibration error, as in Guo et al. 2017
 NUM_MISTAKES = 16
 NUM_CONFUSIONS = 10_000
 _TINY = np.finfo(np.float64).tiny
@@ -64,7 +65,6 @@ def _one_label(
     outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str], from_logits: bool
 ) -> Report:
     from scipy.special import log_softmax
-    from sklearn.metrics import top_k_accuracy_score
 
     logs = log_softmax(outputs, axis=1) if from_logits else np.log(np.maximum(outputs, _TINY))
     predicted = logs.argmax(1)
@@ -78,8 +78,7 @@ def _one_label(
         "expected_calibration_error": calibration_error(confidences, right),
     }
     if len(classes) >= TOP_5_CLASSES:
-        indices = range(len(classes))
-        metrics["top_5_accuracy"] = float(top_k_accuracy_score(labels, logs, k=5, labels=indices))
+        metrics["top_5_accuracy"] = built_in.top_5_accuracy(labels, logs)
     worst = _most_confident(confidences, ~right)
     details = EvaluationDetails(
         confusion=_confusion(labels, predicted, len(classes)),
@@ -113,24 +112,20 @@ def _multi_label(
     outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str], from_logits: bool
 ) -> Report:
     from scipy.special import expit, logit
-    from sklearn.metrics import average_precision_score, f1_score
 
     # The cross-entropy of a logit x and a target y is log(1 + exp(x)) - x·y.
     logits = outputs if from_logits else logit(np.clip(outputs, 1e-12, 1 - 1e-12))
     predicted = (logits > 0).astype(np.uint8)
+    probabilities = expit(logits)
     per_class = _per_class(labels, predicted, classes)
-    occurs = labels.any(0)
-    micro: Any = {"average": "micro", "zero_division": 0.0}
     metrics = {
         "loss": float((np.logaddexp(0, logits) - logits * labels).mean()),
         "accuracy": float((predicted == labels).mean()),
-        "micro_f1": float(f1_score(labels, predicted, **micro)),
+        "micro_f1": built_in.micro_f1(labels, probabilities),
         "macro_f1": _macro_f1(per_class),
     }
-    if occurs.any():
-        scores = average_precision_score(labels[:, occurs], logits[:, occurs], average="macro")
-        metrics["mean_average_precision"] = float(scores)
-    probabilities = expit(logits)
+    if labels.any():
+        metrics["mean_average_precision"] = built_in.mean_average_precision(labels, logits)
     certain = np.maximum(probabilities, 1 - probabilities)
     wrong = predicted != labels
     columns = np.where(wrong, certain, 0).argmax(1)  # the most confident mistake of each example
@@ -184,44 +179,3 @@ def _per_class(
 
 def _macro_f1(per_class: Sequence[dict[str, Any]]) -> float:
     return float(np.mean([entry["f1"] for entry in per_class if entry["support"]] or [0.0]))
-
-
-def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Returns the expected calibration error (Guo et al. 2017, section 2); 0 is perfect calibration.
-
-    Args:
-        confidences: (n,) probabilities of the predicted classes, in [0, 1].
-        right: (n,) booleans; True where the predicted class is the label.
-    """
-    gaps = np.bincount(_bins(confidences), weights=right - confidences, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(confidences))
-
-
-def reliability(confidences: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
-    """Returns the points of a reliability diagram (Guo et al. 2017, section 2).
-
-    Args:
-        confidences: (n,) predicted probabilities in [0, 1].
-        right: (n,) booleans; True where the prediction is correct.
-
-    Returns:
-        One entry per non-empty bin of the calibration error, from low to high: the mean
-        ``confidence``, the ``accuracy`` and the ``count`` of its predictions.
-    """
-    bins = _bins(confidences)
-    counts, confidence, accuracy = (
-        np.bincount(bins, weights=weights, minlength=_BINS)
-        for weights in (None, confidences, right)
-    )
-    return [
-        {
-            "confidence": float(confidence[i] / counts[i]),
-            "accuracy": float(accuracy[i] / counts[i]),
-            "count": int(counts[i]),
-        }
-        for i in np.flatnonzero(counts)
-    ]
-
-
-def _bins(confidences: np.ndarray) -> np.ndarray:
-    return np.minimum((confidences * _BINS).astype(int), _BINS - 1)

@@ -95,7 +95,15 @@ def value(name: str, where: str, labels: np.ndarray, probabilities: np.ndarray) 
 
 
 def probabilities_of(outputs: np.ndarray, objective: Objective) -> np.ndarray:
-    """Returns what a metric is given: (n, classes) float64 probabilities."""
+    """Returns outputs as probabilities: sigmoids of a multi-label model, a softmax of any other.
+
+    Args:
+        outputs: (n, classes) logits or probabilities, as `objective` says.
+        objective: Objective that the model was trained for.
+
+    Returns:
+        (n, classes) float64 in [0, 1].
+    """
     from scipy.special import expit, softmax
 
     outputs = np.asarray(outputs, np.float64)

@@ -14,9 +14,10 @@ from finetune.backbones.own_preprocessing import preprocessed
 from finetune.datasets.bad_samples import text_reason
 from finetune.datasets.python.data import fitting_inputs, read_split
 from finetune.errors import ConfigError
+from finetune.evaluation.named import probabilities_of
 from finetune.inference.evaluating import evaluate
 from finetune.inference.examples import Example, Failure
-from finetune.inference.predicting import Predictor, forward, probabilities
+from finetune.inference.predicting import Predictor, forward
 from finetune.inference.seen import said_of, seen_in_training
 from finetune.inference.trained import TrainedModel, load_trained
 from finetune.launcher import command
@@ -128,7 +129,7 @@ class LoadedRun:
         ]
         if not outputs:
             return np.zeros((0, len(self.classes)))
-        return probabilities(np.concatenate(outputs), self.trained.objective)
+        return probabilities_of(np.concatenate(outputs), self.trained.objective)
 
 
 def load(run_directory: str | Path) -> LoadedRun:

@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.datasets.python.data import wanted_inputs
+from finetune.evaluation.named import probabilities_of
 from finetune.inference.examples import Example, Failure, Prediction
 from finetune.inference.inputs import Prepared, inputs_of
 from finetune.inference.trained import TrainedModel
-from finetune.tasks.objective import MULTI_LABEL, Objective
 from finetune.training.tracing import traced
 
 
@@ -53,7 +53,7 @@ class Predictor:
         rows = iter(())
         if inputs:
             outputs = self._forward(self._inputs.batch(inputs))
-            rows = iter(probabilities(outputs, self._objective))
+            rows = iter(probabilities_of(outputs, self._objective))
         for prepared in batch:
             if isinstance(prepared, Failure):
                 yield prepared
@@ -89,21 +89,3 @@ def forward(trained: TrainedModel) -> Callable[[Any], np.ndarray]:
         return compiled(cast).numpy()
 
     return run
-
-
-def probabilities(outputs: np.ndarray, objective: Objective) -> np.ndarray:
-    """Returns outputs as probabilities: sigmoids of a multi-label model, a softmax of any other.
-
-    Args:
-        outputs: (n, classes) logits or probabilities, as `objective` says.
-        objective: Objective that the model was trained for.
-
-    Returns:
-        (n, classes) float64 in [0, 1].
-    """
-    from scipy.special import expit, softmax
-
-    outputs = np.asarray(outputs, np.float64)
-    if not objective.from_logits:
-        return outputs
-    return expit(outputs) if objective.kind == MULTI_LABEL else softmax(outputs, axis=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetune.evaluation.metrics import calibration_error, reliability, report, wilson
+from finetune.evaluation.metrics import report, wilson
 from finetune.tasks.objective import MIXED, MULTI_LABEL, ONE, Objective, balanced_weights
 
 NAMES = ["a", "b", "c"]
@@ -79,18 +79,6 @@ def test_the_sixteen_most_confident_mistakes_come_first():
     assert found.mistaken == list(range(39, 23, -1))
     assert found.details.mistakes[0].probability == pytest.approx(1 / (1 + np.exp(-3.9)))
     assert found.details.confusion == [[0, 1, 39], [0, 0, 1]]
-
-
-def test_reliability_by_hand():
-    found = reliability(np.array([0.9, 0.92, 0.01]), np.array([True, False, False]))
-    assert [point["count"] for point in found] == [1, 2]
-    assert found[1]["confidence"] == pytest.approx(0.91) and found[1]["accuracy"] == 0.5
-
-
-def test_calibration_error_by_hand():
-    # Two bins: 0.9 and 0.92 are both in the fourteenth of fifteen, one of them right.
-    assert calibration_error(np.array([0.9, 0.92]), np.array([True, False])) == pytest.approx(0.41)
-    assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0.0
 
 
 @pytest.mark.parametrize("kind", [ONE, MIXED, MULTI_LABEL])

@@ -109,3 +109,20 @@ def test_a_metric_has_a_direction_and_a_task():
         "direction must be a direction",
         "task must be a task or None",
     ]
+
+
+def test_probabilities_by_hand():
+    logits = np.log([[1.0, 3.0], [9.0, 1.0]])
+    np.testing.assert_allclose(
+        probabilities_of(logits, Objective(ONE, 2)), [[0.25, 0.75], [0.9, 0.1]]
+    )
+    # 1 / (1 + exp(-log 3)) = 3 / 4
+    np.testing.assert_allclose(
+        probabilities_of(logits, Objective(MULTI_LABEL, 2)), [[0.5, 0.75], [0.9, 0.5]]
+    )
+    given = np.asarray([[0.2, 0.8]])
+    np.testing.assert_array_equal(
+        probabilities_of(given, Objective(ONE, 2, from_logits=False)), given
+    )
+    huge = probabilities_of(np.asarray([[1e5, -1e5]]), Objective(MULTI_LABEL, 2))
+    np.testing.assert_allclose(huge, [[1, 0]], atol=1e-12)

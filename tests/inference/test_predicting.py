@@ -12,9 +12,8 @@ from finetune.datasets.images.cleaning import clean_images
 from finetune.datasets.pipeline import Examples, single_pass
 from finetune.datasets.readers import ImageReader, TextReader
 from finetune.inference.examples import Example, Failure, Prediction, examples_of
-from finetune.inference.predicting import Predictor, forward, probabilities
+from finetune.inference.predicting import Predictor, forward
 from finetune.inference.trained import load_trained
-from finetune.tasks.objective import MULTI_LABEL, ONE, Objective
 from tests.helpers.odd_images import ODD
 from tests.helpers.trained_runs import image_run, own_run, softmax, text_run
 
@@ -172,19 +171,6 @@ def test_all_batch_sizes_share_one_trace(images, monkeypatch):
     examples = [Example(str(n), np.full((4 + n, 5, 3), n, "uint8")) for n in range(11)]
     assert len(flat(Predictor(trained, 4)(examples))) == 11
     assert len(traces) == 1
-
-
-def test_probabilities_by_hand():
-    logits = np.log([[1.0, 3.0], [9.0, 1.0]])
-    np.testing.assert_allclose(probabilities(logits, Objective(ONE, 2)), [[0.25, 0.75], [0.9, 0.1]])
-    # 1 / (1 + exp(-log 3)) = 3 / 4
-    np.testing.assert_allclose(
-        probabilities(logits, Objective(MULTI_LABEL, 2)), [[0.5, 0.75], [0.9, 0.5]]
-    )
-    given = np.asarray([[0.2, 0.8]])
-    np.testing.assert_array_equal(probabilities(given, Objective(ONE, 2, from_logits=False)), given)
-    huge = probabilities(np.asarray([[1e5, -1e5]]), Objective(MULTI_LABEL, 2))
-    np.testing.assert_allclose(huge, [[1, 0]], atol=1e-12)
 
 
 def test_forward_gives_float32(images):

@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from finetune.datasets.readers import ImageReader
 from finetune.errors import FinetuneError
+from finetune.evaluation.named import probabilities_of
 from finetune.inference.export import runtime
 from finetune.inference.export.formats import Format
 from finetune.inference.export.samples import Samples
 from finetune.inference.export.serving import IMAGES, TEXTS
 from finetune.inference.inputs import tokenize_of
-from finetune.inference.predicting import probabilities
 from finetune.inference.trained import TrainedModel
 
 TOLERANCE = 1e-4  # of probabilities: float32 kernels round differently
@@ -94,7 +94,7 @@ def expected_probabilities(trained: TrainedModel, samples: Samples) -> np.ndarra
     else:
         given = keras.tree.pack_sequence_as(trained.model.input, list(samples.examples))
     outputs: Any = trained.model.predict(given, verbose=0)
-    return probabilities(outputs, trained.objective)
+    return probabilities_of(outputs, trained.objective)
 
 
 def batches_for(
