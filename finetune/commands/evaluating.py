@@ -1,4 +1,4 @@
-"""`evaluate`: how good the model of a run is, on a split of its own data or on others."""
+"""`evaluate`: measures the model of a run on a split of its own data or on other data."""
 
 import logging
 import sys
@@ -32,14 +32,14 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class _Request:
-    """What `evaluate` is asked for.
+    """Arguments of `evaluate`.
 
     Args:
-        directory: of the run.
+        directory: Directory of the run.
         output_format: Format of the output, one of `FORMATS`.
-        split: as in `load_measured`.
-        elsewhere: whether other files are named than those of the run.
-        overrides: of the run's config.
+        split: Name of the split; None for the default of `load_measured`.
+        elsewhere: Whether the user named other files than those of the run.
+        overrides: Overrides of the config of the run.
     """
 
     directory: Path
@@ -50,12 +50,12 @@ class _Request:
 
 
 def evaluate(arguments: list[str], console: Console) -> int:
-    """Writes the metrics of a split; writes nothing into the run directory."""
+    """Prints the metrics of a split; writes nothing into the run directory."""
     request = _request(arguments, console)
     record = read_completed(request.directory)
     if record.backbone.own:
         raise ConfigError(
-            "RUN_DIR must be of the command line: a run of FineTuner has its data in Python. "
+            "RUN_DIR must be a run of the command line: a run of FineTuner has its data in Python. "
             f"Received: {request.directory}. Call finetune.load({str(request.directory)!r})."
             "evaluate(inputs, labels)."
         )
@@ -74,7 +74,7 @@ def evaluate(arguments: list[str], console: Console) -> int:
 
 
 def _warn_on_stderr() -> None:
-    """Shows what is wrong with the data: there is no log that it could be written to."""
+    """Shows warnings about the data on stderr, because there is no log to write them to."""
     handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter("warning: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -84,26 +84,26 @@ def _request(arguments: list[str], console: Console) -> _Request:
     options, others = split_options("evaluate", arguments, ("--format",))
     if not others or ("=" in others[0] and not expanded(others[0], "RUN_DIR").is_dir()):
         raise ConfigError(
-            "evaluate must be given one run directory, then overrides, if any. Received: "
+            "evaluate must be given one run directory and, optionally, overrides. Received: "
             f"{' '.join(arguments) or 'nothing'}. Write {PROGRAM} evaluate RUN_DIR."
         )
     output_format = one_of(options, "--format", "a format", FORMATS)
-    splits = [each.partition("=")[2] for each in others[1:] if each.startswith("split=")]
-    overrides = [each for each in others[1:] if not each.startswith("split=")]
-    if any(each not in _SPLITS for each in splits) or len(splits) > 1:
+    splits = [text.partition("=")[2] for text in others[1:] if text.startswith("split=")]
+    overrides = [text for text in others[1:] if not text.startswith("split=")]
+    if any(name not in _SPLITS for name in splits) or len(splits) > 1:
         raise ConfigError(unknown_name("split", "one split", " ".join(splits), _SPLITS))
     problems = [
-        unknown_name("evaluate: an override", "of what a model is measured on", each, _KEYS)
-        for each in overrides
-        if not _allowed(each)
+        unknown_name("overrides of evaluate", "keys that choose the data", override, _KEYS)
+        for override in overrides
+        if not _allowed(override)
     ]
     if problems:
         raise ConfigError(problems)
     split = splits[0] if splits else None
-    named = {each.partition("=")[0] for each in overrides}
+    named = {override.partition("=")[0] for override in overrides}
     elsewhere = "dataset.path" in named
     if elsewhere and split is None and "dataset.max_samples" not in named:
-        overrides.insert(0, "dataset.max_samples=null")  # it was for the data of the run
+        overrides.insert(0, "dataset.max_samples=null")  # the limit was for the data of the run
     directory = run_argument(others[0], console)
     return _Request(directory, output_format, split, elsewhere, tuple(overrides))
 
@@ -111,9 +111,9 @@ def _request(arguments: list[str], console: Console) -> _Request:
 def _allowed(override: str) -> bool:
     key, equals, _ = override.partition("=")
     return bool(equals) and any(
-        key == each
-        or (each in ("dataset.splits", "dataset.columns") and key.startswith(f"{each}."))
-        for each in _KEYS
+        key == name
+        or (name in ("dataset.splits", "dataset.columns") and key.startswith(f"{name}."))
+        for name in _KEYS
     )
 
 

@@ -1,4 +1,4 @@
-"""`resume`: goes on where a run stopped."""
+"""`resume`: continues a run where it stopped."""
 
 import logging
 from pathlib import Path
@@ -16,11 +16,11 @@ ALLOW = "--allow-changed"
 
 
 def resume(arguments: list[str], console: Console) -> int:
-    """Goes on with the run in a directory; one that is completed is left as it is."""
+    """Continues the run in a directory; a completed run is not changed."""
     flags, given = split_options("resume", arguments, (), flags=(ALLOW,))
-    if not given or any("=" not in each for each in given[1:]):
+    if not given or any("=" not in override for override in given[1:]):
         raise ConfigError(
-            f"resume must be given one run directory, then overrides and {ALLOW}, if any. "
+            f"resume must be given one run directory and, optionally, overrides and {ALLOW}. "
             f"Received: {' '.join(arguments) or 'nothing'}. Write {PROGRAM} resume RUN_DIR."
         )
     from finetune.config.saved import read_saved
@@ -37,7 +37,7 @@ def resume(arguments: list[str], console: Console) -> int:
         _log_to(directory / "finetune.log")
         interrupted = read_run(directory, config, allow_changed)
         if interrupted is None:
-            done = f"{printable(directory)} is completed: nothing is left to do"
+            done = f"{printable(directory)} is completed: there is nothing left to do"
             console.print(done, markup=False, soft_wrap=True)
             return 0
         with console.status("loading TensorFlow"):
@@ -58,7 +58,7 @@ def _plugins_of(directory: Path) -> dict[str, str]:
 
 
 def _log_to(path: Path) -> None:
-    """Logs where the run has logged; as configs/hydra/job_logging/file.yaml has it."""
+    """Appends to the log of the run, in the format of configs/hydra/job_logging/file.yaml."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

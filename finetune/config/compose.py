@@ -1,7 +1,7 @@
-"""From overrides to a checked config through Hydra, with every mistake named at once.
+"""Composes overrides to a checked config with Hydra, and reports all mistakes at once.
 
-Hydra stops at the first override it cannot apply; here each refused override is tried alone on
-the chosen groups, so that one answer lists them all. No TensorFlow is imported.
+Hydra stops at the first override that it cannot apply. This module then tries every override alone on
+the chosen groups, so that one message lists them all. TensorFlow is not imported.
 """
 
 from collections.abc import Sequence
@@ -32,21 +32,19 @@ __all__ = [
     "run_directory",
 ]
 
-# ValueError: Hydra's and Python's own, e.g. for schedule=null and numbers of 5000 digits.
+# Hydra and Python raise ValueError, e.g. for schedule=null and for numbers of 5000 digits.
 _REFUSALS = (HydraException, OmegaConfBaseException, ValueError, OverflowError, RecursionError)
 
 
 def register_schema() -> None:
-    """Makes the typed config known to Hydra under the name that config.yaml starts from.
+    """Registers the typed config with Hydra under the name that config.yaml starts from.
 
-    From here on Hydra reads YAML files only through `config_source`.
+    Hydra then reads YAML files only through `finetune.config.hydra_source`.
     """
     config_source.register()
     plugin_configs.register()
     schema = OmegaConf.structured(Config)
-    OmegaConf.set_readonly(
-        schema.schedule, None
-    )  # frozen once it is read, not while it is composed
+    OmegaConf.set_readonly(schema.schedule, None)  # read-only after reading, not while composing
     ConfigStore.instance().store("schema", schema)
 
 
@@ -55,16 +53,16 @@ def compose_config(overrides: Sequence[str], search: Path | None = None) -> Dict
 
     Args:
         overrides: Hydra overrides as typed on the command line.
-        search: one more directory of configs (Hydra's ``--config-dir``), or None.
+        search: An additional directory of configs (Hydra's ``--config-dir``), or None.
 
     Returns:
         The composed config with the ``hydra`` node.
 
     Raises:
-        ConfigError: with every override and value that is wrong.
+        ConfigError: If overrides or values are wrong; names all of them.
     """
     problems = unparsed(overrides)
-    rest = [each for each in overrides if unparsed([each]) == []] if problems else overrides
+    rest = [text for text in overrides if not unparsed([text])] if problems else overrides
     extra = [] if search is None else [f"hydra.searchpath=[{quote(f'file://{search.absolute()}')}]"]
     register_schema()
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="finetune"):
@@ -80,7 +78,7 @@ def compose_config(overrides: Sequence[str], search: Path | None = None) -> Dict
 
 
 def _read_with(composed: DictConfig, problems: Sequence[str]) -> None:
-    """Reads a config and reports what is wrong with it together with what was found before."""
+    """Reads a config; raises its problems together with those that were found before."""
     try:
         read(composed)
     except ConfigError as error:
@@ -94,20 +92,19 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _require_known_phases(overrides: Sequence[str], extra: list[str]) -> None:
-    """Refuses ``schedule.phases.NAME.key=…`` for a phase that nothing has made."""
-    mine = [each for each in overrides if each.startswith(PHASES)]
-    if not mine:
+    """Refuses ``schedule.phases.NAME.key=…`` for a phase that does not exist."""
+    changes = [text for text in overrides if text.startswith(PHASES)]
+    if not changes:
         return
-    rest = [each for each in overrides if each not in mine and not each.startswith("~" + PHASES)]
+    rest = [text for text in overrides if not text.startswith((PHASES, f"~{PHASES}"))]
     try:
         phases = list(_compose([*extra, *rest]).schedule.phases)
     except _REFUSALS:
-        return  # the full composition names what is wrong
-    added = [each.lstrip("+")[len(PHASES) :] for each in rest if each.startswith("+")]
-    valid = {*phases, *(each.partition("=")[0].partition(".")[0] for each in added)}
+        return  # composing all overrides reports what is wrong
+    added = [_phase(text.lstrip("+")) for text in rest if text.startswith("+")]
+    valid = {*phases, *added}
     problems = []
-    for each in mine:
-        name = each[len(PHASES) :].partition("=")[0].partition(".")[0]
+    for name in map(_phase, changes):
         if name not in valid:
             problem = unknown_name(
                 f"{PHASES}{name}", "a phase of the schedule", name, sorted(valid)
@@ -117,25 +114,30 @@ def _require_known_phases(overrides: Sequence[str], extra: list[str]) -> None:
         raise ConfigError(problems)
 
 
+def _phase(override: str) -> str:
+    """Returns the name of the phase that an override sets or changes."""
+    return override[len(PHASES) :].partition("=")[0].partition(".")[0]
+
+
 def _explain(overrides: Sequence[str], extra: list[str], error: Exception) -> list[str]:
     """Returns a message for every override that Hydra refuses, and for every wrong value."""
-    groups = [each for each in overrides if each.lstrip("+~").partition("=")[0] in GROUPS]
+    groups = [text for text in overrides if text.lstrip("+~").partition("=")[0] in GROUPS]
     problems: list[str] = []
     chosen: list[str] = []
     accepted: list[str] = []
-    for each in [*groups, *(each for each in overrides if each not in groups)]:
+    for override in [*groups, *(text for text in overrides if text not in groups)]:
         try:
-            _compose([*extra, *chosen, *normalise([each])])
+            _compose([*extra, *chosen, *normalise([override])])
         except _REFUSALS as refused:
-            problems.append(_describe(refused, each, [*extra, *chosen]))
+            problems.append(_describe(refused, override, [*extra, *chosen]))
         else:
-            (chosen if each in groups else accepted).append(each)
+            (chosen if override in groups else accepted).append(override)
     try:
         read(_compose([*extra, *chosen, *normalise(accepted)]))
     except ConfigError as wrong:
         problems += wrong.problems
     except _REFUSALS:
-        pass  # the same refusal once more
+        pass  # the same error again
     return problems or [_describe(error, " ".join(overrides), extra)]
 
 
@@ -150,11 +152,11 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
     cause = error.__cause__
     if override.startswith("~") and "does not support deletion" in str(cause):
         return (
-            f"{path} must be there; only phases can be left out. Received: {override}. "
+            f"{path} must not be deleted; only phases can be left out. Received: {override}. "
             "Write ~schedule.phases.NAME, or schedule=custom to start without phases."
         )
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        inner = getattr(cause, "full_key", "") or ""  # what a mapping {key: value} holds
+        inner = getattr(cause, "full_key", "") or ""  # a key inside of a mapping {key: value}
         return _unknown_key(inner if inner.startswith(f"{path}.") else path, value, base)
     if isinstance(cause, OmegaConfBaseException):
         return wrong_type(path, value, cause)
@@ -164,7 +166,7 @@ def _describe(error: Exception, override: str, base: list[str]) -> str:
 
 
 def _unknown_key(path: str, value: str, base: list[str]) -> str:
-    """Names the first part of `path` that does not exist, and the valid keys in its place."""
+    """Returns the message for the first part of `path` that does not exist, with the valid keys."""
     composed = node = _compose(base)
     parts = path.split(".")
     for depth, part in enumerate(parts):
@@ -182,19 +184,19 @@ def _unknown_key(path: str, value: str, base: list[str]) -> str:
 
 
 def run_directory(composed: DictConfig, key: str = "hydra.run.dir") -> Path:
-    """Returns the directory that the composed config names, without making it.
+    """Returns the directory that a composed config names, without creating it.
 
     Args:
-        composed: with the ``hydra`` node.
-        key: ``hydra.run.dir``, or ``hydra.sweep.dir`` for the one of a sweep.
+        composed: Composed config with the ``hydra`` node.
+        key: ``hydra.run.dir``, or ``hydra.sweep.dir`` for a sweep.
 
     Raises:
-        ConfigError: for a name that cannot be resolved.
+        ConfigError: If the name cannot be resolved.
     """
     hydra = HydraConfig.instance()
     before = hydra.cfg
     try:
-        hydra.cfg = composed  # type: ignore[assignment] - what ${hydra:…} reads
+        hydra.cfg = composed  # type: ignore[assignment] - ${hydra:…} reads it
         return expanded(str(OmegaConf.select(composed, key, throw_on_missing=True)), key)
     except _REFUSALS as error:
         reason = " ".join(str(error).split())

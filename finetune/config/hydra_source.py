@@ -1,8 +1,9 @@
-"""Lets Hydra read only YAML files that are data.
+"""Restricts Hydra to YAML files that hold only data.
 
-Hydra instantiates `hydra.callbacks` and hands `hydra.job_logging` to logging, which calls what it
-names: a file in a directory of configs could run anything. Files outside this program's own
-configs are read strictly, and set no more of Hydra than where a run goes and what a sweep tries.
+Hydra instantiates `hydra.callbacks` and passes `hydra.job_logging` to logging, which calls whatever it
+names: a file in a directory of configs could run any code. Files outside of this program's own configs
+are therefore read strictly, and of Hydra's settings they may set only the directories of runs and
+sweeps and the parameters of a sweep.
 """
 
 import re
@@ -30,7 +31,7 @@ from finetune.keras_internals import (
 
 _HYDRA_KEYS = ("run", "sweep", "sweeper")
 _PACKAGES = ("_global_", "_group_", "_here_", *GROUPS, "head")
-# Those that make text, and no config; `oc.create` and `oc.decode` would make one unseen.
+# Resolvers that return text; `oc.create` and `oc.decode` would return a config that nobody checked.
 _RESOLVERS = ("hydra", "now", "oc.env", "oc.select")
 _INTERPOLATION = re.compile(r"\$\{\s*([^:}]*)(:?)")
 
@@ -45,13 +46,13 @@ def config_dir() -> Path:
 
 
 class FileConfigSource(hydra_file_source()):
-    """Hydra's source of files, which looks before it loads."""
+    """Hydra's source of config files, which checks a file before it loads it."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """See `hydra.plugins.config_source.ConfigSource`."""
         file = Path(self.path) / config_file_name(self, config_path)
         if not file.is_file():
-            return super().load_config(config_path)  # which says so
+            return super().load_config(config_path)  # raises the error for a missing file
         if config_dir().resolve() not in file.resolve().parents:
             problems = list(_problems(file, config_path))
             if problems:
@@ -66,19 +67,19 @@ class FileConfigSource(hydra_file_source()):
 
 
 def register() -> None:
-    """Puts `FileConfigSource` in the place of Hydra's own."""
+    """Replaces Hydra's own source of config files with `FileConfigSource`."""
     replace_hydra_file_source(FileConfigSource)
 
 
 def _package(config_path: str, header: dict[str, str | None]) -> str:
-    """Returns where in the config a file has its place."""
+    """Returns the place of a file in the config."""
     group = config_path.rpartition("/")[0].replace("/", ".")
     package = header.get("package") or "_group_"
     return "" if package == "_global_" else package.replace("_group_", group)
 
 
 def _with_texts(text: str, package: str) -> Any:
-    """Returns what a config file holds; what the schema wants as text is as it is typed."""
+    """Returns the content of a config file; texts are kept as they are typed."""
     loader = omegaconf_loader()
     node = yaml.compose(text, loader)
     if node is None:
@@ -90,7 +91,7 @@ def _with_texts(text: str, package: str) -> Any:
 
 
 def _keep_swept_texts(root: yaml.MappingNode) -> None:
-    """Does the same for ``hydra.sweeper.params``, which Hydra makes overrides of."""
+    """Keeps texts in ``hydra.sweeper.params``, which Hydra turns into overrides, as they are typed."""
     params: yaml.Node | None = root
     for name in ("hydra", "sweeper", "params"):
         pairs = params.value if isinstance(params, yaml.MappingNode) else ()
@@ -103,7 +104,7 @@ def _keep_swept_texts(root: yaml.MappingNode) -> None:
 
 
 def _problems(file: Path, config_path: str) -> Iterator[str]:
-    """Yields what a config file outside this program's own must not do."""
+    """Yields what is wrong with a config file that is not one of this program's own."""
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     data = load_strictly(content, str(file))
@@ -114,7 +115,7 @@ def _problems(file: Path, config_path: str) -> Iterator[str]:
     if config_path.split("/")[0] == "hydra":
         yield (
             f"{file} must be in a group of this program: {', '.join(GROUPS)}. Received: "
-            f"{config_path}. Hydra's own groups can name code; move the file."
+            f"{config_path}. Hydra's own groups can name code to run; move the file."
         )
     header = config_header(content[:512].decode("utf-8", "replace"))
     package = header.get("package")
@@ -136,7 +137,7 @@ def _problems(file: Path, config_path: str) -> Iterator[str]:
             if "$" in found[1] or (found[2] and found[1].strip() not in _RESOLVERS):
                 yield (
                     f"{file} must use no resolver but {', '.join(_RESOLVERS)}. Received: {text}. "
-                    "Write what it stands for."
+                    "Write its value instead."
                 )
 
 
@@ -154,17 +155,17 @@ def _hydra_problems(file: Path, hydra: Any) -> Iterator[str]:
     for name in names:
         yield (
             f"{file} must set nothing of Hydra but run, sweep and sweeper.params. Received: "
-            f"hydra.{name}. Say it on the command line."
+            f"hydra.{name}. Set it on the command line."
         )
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, inner in value.items():
             yield str(key)
-            yield from _texts(each)
+            yield from _texts(inner)
     elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+        for item in value:
+            yield from _texts(item)
     elif isinstance(value, str):
         yield value

@@ -1,7 +1,7 @@
-"""Overrides in Hydra's grammar: texts kept as they are typed, and how to quote what has no other form.
+"""Overrides in Hydra's grammar: keeps texts as they are typed, and quotes values that need it.
 
-Hydra's grammar reads `1e3` as a number and has no place for `~`, `=`, `é` or brackets outside of
-quotes. Where the key holds text, there is nothing else that such a value could mean.
+Hydra's grammar reads `1e3` as a number and allows `~`, `=`, `é` and brackets only inside of quotes. If
+the key holds text, such a value can only be meant as text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ from finetune.keras_internals import hydra_jobs
 from finetune.launcher import may_sweep, typed_again
 
 PHASES = "schedule.phases."
-# Of Hydra's own keys, those that name places.
+# Hydra's own keys that name directories.
 _PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-_NAME = str | None  # of a config in a group
+_NAME = str | None  # type of the name of a config in a group
 _READ_AS_OTHERS = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
 _WITH_VALUES = (
     OverrideParser.ValueContext,
@@ -36,30 +36,30 @@ _WITH_VALUES = (
     OverrideParser.DictKeyValuePairContext,
     OverrideParser.FunctionContext,
 )
-_OF_ELEMENTS = ("choice", "shuffle", "sort", "tag")  # functions that give back what they get
+_OF_ELEMENTS = ("choice", "shuffle", "sort", "tag")  # functions that return their arguments
 
 
 def normalise(overrides: Sequence[str], swept: bool = False) -> list[str]:
-    """Returns overrides that mean to Hydra what they mean to a user.
+    """Returns overrides that Hydra reads the way a user means them.
 
-    A value of a key that holds text is that text. A key of a phase may be set whether or not the
-    schedule's file lists it: ``schedule.phases.head.patience=3`` becomes
-    ``++schedule.phases.head.patience=3``; what is not a key of a phase is refused when the config is
-    read.
+    The value of a key that holds text is kept as text. A key of a phase may be set even if the file of
+    the schedule does not list it: ``schedule.phases.head.patience=3`` becomes
+    ``++schedule.phases.head.patience=3``. Keys that a phase does not have are refused when the config
+    is read.
 
     Args:
-        overrides: as typed.
-        swept: whether ``a,b`` is two values, each for a job of its own.
+        overrides: Overrides as typed.
+        swept: Whether ``a,b`` is two values for two jobs.
 
     Raises:
-        ConfigError: for an override that would choose what Hydra runs.
+        ConfigError: If an override chooses code that Hydra would run.
     """
     for override in overrides:
         named = [key for key in (*EXECUTABLE_KEYS[:2], "hydra.callbacks") if key in override]
         if named:
             raise ConfigError(
-                f"{named[0]} must be left out: no config chooses what runs. Received: {override}. "
-                "Drop it."
+                f"{named[0]} must be left out: no config chooses which code runs. Received: {override}. "
+                "Remove it."
             )
     return [_addable(keep_text(override, swept)) for override in overrides]
 
@@ -70,11 +70,11 @@ def _addable(override: str) -> str:
 
 
 def keep_text(override: str, swept: bool = False) -> str:
-    """Returns an override whose values are quoted where Hydra would not read them as they are typed.
+    """Returns an override with quotes around texts that Hydra would read as something else.
 
     Args:
-        override: ``KEY=VALUE``; anything else is given back.
-        swept: whether a comma separates values.
+        override: ``KEY=VALUE``; anything else is returned as it is.
+        swept: Whether a comma separates values.
     """
     key, equals, value = override.partition("=")
     kind = _kind(key.lstrip("+"))
@@ -93,7 +93,7 @@ def keep_text(override: str, swept: bool = False) -> str:
 
 
 def _is_unicode(text: str) -> bool:
-    """Tells whether a text can be saved; bytes of file names that are no text cannot."""
+    """Tells whether a text can be saved; bytes of file names that are not valid text cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -102,7 +102,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def first_job(overrides: Sequence[str]) -> list[str]:
-    """Returns the overrides of the first job of a sweep, as far as it can be told from them alone."""
+    """Returns the overrides of the first job of a sweep, as far as the overrides alone determine it."""
     parser = OverridesParser.create()
     jobs = []
     for override in overrides:
@@ -116,14 +116,15 @@ def first_job(overrides: Sequence[str]) -> list[str]:
 
 
 def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """Yields the overrides of each job that Hydra's own sweeper makes of a sweep."""
-    parsed = OverridesParser.create().parse_overrides([keep_text(each, True) for each in overrides])
-    if all(each.is_discrete_sweep() for each in parsed if each.is_sweep_override()):
+    """Yields the overrides of every job that Hydra's own sweeper makes of a sweep."""
+    kept = [keep_text(override, swept=True) for override in overrides]
+    parsed = OverridesParser.create().parse_overrides(kept)
+    if all(swept.is_discrete_sweep() for swept in parsed if swept.is_sweep_override()):
         yield from hydra_jobs(parsed)
 
 
 def unswept(overrides: Sequence[str]) -> list[str]:
-    """Returns the overrides that all jobs of a sweep have in common."""
+    """Returns the overrides that all jobs of a sweep share."""
     parser = OverridesParser.create()
     return [
         override
@@ -133,17 +134,17 @@ def unswept(overrides: Sequence[str]) -> list[str]:
 
 
 def quote(value: str) -> str:
-    """Returns a text as Hydra's grammar takes it."""
+    """Returns a text in quotes, in Hydra's grammar."""
     return QuotedString(value, Quote.single if '"' in value else Quote.double).with_quotes()
 
 
 def literal(value: object) -> str:
-    """Returns a text as Hydra's grammar takes it, in which nothing is interpolated."""
+    """Returns a text in quotes, in Hydra's grammar, without interpolation."""
     return quote(str(value).replace("${", "\\${"))
 
 
 def _corrected(override: str, swept: bool) -> str | None:
-    """Returns an override with its texts quoted; None where quotes would not make it one."""
+    """Returns an override with its texts in quotes; None if quotes cannot correct it."""
     key, equals, value = override.partition("=")
     kind = _kind(key.lstrip("+"))
     if not equals or not _is_unicode(override):
@@ -159,13 +160,13 @@ def _corrected(override: str, swept: bool) -> str | None:
     if not holds_text(kind):
         return None
     values = value.split(",") if swept else [value]
-    return f"{key}={','.join(quote(each.strip()) for each in values)}"
+    return f"{key}={','.join(quote(text.strip()) for text in values)}"
 
 
 def _in_grammar(value: Any) -> str:
-    """Returns a value in Hydra's grammar, its texts quoted."""
+    """Returns a value in Hydra's grammar, with its texts in quotes."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_in_grammar(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_in_grammar(v)}" for key, v in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_in_grammar, value))}]"
     if isinstance(value, str):
@@ -174,11 +175,11 @@ def _in_grammar(value: Any) -> str:
 
 
 def unparsed(overrides: Sequence[str], swept: bool = False) -> list[str]:
-    """Returns a message for every override that has no meaning in Hydra's grammar.
+    """Returns a message for every override that is not valid in Hydra's grammar.
 
     Args:
-        overrides: as typed.
-        swept: whether a comma separates values.
+        overrides: Overrides as typed.
+        swept: Whether a comma separates values.
     """
     refused: dict[str, str] = {}
     for override in overrides:
@@ -186,7 +187,7 @@ def unparsed(overrides: Sequence[str], swept: bool = False) -> list[str]:
         if detail is not None:
             refused[override] = detail
     found = {override: _corrected(override, swept) for override in refused}
-    corrected = {override: each for override, each in found.items() if each is not None}
+    corrected = {override: text for override, text in found.items() if text is not None}
     how = f" Quote the value, as in: {typed_again(corrected)}" if corrected else ""
     return [
         f"Arguments must be KEY=VALUE, +KEY=VALUE or ~KEY. Received: {override} ({detail})."
@@ -196,21 +197,21 @@ def unparsed(overrides: Sequence[str], swept: bool = False) -> list[str]:
 
 
 def _refusal(override: str) -> str | None:
-    """Returns what is wrong with an override by itself; None where nothing is."""
+    """Returns what is wrong with the syntax of an override, or None."""
     try:
         OverridesParser.create().parse_overrides([override])
     except OverrideParseException as error:
         return _syntax(error)
     except (HydraException, ValueError, OverflowError, RecursionError):
-        return None  # the composition says so
+        return None  # composing the config reports it
     return None
 
 
 def _syntax(error: OverrideParseException) -> str:
-    """Returns what is wrong with an override, of a message whose last line is a link."""
+    """Returns what is wrong with an override, from a message whose last line is a link."""
     lexer = "LexerNoViableAltException: "
     detail = (error.message.splitlines()[:-1] or [error.message])[-1]
-    if detail.strip() == "^":  # below the character that the lexer does not know
+    if detail.strip() == "^":  # it points to the character that is not allowed
         at = len(detail) - 1 - len(lexer)
         return f"{error.override[at : at + 1]!r} is not allowed here without quotes"
     return "it has no =" if detail.startswith("missing EQUAL") else detail
@@ -221,9 +222,9 @@ def several_values(override: str) -> str:
     key, _, value = override.partition("=")
     kind = _kind(key.lstrip("+"))
     message = f"{key} must have one value in one run. Received: {value}. " + (
-        f"To make a run for each, add -m: {typed_again({}, '-m')}"
+        f"To run once with every value, add -m: {typed_again({}, '-m')}"
         if may_sweep()
-        else "Only train makes a run for each, with -m"
+        else "Only train can run once with every value, with -m"
     )
     if kind_of_items(kind) is not None:
         other = f"{key}=[{value}]"
@@ -235,7 +236,7 @@ def several_values(override: str) -> str:
 
 
 def _kind(key: str) -> Kind:
-    """Returns the type of what is written behind ``KEY=``: of a group it is the name of a config."""
+    """Returns the type of the value after ``KEY=``; for a group, that of the name of a config."""
     if key in GROUPS:
         return _NAME
     return str if key in _PLACES else kind_of(key)
@@ -249,12 +250,12 @@ def _parse(override: str) -> Override | None:
 
 
 def _quoted_within(override: str, kind: Kind) -> str:
-    """Quotes the texts in a value that Hydra reads as something else, at the places where they are."""
+    """Puts quotes around the texts inside of a value that Hydra would read as something else."""
     lexer = OverrideLexer(InputStream(override))
     tree = OverrideParser(CommonTokenStream(lexer)).override()
     for first, last, in_function in sorted(_misread(tree, kind), reverse=True):
         text = quote(override[first : last + 1])
-        if in_function:  # which takes the quotes off, and Hydra reads its result again
+        if in_function:  # it removes the quotes, and Hydra reads its result again
             text = f"'{text}'"
         override = f"{override[:first]}{text}{override[last + 1 :]}"
     return override
@@ -265,7 +266,7 @@ def _first_word(node: Any) -> str:
 
 
 def _misread(node: Any, kind: Kind, in_function: bool = False) -> Iterator[tuple[int, int, bool]]:
-    """Yields where each text that Hydra reads as a number is: first and last place, in a function."""
+    """Yields the first and last position of every text that Hydra misreads, and if it is in a function."""
     if isinstance(node, OverrideParser.PrimitiveContext):
         leaves: list[Any] = list(node.getChildren())
         tokens = [leaf.symbol for leaf in leaves]

@@ -1,4 +1,4 @@
-"""From a composed OmegaConf node to plain typed objects, with every misfit named at once."""
+"""Converts a composed OmegaConf node to typed objects, and reports all wrong keys and values at once."""
 
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -15,16 +15,16 @@ from finetune.storage.run_directory import expanded
 
 
 def read(node: DictConfig) -> Config:
-    """Turns a composed config into plain typed objects.
+    """Converts a composed config to plain typed objects.
 
     Args:
-        node: what Hydra composed; keys outside the schema are tolerated only under ``hydra``.
+        node: The config that Hydra composed. Only ``hydra`` may be there without being in the schema.
 
     Returns:
-        The config; each entry of ``schedule.phases`` is a `PhaseConfig`.
+        The config; every entry of ``schedule.phases`` is a `PhaseConfig`.
 
     Raises:
-        ConfigError: with every unknown key, wrong type and wrong value at once.
+        ConfigError: If there are unknown keys, wrong types or wrong values; names all of them.
     """
     problems: list[str] = []
     config = _read(Config, node, "", problems)
@@ -37,14 +37,14 @@ def read(node: DictConfig) -> Config:
             except ConfigError as error:
                 problems += error.problems
     named = tuple(problem.partition(" ")[0] for problem in problems)
-    problems += [each for each in check(config) if not each.startswith(named or ("\0",))]
+    problems += [text for text in check(config) if not text.startswith(named or ("\0",))]
     if problems:
         raise ConfigError(problems)
     return config
 
 
 def _read(schema: type, node: Any, where: str, problems: list[str]) -> Any:
-    """Reads `node` as the dataclass `schema`, appending to `problems` what does not fit."""
+    """Reads `node` as the dataclass `schema`; appends what is wrong to `problems`."""
     known = keys_within(schema)
     if not _is_mapping(node, where, f"a mapping of {', '.join(known)}", problems):
         return schema()
@@ -97,7 +97,7 @@ def _read_freeze(node: Any, where: str, problems: list[str]) -> dict[str, Any]:
     try:
         name = node.get("policy")
     except OmegaConfBaseException:
-        name = None  # reading it as a text says what is wrong
+        name = None  # reading it as text reports what is wrong
     schema = freeze.schema_of(name or freeze.DEFAULT, map(str, node))
     return freeze.unset() | asdict(_read(schema, node, where, problems))
 

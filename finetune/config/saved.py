@@ -1,7 +1,7 @@
-"""The config that a run left in its directory, read as what it is: a file others may have edited.
+"""Reads and writes the config in a run directory, a file that others may have edited.
 
-Nothing in it is evaluated: no interpolation, so no resolver that reads the environment, no tag, no
-`_target_`. No TensorFlow is imported.
+Nothing in it is evaluated: no interpolation, and so no resolver that reads the environment, no tag, and
+no `_target_`. TensorFlow is not imported.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,11 +29,11 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
     """Returns the config that a run was started with.
 
     Args:
-        run_directory: of the run; its ``.hydra/config.yaml`` is read.
-        overrides: ``KEY=VALUE``, put in the place of what is saved; values are YAML.
+        run_directory: Directory of the run, whose ``.hydra/config.yaml`` is read.
+        overrides: ``KEY=VALUE``, which replace saved values; values are YAML.
 
     Raises:
-        ConfigError: naming the file, for whatever is wrong in it, or for a directory of no run.
+        ConfigError: If the directory holds no run, or if anything in the file is wrong.
     """
     file = Path(run_directory) / SAVED
     if not file.is_file():
@@ -42,7 +42,7 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(saved, dict) or not saved:
         raise ConfigError(
             f"{file} must hold the config of a run, a mapping. Received: {type(saved).__name__}. "
-            "Use the file as Hydra wrote it."
+            "Restore the file that Hydra wrote."
         )
     node = OmegaConf.create(saved)
     for override in overrides:
@@ -53,11 +53,13 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
     saved = dict(OmegaConf.to_container(node))  # type: ignore[call-overload] - it is a mapping
     problems = [
         f"{file}: {where} must be a value that needs no evaluation. Received: {text}. "
-        "Write what it stands for."
+        "Write its value instead."
         for where, text in _interpolations(saved, "")
     ]
     if "hydra" in saved:
-        problems.append(f"{file}: hydra must be left out. Received: hydra. It is no key of a run.")
+        problems.append(
+            f"{file}: hydra must be left out. Received: hydra. It is not a key of a run."
+        )
     if problems:
         raise ConfigError(problems)
     try:
@@ -67,7 +69,7 @@ def read_saved(run_directory: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _value(key: str, text: str, override: str) -> Any:
-    """Returns the value of an override: YAML, but of a key that holds text the text itself."""
+    """Returns the value of an override: the text itself if the key holds text, else YAML."""
     kind = kind_of(key)
     if holds_text(kind) and not text.startswith(_QUOTES):
         return None if may_be_null(kind) and text.lower() in _NULLS else text
@@ -75,19 +77,19 @@ def _value(key: str, text: str, override: str) -> Any:
 
 
 def read_overrides(run_directory: Path) -> list[str]:
-    """Returns what was typed to start a run; nothing where it was killed before that was saved.
+    """Returns the overrides that a run was started with; none if it was killed before they were saved.
 
     Raises:
-        ConfigError: for a file that holds anything else.
+        ConfigError: If the file holds anything else.
     """
     file = run_directory / OVERRIDES
     saved = _load(file) if file.is_file() else None
     if saved is None:
         return []
-    if not isinstance(saved, list) or not all(isinstance(each, str) for each in saved):
+    if not isinstance(saved, list) or not all(isinstance(override, str) for override in saved):
         raise ConfigError(
-            f"{file} must hold a list of overrides. Received: {type(saved).__name__}. Use the file "
-            "as Hydra wrote it."
+            f"{file} must hold a list of overrides. Received: {type(saved).__name__}. Restore the "
+            "file that Hydra wrote."
         )
     return saved
 
@@ -101,38 +103,38 @@ def _load(file: Path, kind: Kind = None) -> Any:
 def _no_run(directory: Path) -> str:
     hint = where_to_look(directory)
     if (directory / "run.json").is_file():
-        hint = "It is of FineTuner: call its fit with resume=True."
+        hint = "It is a run of FineTuner: call its fit with resume=True."
     return f"RUN_DIR must be the directory of a run, which holds {SAVED}. Received: {directory}. {hint}"
 
 
 def where_to_look(directory: Path) -> str:
-    """Says which directory to give in the place of one that holds no run: a sweep holds several."""
+    """Returns a hint about the right directory; for a sweep, it names the directories of the jobs."""
     jobs = sorted(str(path.parent) for path in directory.glob("*/run.json"))
     if jobs:
         return f"Give one of its jobs: {', '.join(jobs[:10])}{' …' if len(jobs) > 10 else ''}."
-    return "Give what the run was started with as hydra.run.dir."
+    return "Give the directory that the run was started with (hydra.run.dir)."
 
 
 def save(config: Config, run_directory: Path) -> None:
-    """Writes what a run goes on with in the place of what it was started with, if it was saved."""
+    """Replaces the saved config of a run with the one that it is resumed with, if there is one."""
     if (run_directory / SAVED).is_file():
         write_again(config, run_directory)
 
 
 def write_again(config: Config, run_directory: Path) -> None:
-    """Writes the config of a run, without which it cannot be resumed."""
+    """Writes the config of a run, which is needed to resume it."""
     (run_directory / SAVED).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(run_directory / SAVED, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
 
 def save_resolved(composed: DictConfig, run_directory: Path) -> None:
-    """Makes the config that Hydra saved one that means the same anywhere.
+    """Replaces the config that Hydra saved with one that has the same meaning anywhere.
 
-    What interpolations and relative paths stand for takes their place.
+    Interpolations and relative paths are replaced by their values.
 
     Args:
-        composed: the config of the run, without the ``hydra`` node.
-        run_directory: in which Hydra has saved it.
+        composed: Config of the run, without the ``hydra`` node.
+        run_directory: Directory in which Hydra saved it.
     """
     file = run_directory / SAVED
     node = OmegaConf.create(OmegaConf.to_container(composed, resolve=True))
@@ -145,12 +147,12 @@ def save_resolved(composed: DictConfig, run_directory: Path) -> None:
 
 def _interpolations(value: Any, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, inner in value.items():
             if INTERPOLATION in key:
                 yield f"a key in {where or 'the config'}", key
-            yield from _interpolations(each, f"{where}.{key}" if where else key)
+            yield from _interpolations(inner, f"{where}.{key}" if where else key)
     elif isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _interpolations(each, f"{where}[{index}]")
+        for index, item in enumerate(value):
+            yield from _interpolations(item, f"{where}[{index}]")
     elif isinstance(value, str) and INTERPOLATION in value:
         yield where, value

@@ -1,8 +1,8 @@
-"""YAML that is only data: no tags, no objects, nothing that grows when it is read.
+"""Reads YAML that is only data: no tags, no objects, and nothing that grows when it is read.
 
-Hydra's own loader makes no Python objects, but it expands aliases without a bound, ends deep
-nesting in a RecursionError and follows `_target_`. What comes from a file that others may have
-written passes here first.
+Hydra's own loader makes no Python objects, but it expands aliases without a limit, raises
+RecursionError for deep nesting, and follows `_target_`. Files that others may have written are therefore
+checked here first.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from finetune.errors import ConfigError
 
 MAX_BYTES = 1 << 20  # 200 times the largest config of this project
 MAX_DEPTH = 40
-MAX_NODES = 50_000  # aliases counted as often as they are used
+MAX_NODES = 50_000  # every use of an alias counts
 MAX_DIGITS = 400  # the largest float has 309
 # What Hydra instantiates, and what logging's dictConfig calls.
 EXECUTABLE_KEYS = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_", "()")
@@ -37,16 +37,17 @@ _Loader.yaml_implicit_resolvers = {
 def load_strictly(
     content: bytes, source: str, aliases: bool = True, kind: Kind | None = None
 ) -> Any:
-    """Returns what a YAML document holds: None, or text, numbers, lists and mappings by text.
+    """Returns the content of a YAML document: None, texts, numbers, lists, and mappings with text keys.
 
     Args:
-        content: of the file.
-        source: what messages call it, e.g. its path.
-        aliases: whether anchors and aliases are allowed; expanded, they count to the bound.
-        kind: the type of the value, whose texts are kept as they are typed; None: of no config.
+        content: Content of the file.
+        source: Name of the file in messages, e.g. its path.
+        aliases: Whether anchors and aliases are allowed. Expanded aliases count towards the limits.
+        kind: Type of the value, whose texts are kept as they are typed; None for values that are not
+            part of a config.
 
     Raises:
-        ConfigError: for anything else, and for more than the bounds allow.
+        ConfigError: If the document holds anything else, or exceeds a limit.
     """
     if len(content) > MAX_BYTES:
         raise _refused(source, f"at most {MAX_BYTES >> 20} MiB of YAML", f"{len(content)} bytes")
@@ -73,7 +74,7 @@ def _refused(source: str, expected: str, received: str) -> ConfigError:
 
 
 def _check_events(text: str, source: str, aliases: bool) -> None:
-    """Refuses tags, depth and length while parsing, which neither recurses nor builds anything."""
+    """Refuses tags, deep nesting and long documents while parsing, before any object is built."""
     depth = count = 0
     for event in yaml.parse(text, _Loader):
         count += 1
@@ -94,7 +95,7 @@ def _check_events(text: str, source: str, aliases: bool) -> None:
 
 
 def _problems(root: yaml.Node) -> Iterator[tuple[str, str]]:
-    """Yields (what is expected, what came) for each node that is not plain data."""
+    """Yields what is expected and what was received for every node that is not plain data."""
     sizes: dict[int, int] = {}
     if _size(root, sizes, set()) > MAX_NODES:
         yield f"at most {MAX_NODES} values", "aliases that expand to more"
@@ -116,7 +117,7 @@ def _problems(root: yaml.Node) -> Iterator[tuple[str, str]]:
 
 
 def _size(node: yaml.Node, sizes: dict[int, int], open_nodes: set[int]) -> int:
-    """Returns how many nodes there are once aliases are expanded; each is counted once, then kept."""
+    """Returns the number of nodes with all aliases expanded; stores the size of every node."""
     if id(node) in sizes:
         return sizes[id(node)]
     if id(node) in open_nodes:
@@ -124,10 +125,10 @@ def _size(node: yaml.Node, sizes: dict[int, int], open_nodes: set[int]) -> int:
     open_nodes.add(id(node))
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
-        children = [each for pair in node.value for each in pair]
+        children = [child for pair in node.value for child in pair]
     elif isinstance(node, yaml.SequenceNode):
         children = node.value
-    sizes[id(node)] = 1 + sum(_size(each, sizes, open_nodes) for each in children)
+    sizes[id(node)] = 1 + sum(_size(child, sizes, open_nodes) for child in children)
     open_nodes.discard(id(node))
     return sizes[id(node)]
 

@@ -1,22 +1,22 @@
-"""Checks of single values: a number in its range, a name of a closed list."""
+"""Checks of single values: numbers in a range, and names of a closed list."""
 
 import math
 from collections.abc import Collection, Iterator
 
 from finetune.errors import unknown_name
 
-MAX_INT = 2**32 - 1  # no count of anything here is larger, and TensorFlow's own are 64 bits wide
+MAX_INT = 2**32 - 1  # larger than any count in this program; TensorFlow's integers have 64 bits
 
 
 def number(where: str, value: float | None, expected: str, ok: bool, fix: str) -> Iterator[str]:
-    """Yields what is wrong with a number; None is none.
+    """Yields what is wrong with a number; None is always valid.
 
     Args:
-        where: its config path.
-        value: what it is.
-        expected: what it must be, for the message.
-        ok: whether it is that.
-        fix: what to do, a sentence.
+        where: Config path of the number.
+        value: The number.
+        expected: What the number must be, for the message.
+        ok: Whether the number is valid.
+        fix: A sentence that says what to do.
     """
     if isinstance(value, int) and abs(value) > MAX_INT and ok:
         yield f"{where} must be at most {MAX_INT}. Received: {value}. {fix}"

@@ -166,7 +166,7 @@ def test_what_people_write_is_still_read(configs, monkeypatch):
         ("\udcff=1", "is not allowed here without quotes"),
         ("seed=1;2", "Received: seed=1;2 (';' is not allowed here without quotes)"),
         ("schedule.phases.head.freeze.policy=a;b", "must be a freeze policy. Received: a;b."),
-        ("~schedule.phases", "schedule.phases must be there; only phases can be left out"),
+        ("~schedule.phases", "schedule.phases must not be deleted; only phases can be left out"),
         ("schedule=null", "schedule=null cannot be applied"),
         ("hydra=3", "hydra=3 cannot be applied"),
         ("=1", "=1 cannot be applied"),

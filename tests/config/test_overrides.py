@@ -194,7 +194,7 @@ def test_several_values_without_a_sweep_show_both_lines(override, other, verb):
         assert f"python -m finetune train {override} -m" in problem
     else:  # which has no -m
         assert (
-            "Only train makes a run for each, with -m" in problem
+            "Only train can run once with every value, with -m" in problem
             and f"{override} -m" not in problem
         )
     if other is not None:

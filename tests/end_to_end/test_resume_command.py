@@ -331,7 +331,7 @@ def test_a_directory_that_is_removed_is_made_again_and_the_run_goes_on(tmp_path,
     assert record_of(directory)["status"] == "completed"
     for name in ("model/model.weights.h5", "metrics.csv", "schedule.yaml", "finetune.log"):
         assert (directory / name).exists(), name
-    assert resumed(directory) == 0  # nothing is left to do
+    assert resumed(directory) == 0  # there is nothing left to do
 
 
 def test_weights_are_saved_elsewhere_where_a_directory_cannot_be_made_again(

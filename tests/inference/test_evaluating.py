@@ -190,7 +190,7 @@ WRONG = {
     "format": (["run", "--format", "xml"], "Received: xml. Valid: table, json, csv"),
     "schedule": (["run", "seed=1", "schedule.phases.head.epochs=3"], "2 problems"),
     "size": (["run", "dataset.image_size=64"], "Received: dataset.image_size=64"),
-    "no override": (["run", "other"], "evaluate: an override must be of what a model is measured"),
+    "no override": (["run", "other"], "overrides of evaluate must be keys that choose the data"),
     "type": (["run", "dataset.batch_size=many"], "dataset.batch_size must have the right type"),
 }
 
