@@ -72,6 +72,30 @@ def test_imports_run_one_way():
     assert violations(PACKAGE) == []
 
 
+# Folders of tests that mirror no folder of the package, by what they are about.
+OTHER_TESTS = {
+    "docs": "the documentation",
+    "end_to_end": "whole commands, as a user runs them",
+    "research": "how the bundled preset was made",
+    "scripts": "scripts/",
+}
+# Folders of the package whose tests are one file of the folder above.
+ONE_FILE = {"freezing/policies": "test_policies.py", "reporting/plots": "test_plots.py"}
+
+
+def folders_of(root, pattern):
+    """Returns the folders below a root that hold a file of this pattern."""
+    return {path.parent.relative_to(root).as_posix() for path in root.rglob(pattern)} - {"."}
+
+
+def test_the_tests_mirror_the_package():
+    rooms, tests = folders_of(PACKAGE, "*.py"), folders_of(TESTS, "test_*.py")
+    assert tests - rooms == OTHER_TESTS.keys()
+    assert rooms - tests == ONE_FILE.keys()
+    for folder, name in ONE_FILE.items():
+        assert (TESTS / folder).with_name(name).is_file()
+
+
 def test_no_test_module_imports_another():
     """What tests share is in tests/helpers."""
     modules = sorted(TESTS.rglob("*.py"))
