@@ -29,6 +29,7 @@ NOT_RUN = {
     "scripts/torture": "kills runs for minutes",
     "scripts/docs": "makes an environment; tests/docs/test_site.py builds the site",
     "tensorboard": "serves until it is stopped",
+    "python -m finetune experiment=moons": "needs a package; end_to_end/test_plugin.py installs it",
     "hf upload": "needs a network and an account",
 }
 # What is composed and checked as far as its config goes: why it is not trained.

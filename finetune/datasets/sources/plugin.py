@@ -13,8 +13,6 @@ from finetune.datasets.sources.array_labels import labels_of, one_hot_note
 from finetune.datasets.sources.arrays import checked_inputs, rows_of
 from finetune.errors import ConfigError
 
-_EXPECTED = "a finetune.Splits whose splits are pairs of inputs and labels"
-
 
 def assemble_splits(
     name: str,
@@ -94,7 +92,10 @@ def _pairs(where: str, given: Any) -> dict[str, tuple[Any, Any]]:
         if not wrong:
             return pairs
         received = f"{', '.join(wrong)} of {type(pairs[wrong[0]]).__name__}"
-    raise ConfigError(f"{where} must be {_EXPECTED}. Received: {received}. Correct the function.")
+    raise ConfigError(
+        f"{where} must be a finetune.Splits whose splits are pairs of inputs and labels. Received: "
+        f"{received}. Correct the function."
+    )
 
 
 def _is_pair(pair: Any) -> bool:
