@@ -30,6 +30,9 @@ def test_a_test_that_waits_for_a_long_fixture_is_not_fast():
 def test_what_is_marked_slow_or_needs_a_browser_is_not_fast():
     for name in durations.NEVER_FAST:
         assert not durations.is_fast(item("tests/freezing/a.py::test_new", marks=[name]), {})
+    for folder in durations.NEVER_FAST_FOLDERS:
+        assert (TESTS.parent / folder).is_dir()
+        assert not durations.is_fast(item(f"{folder}a.py::test_new"), {})
 
 
 def test_the_contracts_of_freezing_are_fast(request):

@@ -18,6 +18,8 @@ LIMIT = 0.3
 NEVER_FAST = ("slow", "browser", "gpu", "network")
 # What the program promises about frozen weights is tried even where it takes longer.
 ALWAYS_FAST = ("tests/freezing/",)
+# Whole commands are run by the whole suite alone.
+NEVER_FAST_FOLDERS = ("tests/end_to_end/",)
 SHARED = ("module", "class", "package")
 
 
@@ -32,6 +34,8 @@ def is_fast(item, listed):
         return False
     if item.nodeid.startswith(ALWAYS_FAST):
         return True
+    if item.nodeid.startswith(NEVER_FAST_FOLDERS):
+        return False
     module = item.nodeid.partition("::")[0]
     names = [function_of(item.nodeid), *(f"{module}::{name}" for name in item.fixturenames)]
     return not any(name in listed for name in names)
