@@ -49,7 +49,7 @@ def words(shown: Movement) -> str:
 def draw(shown: Movement) -> Figure:
     """Draws stages from the input (bottom) to the head (top), and phases from left to right."""
     handles = [
-        Patch(facecolor=light("trainable"), alpha=STRONGEST, label="moved; darker is farther"),
+        Patch(facecolor=light("trainable"), alpha=STRONGEST, label="moved (darker: more)"),
         Patch(facecolor=light("frozen"), label="0: not one bit changed"),
     ]
     _, above = legend_shape([str(handle.get_label()) for handle in handles], WIDTH)

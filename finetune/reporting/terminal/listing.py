@@ -62,8 +62,8 @@ class Listing:
             yield self._table(group, options.max_width)
 
     def _natural(self, index: int) -> int:
-        cells = [row[index] for row in self._rows]
-        return max(cell_len(each.plain) for each in (self._columns[index].header, *cells))
+        cells = [self._columns[index].header, *(row[index] for row in self._rows)]
+        return max(cell_len(cell.plain) for cell in cells)
 
     def _least(self, index: int) -> int:
         """Returns the width below which a column shrinks only as a last resort."""
