@@ -25,7 +25,7 @@ def stored_data(
     computed: PhaseData,
     decided: Mapping[int, FeatureDecision] | None = None,
 ) -> StoredPhaseData:
-    """Returns what gives each phase of a run its data, with stored features where they are worth it.
+    """Returns the data source of a run, which uses stored features where they are worth it.
 
     Args:
         run: The planned run.
@@ -33,7 +33,7 @@ def stored_data(
         decided: The final decisions of an earlier process by index of the phase.
 
     Raises:
-        ConfigError: If a phase asks of stored features what they cannot give.
+        ConfigError: If phases cannot use stored features as the config asks.
     """
     built = run.built
     cuts = PhaseCuts(
@@ -58,7 +58,7 @@ def stored_data(
 
 
 def require_possible(phases: Sequence[Phase], cuts: PhaseCuts) -> None:
-    """Refuses, before anything trains, what phases cannot get from stored features.
+    """Refuses settings that stored features cannot meet, before anything trains.
 
     Raises:
         ConfigError: With all problems at once.
