@@ -1,3 +1,3 @@
-"""Pretrained networks: what is bundled, how they load, their stages and their heads."""
+"""Pretrained backbones: the catalog, their loading, their stages and their preprocessing."""
 
-HEAD = "head"  # the stage of every weight that is in no stage of the backbone
+HEAD = "head"  # the stage of all weights outside the stages of the backbone

@@ -1,4 +1,4 @@
-"""Reads a ``model.keras`` that somebody else may have written: nothing in it chooses what runs."""
+"""Reading of ``model.keras`` files from untrusted sources: nothing in them can choose what runs."""
 
 import shutil
 import sys
@@ -17,7 +17,7 @@ from finetune.errors import ConfigError
 
 _CONFIG, _TASK, _WEIGHTS = "config.json", "task.json", "model.weights.h5"
 _FLOOR, _EXPANSION = 64 << 20, 100  # bytes; weights hardly compress
-# Functions are looked up among Keras' own by name; the others hold values.
+# Functions are looked up by name among Keras' own; the other classes hold values.
 _PLAIN = ("function", "__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__")
 _PARTS = (
     keras.Operation,
@@ -31,15 +31,15 @@ _CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 
 
 def read_weights(model: keras.Model, archive: Path, where: str) -> None:
-    """Reads the weights of a model that has been built; of the archive nothing else is used.
+    """Reads the weights of a built model, and nothing else, from an archive.
 
     Args:
-        model: as the one that was saved; changed in place.
-        archive: a ``.keras`` file.
-        where: the config path or argument that names it, for messages.
+        model: Model with the architecture of the saved one; changed in place.
+        archive: Path of a ``.keras`` file.
+        where: Config path or argument that names the archive, for messages.
 
     Raises:
-        ConfigError: for no such file, or weights of another model.
+        ConfigError: If there is no such file, or its weights are those of another model.
     """
     with _unpacked(archive, where) as folder:
         try:
@@ -49,14 +49,14 @@ def read_weights(model: keras.Model, archive: Path, where: str) -> None:
 
 
 def read_model(archive: Path, where: str) -> keras.Model:
-    """Reads a model of Keras' layers, KerasHub's, and others that this process has registered.
+    """Reads a model made of layers of Keras, KerasHub, and others that this process has registered.
 
     Args:
-        archive: a ``.keras`` file.
-        where: as in `read_weights`.
+        archive: Path of a ``.keras`` file.
+        where: Config path or argument that names the archive, for messages.
 
     Raises:
-        ConfigError: for anything else in it: layers that nobody has registered are named.
+        ConfigError: If it contains anything else; it names layers that are not registered.
     """
     with _unpacked(archive, where) as folder:
         _require_known(archive, where, read_json(folder / _CONFIG, where))
@@ -68,22 +68,22 @@ def read_model(archive: Path, where: str) -> keras.Model:
 
 
 def read_task(folder: Path, where: str) -> Any:
-    """Reads a KerasHub task, with its preprocessor, from what `save_task` wrote of a user's own.
+    """Reads a KerasHub task and its preprocessor from what `save_task` wrote of a user's own model.
 
     Args:
-        folder: a preset of KerasHub, in which every file is what a run wrote.
-        where: as in `read_weights`.
+        folder: Directory of a KerasHub preset in which all files were written by a run.
+        where: Config path or argument that names the directory, for messages.
 
     Raises:
-        ConfigError: for a file that is none of a task of KerasHub's classes, and of others that
-            this process has registered.
+        ConfigError: If a file is not of a task made of KerasHub's classes and others that this
+            process has registered.
     """
     configs = {file: read_json(file, where) for file in sorted(folder.glob("*.json"))}
     _require_known(folder, where, configs)
     name = configs.get(folder / _TASK, {}).get("registered_name")
     cls = keras.saving.get_registered_object(name) if isinstance(name, str) else None
     if not isinstance(cls, type) or not issubclass(cls, keras_hub.models.Task):
-        raise _unusable(folder, where, ValueError(f"{_TASK} names no task of KerasHub"))
+        raise _unusable(folder, where, ValueError(f"{_TASK} does not name a KerasHub task"))
     for file in folder.glob("*.h5"):
         check_h5(file, where)
     try:
@@ -93,20 +93,20 @@ def read_task(folder: Path, where: str) -> Any:
 
 
 def _require_known(source: Path, where: str, config: Any) -> None:
-    """Refuses classes that neither Keras has nor this process has registered."""
+    """Refuses classes that are neither Keras' own nor registered by this process."""
     objects = list(_objects(config))
     unknown = {str(entry.get("class_name")): None for entry in objects if not _known(entry)}
     if unknown:
         raise ConfigError(
-            f"{where} must be of layers of Keras, or of others that this process has "
-            f"registered. Received: {', '.join(unknown)} in {source}. In Python, import the module "
-            "that registers them (keras.saving.register_keras_serializable), or open a "
-            "keras.saving.custom_object_scope, and call finetune.load(RUN_DIR) then."
+            f"{where} must contain only layers of Keras and layers that this process has registered. "
+            f"Received: {', '.join(unknown)} in {source}. In Python, import the module that registers "
+            "them (keras.saving.register_keras_serializable), or open a "
+            "keras.saving.custom_object_scope, before you call finetune.load(RUN_DIR)."
         )
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yields whatever Keras would make an object of; what a model was compiled with is not read."""
+    """Yields everything that Keras would turn into an object; the compile config is never read."""
     if isinstance(value, dict):
         if "class_name" in value or "registered_name" in value:
             yield value
@@ -122,7 +122,7 @@ def _known(value: dict[str, Any]) -> bool:
     name, module = value.get("class_name"), str(value.get("module"))
     config = value.get("config")
     if isinstance(config, dict) and any(isinstance(config.get(asset), str) for asset in ASSETS):
-        return False  # the name of a file elsewhere
+        return False  # the path of another file
     if name == "function":
         return module in ("builtins", "keras.activations") or _registered(config)
     if name in _PLAIN:
@@ -144,7 +144,7 @@ def _registered(name: Any) -> bool:
 
 @contextmanager
 def _unpacked(archive: Path, where: str) -> Iterator[Path]:
-    """Gives a folder with config and weights of an archive, once their sizes are what they say."""
+    """Unpacks the config and weights of an archive to a folder, after checking their sizes."""
     with tempfile.TemporaryDirectory(prefix="finetune-model-") as made:
         folder = Path(made)
         try:
@@ -164,6 +164,6 @@ def _unpacked(archive: Path, where: str) -> Iterator[Path]:
 def _unusable(archive: Path, where: str, error: BaseException) -> ConfigError:
     said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return ConfigError(
-        f"{where} must be a model that Keras has saved whole. Received: {archive} ({said}). Save "
-        "it again, or copy it again from where it was made."
+        f"{where} must be a complete model saved by Keras. Received: {archive} ({said}). Save it "
+        "again, or copy it again from the original."
     )

@@ -1,4 +1,4 @@
-"""Finds the repeated blocks of a KerasHub backbone, family by family; KerasHub 0.32 has no such API."""
+"""The repeated blocks of KerasHub backbones, by family: KerasHub 0.32 has no such API."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import keras_hub
 from finetune.backbones.layer_kinds import is_normalization
 from finetune.keras_internals import direct_layers, direct_weights
 
-_BY_NAME = (  # group 1 tells one stage from the next
+_BY_NAME = (  # group 1 is the number of the stage
     re.compile(r"(?:stack|transition)(\d+)_"),  # ResNet v1 and v2, DenseNet
     re.compile(r"block(\d+)(?!\d)"),  # EfficientNet, Xception, VGG
     re.compile(r"block_(\d+)_\d+$"),  # MobileNet
@@ -21,13 +21,14 @@ _BY_NAME = (  # group 1 tells one stage from the next
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """The layers that make the stages of a family, the first and the last stage aside.
+    """The layers of a backbone, grouped into the stages of its family.
 
     Args:
-        first: name of the stage before the first block.
-        stage: what a stage of `groups` is called, a number aside.
-        layers: all of the backbone, from input to output; those that hold the blocks taken apart.
-        groups: the layers of each stage, from input to output.
+        first: Name of the stage before the first block.
+        stage: Name of the stages in `groups`, without their number.
+        layers: All layers of the backbone, from input to output. Layers that hold the blocks are
+            replaced by the layers inside them.
+        groups: The layers of each stage, from input to output, except the first and the last stage.
     """
 
     first: str
@@ -37,7 +38,7 @@ class Blocks:
 
 
 def find_blocks(backbone: keras.Model) -> Blocks | None:
-    """Returns the blocks of a backbone of a known family; None for any other."""
+    """Returns the blocks of a backbone of a known family, or None for any other."""
     layers = list(backbone.layers)
     for index, layer in enumerate(layers):
         found = _held_blocks(backbone, layer)
@@ -45,7 +46,7 @@ def find_blocks(backbone: keras.Model) -> Blocks | None:
             first, stage, blocks = found
             layers[index : index + 1] = _apart(layer, blocks)
             return Blocks(first, stage, layers, [[block] for block in blocks])
-    if isinstance(backbone, keras_hub.models.AlbertBackbone):  # a list of layers for each group
+    if isinstance(backbone, keras_hub.models.AlbertBackbone):  # one list of layers per group
         groups = [_layer_list(owner) for owner in backbone.transformer_layers]
         return Blocks("embeddings", "block", layers, groups)
     transformer = _layer_list(getattr(backbone, "transformer_layers", None))
@@ -63,7 +64,7 @@ def find_blocks(backbone: keras.Model) -> Blocks | None:
 def _held_blocks(
     backbone: keras.Model, layer: keras.Layer
 ) -> tuple[str, str, list[keras.Layer]] | None:
-    """Returns names and blocks of a layer that only runs a list of blocks."""
+    """Returns the names and blocks of a layer that only runs a list of blocks."""
     if hasattr(layer, "encoder_layers"):  # ViT, DeiT
         first, stage, attribute = "embeddings", "block", "encoder_layers"
     elif layer is getattr(backbone, "encoder", None):  # DINO
@@ -80,13 +81,13 @@ def _held_blocks(
 
 
 def _layer_list(value: Any) -> list[keras.Layer]:
-    """Returns a list of layers; an empty one for anything else of that name in a user's model."""
+    """Returns a list of layers; empty if the attribute of a user's model is anything else."""
     layers = list(value) if isinstance(value, list) else []
     return layers if all(isinstance(layer, keras.Layer) for layer in layers) else []
 
 
 def _apart(layer: keras.Layer, blocks: list[keras.Layer]) -> list[keras.Layer]:
-    """Returns the layers inside one that runs `blocks`, in order: dropout, blocks, closing norm."""
+    """Returns the layers inside one that runs `blocks`, in order: dropout, blocks, final norm."""
     others = [
         inner for inner in direct_layers(layer) if all(inner is not block for block in blocks)
     ]
@@ -104,7 +105,7 @@ def _in_turn(layers: list[keras.Layer], numbers: list[int]) -> list[list[keras.L
 
 
 def _by_name(layers: list[keras.Layer]) -> list[list[keras.Layer]]:
-    """Groups by the first pattern whose names occur; an empty list where none does."""
+    """Groups layers by the first pattern that matches any name; empty if none does."""
     for pattern in _BY_NAME:
         groups: dict[str, list[keras.Layer]] = {}
         for layer in layers:

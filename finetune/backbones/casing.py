@@ -1,8 +1,9 @@
-"""Teaches a SentencePiece model to lower the case and to drop accents by itself.
+"""Lower-casing and removal of accents inside a SentencePiece model.
 
-ALBERT's tokenizer does both in Python before SentencePiece sees the text; KerasHub's has no such
-step. A SentencePiece model carries a table of what each character becomes, and KerasHub saves the
-model whole: so the step goes into the table, and whoever loads the saved model has it too.
+ALBERT's tokenizer does both in Python before SentencePiece sees the text, and KerasHub's tokenizer
+has no such step. A SentencePiece model contains a table of character replacements, and KerasHub
+saves the whole model. The step is therefore added to the table, so that it also works wherever the
+saved model is loaded.
 """
 
 import sys
@@ -15,19 +16,19 @@ from typing import Any
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as messages
 
-# What transformers' AlbertTokenizer replaces besides: quotation marks of two characters.
+# transformers' AlbertTokenizer also replaces quotation marks of two characters.
 _QUOTES = {"``": '"', "''": '"'}
 _NO_TEXT = ("Cn", "Co", "Cs")  # unassigned, private, surrogates
-_Model: Any = vars(messages)["ModelProto"]  # made at import, where type checkers do not see it
+_Model: Any = vars(messages)["ModelProto"]  # made at import, invisible to type checkers
 
 
 def with_casing(proto: bytes, lower_case: bool, strip_accents: bool) -> bytes:
-    """Returns the model with lower-casing and dropped accents ahead of its own normalization.
+    """Returns the model with lower-casing and accent removal added before its own normalization.
 
     Args:
-        proto: a serialized SentencePiece model.
-        lower_case: whether to lower the case.
-        strip_accents: whether to decompose (NFKD) and drop combining characters.
+        proto: Serialized SentencePiece model.
+        lower_case: Whether to lower the case.
+        strip_accents: Whether to decompose (NFKD) and drop combining characters.
     """
     own = _normalization(proto)
     model = _Model.FromString(proto)
@@ -47,7 +48,7 @@ def casing(proto: bytes) -> tuple[bool, bool]:
 
 
 def _normalization(proto: bytes) -> Callable[[str], str]:
-    """Returns the model's own table as a function, without what it does to white space."""
+    """Returns the model's own table as a function, without its handling of white space."""
     model = _Model.FromString(proto)
     spec = model.normalizer_spec
     spec.add_dummy_prefix = spec.remove_extra_whitespaces = spec.escape_whitespaces = False
@@ -56,7 +57,7 @@ def _normalization(proto: bytes) -> Callable[[str], str]:
 
 
 def _rules(own: Callable[[str], str], lower_case: bool, strip_accents: bool) -> Iterator[str]:
-    """Yields a line for each character that becomes another, decomposed or not."""
+    """Yields a line for each character that is replaced, in composed and decomposed form."""
     for source, target in _QUOTES.items():
         yield _rule(source, target)
     for number in range(sys.maxunicode + 1):
@@ -69,13 +70,13 @@ def _rules(own: Callable[[str], str], lower_case: bool, strip_accents: bool) -> 
         if lower_case:
             target = target.lower()
         target = own(target)
-        for form in dict.fromkeys((source, unicodedata.normalize("NFD", source))):
-            if form != target:
-                yield _rule(form, target)
+        for spelling in dict.fromkeys((source, unicodedata.normalize("NFD", source))):
+            if spelling != target:
+                yield _rule(spelling, target)
 
 
 def _rule(source: str, target: str) -> str:
-    """Returns a line of SentencePiece's rules: code points in hexadecimal."""
+    """Returns a line of SentencePiece's rules, with code points in hexadecimal."""
     left, right = (
         " ".join(f"{ord(character):X}" for character in text) for text in (source, target)
     )

@@ -1,4 +1,4 @@
-"""The backbones with a name of their own; importing this loads neither Keras nor TensorFlow."""
+"""The named backbones. Importing this module loads neither Keras nor TensorFlow."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ _PRESETS = Path(__file__).parent / "presets"
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """One backbone that needs no download of its own.
+    """A backbone that needs no download of its own.
 
     Args:
-        name: what `backbone.preset` calls it.
-        path: its directory; None where `package` is not installed.
-        description: one line for people.
-        parameters: scalars in it.
+        name: Name that `backbone.preset` takes.
+        path: Directory of the backbone; None if `package` is not installed.
+        description: Description in one line.
+        parameters: Number of parameters.
         image_size: (height, width) that it was trained at; None for text.
-        licence: of its weights.
-        package: the distribution that carries it; None: this one.
-        hub: what Hugging Face calls it, ``owner/name``; None: it is not there.
+        licence: Licence of the weights.
+        package: Distribution that contains it; None if it is bundled.
+        hub: Name on Hugging Face, ``owner/name``; None if it is not there.
     """
 
     name: str
@@ -36,15 +36,15 @@ class BackboneEntry:
 
     @property
     def source(self) -> str:
-        """What the record calls its origin: ``bundled`` or ``package``."""
+        """The origin as the record names it: ``bundled`` or ``package``."""
         return "bundled" if self.package is None else "package"
 
 
 def directory_of(entry: BackboneEntry) -> Path:
-    """Returns the entry's directory.
+    """Returns the directory of an entry.
 
     Raises:
-        ConfigError: if the package that carries it is not installed.
+        ConfigError: If the package that contains it is not installed.
     """
     if entry.path is None:
         raise ConfigError(
@@ -56,7 +56,7 @@ def directory_of(entry: BackboneEntry) -> Path:
 
 
 def _inside(module: str, folder: str) -> Path | None:
-    """Returns a folder of an installed package without importing it: its code is not needed."""
+    """Returns a folder of an installed package without importing the package."""
     spec = importlib.util.find_spec(module)
     places = [] if spec is None else spec.submodule_search_locations or []
     return next((Path(place) / folder for place in places if (Path(place) / folder).is_dir()), None)

@@ -1,7 +1,7 @@
-"""From a checkpoint's own settings to KerasHub's image converter, and back to plain numbers.
+"""KerasHub image converters from a checkpoint's settings, and their description.
 
-A converter multiplies pixels of 0..255 by `scale` and adds `offset`. Checkpoints say it as
-(pixel × rescale − mean) / std, so scale = rescale / std and offset = −mean / std.
+A converter multiplies pixels in 0..255 by `scale` and adds `offset`. Checkpoints express the same
+as (pixel × rescale − mean) / std, so that scale = rescale / std and offset = −mean / std.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from finetune.backbones.untrusted import check_objects, read_json
 from finetune.errors import ConfigError
 
 _RESCALE = 1 / 255
-# Pillow's numbers, as preprocessor_config.json has them; Keras has no box (4) and hamming (5).
+# Pillow's numbers, as in preprocessor_config.json. Keras has no box (4) and hamming (5).
 _RESAMPLE = {0: "nearest", 1: "lanczos3", 2: "bilinear", 3: "bicubic"}
 _TIMM_NAMES = {
     "nearest": "nearest",
@@ -23,7 +23,7 @@ _TIMM_NAMES = {
     "bilinear": "bilinear",
     "bicubic": "bicubic",
 }
-# What timm itself assumes where a model says nothing (timm/data/config.py, timm/data/constants.py).
+# timm's own defaults (timm/data/config.py, timm/data/constants.py).
 _TIMM_DEFAULTS = {
     "input_size": [3, 224, 224],
     "mean": [0.485, 0.456, 0.406],
@@ -34,20 +34,22 @@ _TIMM_DEFAULTS = {
 
 
 def load_converter(checkpoint: Checkpoint, where: str) -> tuple[Any, dict[str, Any]]:
-    """Returns the image converter that a checkpoint asks for.
+    """Returns the image converter that a checkpoint specifies.
 
-    KerasHub's converters for Hugging Face and timm leave out what they cannot read: all of it for
-    ViT, DeiT and DINO, the resampling for Swin, antialiasing for timm. It is read here instead.
+    KerasHub's converters for Hugging Face and timm ignore what they cannot read: all of it for ViT,
+    DeiT and DINO, the resampling for Swin, antialiasing for timm. The settings are read here
+    instead.
 
     Args:
-        checkpoint: of an image family.
-        where: the config path that names it, for messages.
+        checkpoint: Checkpoint of an image family.
+        where: Config path that names the checkpoint, for messages.
 
     Returns:
-        KerasHub's converter of the family, and what the checkpoint says that it cannot do.
+        The family's KerasHub converter, and the settings of the checkpoint that it does not
+        support.
 
     Raises:
-        ConfigError: for settings that are missing, or that Keras has nothing for.
+        ConfigError: If settings are missing, or Keras has no equivalent.
     """
     if checkpoint.format == KERASHUB:
         return _of_kerashub(checkpoint, where), {}
@@ -56,7 +58,7 @@ def load_converter(checkpoint: Checkpoint, where: str) -> tuple[Any, dict[str, A
     else:
         settings, crop = _of_timm(checkpoint.config, where)
     notes = {} if crop >= 1 else {"checkpoint_crop_not_applied": round(crop, 6)}
-    # Both were trained on images resized by Pillow, which always filters when it shrinks.
+    # Both were trained on images resized by Pillow, which always antialiases.
     converter = checkpoint.family.image_converter(antialias=True, dtype="float32", **settings)
     return converter, notes
 
@@ -81,12 +83,12 @@ def describe(converter: Any) -> dict[str, Any]:
 
 
 def resizing_by(converter: Any, way: str) -> Any:
-    """Returns a converter that differs in how images get to its size.
+    """Returns a converter that differs in how it resizes images.
 
     Args:
-        converter: KerasHub's.
-        way: ``crop`` the largest part in the middle, ``pad`` with black at both sides, or
-            ``stretch``, which keeps no proportions.
+        converter: KerasHub image converter.
+        way: ``crop`` to the largest part in the middle, ``pad`` with black at both sides, or
+            ``stretch``, which does not keep the aspect ratio.
     """
     ways = {"crop_to_aspect_ratio": way == "crop", "pad_to_aspect_ratio": way == "pad"}
     return type(converter).from_config(converter.get_config() | ways)
@@ -99,7 +101,7 @@ def sha256(converter: Any) -> str:
 
 
 def _of_kerashub(checkpoint: Checkpoint, where: str) -> Any:
-    """Returns the preset's own converter; the family's with scale 1/255 where it has none."""
+    """Returns the preset's own converter, or the family's with scale 1/255 if it has none."""
     cls = checkpoint.family.image_converter
     if checkpoint.directory is not None:
         file = checkpoint.directory / "image_converter.json"
@@ -115,10 +117,10 @@ def _of_kerashub(checkpoint: Checkpoint, where: str) -> Any:
 
 
 def _normalized(config: dict[str, Any], file: Path, where: str) -> dict[str, Any]:
-    """Returns the settings of a preset's converter in the terms of today's class.
+    """Returns the settings of a preset's converter in the terms of the current class.
 
-    KerasHub 0.19 to 0.21 gave the converters of ViT and DeiT a second step after scale and offset,
-    (pixel − norm_mean) / norm_std; both steps are one scale and one offset.
+    In KerasHub 0.19 to 0.21 the converters of ViT and DeiT had a second step after scale and
+    offset, (pixel − norm_mean) / norm_std. Both steps are combined into one scale and one offset.
     """
     config["dtype"] = "float32"
     if "norm_mean" not in config and "norm_std" not in config:
@@ -140,7 +142,7 @@ def _three(value: Any, key: str, file: Path, where: str) -> list[float]:
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 3:
-        raise _wrong(where, file.name, f"{key} as one number, or one for each channel", value)
+        raise _wrong(where, file.name, f"{key} as one number or one number per channel", value)
     return numbers
 
 
@@ -159,7 +161,7 @@ def _of_hugging_face(checkpoint: Checkpoint, where: str) -> tuple[dict[str, Any]
     resample = config.get("resample", 2)
     if resample not in _RESAMPLE:
         known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE.items())
-        raise _wrong(where, file.name, f"a resample that Keras has: {known}", resample)
+        raise _wrong(where, file.name, f"a resample that Keras supports: {known}", resample)
     resized, whole = _pixels(config.get("size"))
     crop = config.get("do_center_crop", False)
     size, _ = _pixels(config.get("crop_size")) if crop else (resized, whole)
@@ -174,10 +176,10 @@ def _of_hugging_face(checkpoint: Checkpoint, where: str) -> tuple[dict[str, Any]
 
 
 def _pixels(size: Any) -> tuple[tuple[int, int] | None, bool]:
-    """Returns (height, width) of a `size` in any of its forms, and whether the sides are free.
+    """Returns the (height, width) of any form of `size`, and whether it changes proportions.
 
-    A mapping with height and width, or one number, distorts the image to it; a shortest edge
-    keeps its proportions.
+    A mapping with height and width, or a single number, stretches the image; a shortest edge keeps
+    its aspect ratio.
     """
     if isinstance(size, int):
         return (size, size), True
@@ -192,7 +194,7 @@ def _of_timm(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], flo
     given = config.get("pretrained_cfg") or {}
     chosen = {key: given.get(key) or value for key, value in _TIMM_DEFAULTS.items()}
     if chosen["interpolation"] not in _TIMM_NAMES:
-        expected = f"an interpolation that Keras has: {', '.join(_TIMM_NAMES)}"
+        expected = f"an interpolation that Keras supports: {', '.join(_TIMM_NAMES)}"
         raise _wrong(where, "config.json", expected, chosen["interpolation"])
     mean, std = _channels(chosen["mean"]), _channels(chosen["std"])
     settings = {
@@ -214,6 +216,6 @@ def _channels(value: float | Sequence[float]) -> list[float]:
 
 def _wrong(where: str, file: str, expected: str, found: Any) -> ConfigError:
     return ConfigError(
-        f"{where} must hold a {file} with {expected}. Received: {found}. "
-        "Copy the file from where the model was published, or edit it."
+        f"{where} must contain a {file} with {expected}. Received: {found}. "
+        "Copy the file from the publisher of the model, or edit it."
     )

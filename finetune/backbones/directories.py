@@ -1,4 +1,4 @@
-"""Recognises what a directory holds, and says in one message what it lacks.
+"""Recognition of model directories, with one message that lists everything that is missing.
 
 Nothing in a directory chooses what runs: its config must name a family of the closed list, and no
 pickle is ever opened.
@@ -36,7 +36,7 @@ _KERAS_WEIGHTS = ("model.weights.h5", "model.weights.json")  # one file, or an i
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", "model.pt")
 _ASSETS = {"wordpiece": ("vocabulary.txt",), "bpe": ("vocabulary.json", "merges.txt")}
-# Settings, tokenizers and weights that hold no code; nothing else of a directory is read.
+# Settings, tokenizers and weights, which contain no code. No other file is read.
 FILES = (
     "config.json",
     "preprocessor_config.json",
@@ -62,14 +62,14 @@ FILES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Something that KerasHub can load.
+    """A checkpoint that KerasHub can load.
 
     Args:
-        preset: what KerasHub's `from_preset` takes: a directory, or the name of one of its presets.
-        family: of the backbone.
+        preset: Argument of KerasHub's `from_preset`: a directory, or the name of a preset.
+        family: Family of the backbone.
         format: ``KerasHub``, ``Hugging Face`` or ``timm``.
-        config: of config.json; empty for a preset by name.
-        directory: where its files are; None for a preset by name.
+        config: Content of config.json; empty for a preset by name.
+        directory: Directory of the files; None for a preset by name.
     """
 
     preset: str
@@ -80,27 +80,27 @@ class Checkpoint:
 
 
 def recognise(directory: Path, where: str, load_weights: bool = True) -> Checkpoint:
-    """Returns what is in a directory, once it has all that loading it needs.
+    """Returns the checkpoint in a directory, after checking that no file is missing.
 
     Args:
-        directory: of a KerasHub preset, a Hugging Face or a timm model.
-        where: the config path that names it, for messages.
-        load_weights: whether its weights will be read.
+        directory: Directory of a KerasHub preset, or of a Hugging Face or timm model.
+        where: Config path that names the directory, for messages.
+        load_weights: Whether the weights will be read.
 
     Raises:
-        ConfigError: for a directory that is none of them, is two of them at once, holds a family
+        ConfigError: If the directory has none of these formats or two of them, contains a family
             that is not in the list, or lacks files.
     """
-    # KerasHub takes a relative path that is the name of one of its presets for that preset.
+    # KerasHub would take a relative path that is the name of a preset for that preset.
     directory = Path(os.path.abspath(directory))
     config = _read_config(directory, where, load_weights)
-    form = _format(config, directory, where)
-    family = _family(config, form, where)
-    lacks = list(_lacks(directory, form, family, load_weights, where))
+    file_format = _format(config, directory, where)
+    family = _family(config, file_format, where)
+    lacks = list(_lacks(directory, file_format, family, load_weights, where))
     if lacks:
-        raise _lacking(where, form, directory, lacks)
+        raise _lacking(where, file_format, directory, lacks)
     check_sizes(config, directory / "config.json", where)
-    if form == KERASHUB:
+    if file_format == KERASHUB:
         refuse_quantized(config, directory, where)
         check_objects(config, family.backbone, directory / "config.json", where)
         if family.kind == "text":
@@ -109,7 +109,7 @@ def recognise(directory: Path, where: str, load_weights: bool = True) -> Checkpo
             check_objects(read_json(file, where), tokenizer, file, where)
     elif config.get("quantization_config") is not None:
         raise quantized(directory, "quantization_config", where)
-    return Checkpoint(str(directory), family, form, config, directory)
+    return Checkpoint(str(directory), family, file_format, config, directory)
 
 
 def complete(directory: Path) -> bool:
@@ -137,19 +137,21 @@ def _read_config(directory: Path, where: str, load_weights: bool) -> dict[str, A
 def _is_directory(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # a name that is too long, a folder that may not be entered
+    except OSError:  # a name that is too long, or a folder without permission
         return False
 
 
 def _format(config: Mapping[str, Any], directory: Path, where: str) -> str:
-    """Returns the one format of a directory: what config.json says, and no sign of another."""
-    keys = {form: key for form, key in _KEYS.items() if isinstance(config.get(key), str)}
-    if config.get("model_type") == "timm_wrapper":  # how transformers marks timm models
+    """Returns the single format of a directory: that of config.json, with no sign of another."""
+    keys = {
+        file_format: key for file_format, key in _KEYS.items() if isinstance(config.get(key), str)
+    }
+    if config.get("model_type") == "timm_wrapper":  # transformers marks timm models so
         del keys[HUGGING_FACE]
     if not keys:
         raise ConfigError(
             f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
-            f"{directory} with a config.json that has none of {', '.join(_KEYS.values())}. "
+            f"{directory} with a config.json that contains none of {', '.join(_KEYS.values())}. "
             "Write one with KerasHub's save_to_preset, or download the model again."
         )
     signs = [f"{key} in config.json" for key in keys.values()]
@@ -163,9 +165,9 @@ def _format(config: Mapping[str, Any], directory: Path, where: str) -> str:
     return next(iter(keys))
 
 
-def _family(config: Mapping[str, Any], form: str, where: str) -> Family:
-    if form == KERASHUB:
-        registered = config[_KEYS[form]]
+def _family(config: Mapping[str, Any], file_format: str, where: str) -> Family:
+    if file_format == KERASHUB:
+        registered = config[_KEYS[file_format]]
         known = next((family for family in FAMILIES if is_of(registered, family.backbone)), None)
         if known is not None:
             return known
@@ -173,32 +175,32 @@ def _family(config: Mapping[str, Any], form: str, where: str) -> Family:
         KERASHUB: lambda family: (family.registered_name,),
         HUGGING_FACE: lambda family: family.model_types,
         TIMM: lambda family: family.architectures,
-    }[form]
+    }[file_format]
     valid = {name: family for family in FAMILIES for name in names(family)}
-    found = str(config[_KEYS[form]])
+    found = str(config[_KEYS[file_format]])
     if found not in valid:
-        kind = f"a directory whose {_KEYS[form]} is that of a backbone this version fine-tunes"
+        kind = f"a directory whose {_KEYS[file_format]} names a backbone that this version supports"
         raise ConfigError(unknown_name(where, kind, found, valid))
     return valid[found]
 
 
 def _lacks(
-    directory: Path, form: str, family: Family, load_weights: bool, where: str
+    directory: Path, file_format: str, family: Family, load_weights: bool, where: str
 ) -> Iterator[str]:
-    """Yields each file that is not there, in the order in which people look for them."""
+    """Yields each missing file, the most important ones first."""
     if load_weights:
-        names = _KERAS_WEIGHTS if form == KERASHUB else _SAFETENSORS
+        names = _KERAS_WEIGHTS if file_format == KERASHUB else _SAFETENSORS
         yield from _lacking_weights(directory, *names, where)
     if family.kind == "text":
-        yield from _lacking_tokenizer(directory, form, family.tokenizer or "")
-    elif form == HUGGING_FACE and not (directory / "preprocessor_config.json").is_file():
+        yield from _lacking_tokenizer(directory, file_format, family.tokenizer or "")
+    elif file_format == HUGGING_FACE and not (directory / "preprocessor_config.json").is_file():
         yield "preprocessor_config.json"
 
 
 def _lacking_weights(directory: Path, single: str, index: str, where: str) -> Iterator[str]:
-    """Yields the weight files that are not there; refuses those that are no such thing."""
+    """Yields the missing weight files, and refuses files that are not weights."""
     names = {single} if (directory / single).is_file() else set()
-    if (directory / index).is_file():  # KerasHub prefers it, of safetensors
+    if (directory / index).is_file():  # KerasHub prefers the index for safetensors
         shards = read_json(directory / index, where).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             yield f"{index} with a weight_map"
@@ -206,7 +208,7 @@ def _lacking_weights(directory: Path, single: str, index: str, where: str) -> It
         listed = (shard if isinstance(shard, list) else [shard] for shard in shards.values())
         names |= {str(name) for group in listed for name in group}
     for name in sorted(names or {single}):
-        # A shard is in the directory: an index must not point elsewhere.
+        # Shards must be in the directory: an index must not point elsewhere.
         if Path(name).name != name or "\0" in name or not (directory / name).is_file():
             yield name
             continue
@@ -215,11 +217,11 @@ def _lacking_weights(directory: Path, single: str, index: str, where: str) -> It
             check_h5(directory / name, where)
 
 
-def _lacking_tokenizer(directory: Path, form: str, tokenizer: str) -> Iterator[str]:
+def _lacking_tokenizer(directory: Path, file_format: str, tokenizer: str) -> Iterator[str]:
     def lacking(*names: str) -> list[str]:
         return [name for name in names if not (directory / name).is_file()]
 
-    if form == KERASHUB:
+    if file_format == KERASHUB:
         assets = _ASSETS.get(tokenizer, ("vocabulary.spm",))
         yield from lacking("tokenizer.json", *(f"assets/tokenizer/{asset}" for asset in assets))
     elif tokenizer == "wordpiece":
@@ -234,18 +236,18 @@ def _lacking_tokenizer(directory: Path, form: str, tokenizer: str) -> Iterator[s
         yield from lacking(tokenizer)
 
 
-def _lacking(where: str, form: str, directory: Path, lacks: Iterable[str]) -> ConfigError:
+def _lacking(where: str, file_format: str, directory: Path, lacks: Iterable[str]) -> ConfigError:
     fix = "Add them, or use backbone.preset=resnet_mini."
     if (directory / WHOLE_MODEL).is_file():
-        fix = f"Its weights are in {WHOLE_MODEL}, with those of a head. {OWN_MODEL}"
+        fix = f"Its weights are in {WHOLE_MODEL}, together with a head. {OWN_MODEL}"
     pickled = [name for name in _PICKLED if (directory / name).is_file()]
     if pickled:
         fix = (
-            f"{pickled[0]} can run code when it is read and is not opened: convert it to "
+            f"{pickled[0]} is not opened, because reading it can run code: convert it to "
             "model.safetensors (transformers: save_pretrained; timm: safetensors.torch.save_file)."
         )
     return ConfigError(
-        f"{where} must be a complete directory of a {form} model. Received: {directory} without "
+        f"{where} must be a complete directory of a {file_format} model. Received: {directory}, without "
         f"{', '.join(lacks)}. {fix}"
     )
 

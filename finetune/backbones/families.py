@@ -1,4 +1,4 @@
-"""The closed list of KerasHub families that can be fine-tuned, and what each takes."""
+"""The closed list of KerasHub families that can be fine-tuned, with their properties."""
 
 import inspect
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ import keras_hub
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture of KerasHub.
+    """An architecture of KerasHub.
 
     Args:
-        name: as KerasHub calls its package, e.g. ``distil_bert``.
-        classes: what its class names begin with, e.g. ``DistilBert``.
-        kind: of its input, ``image`` or ``text``.
-        model_types: in config.json of the Hugging Face directories that KerasHub converts.
-        prefix: of every weight's name in those, as KerasHub's converter expects it; files saved
-            from the bare model have none.
-        left_out: (constructor argument, key of config.json) that KerasHub's converter drops.
-        architectures: of the timm directories that KerasHub converts, exactly.
-        untrainable: names of weights that cannot be trained: no classifier reaches DINO's mask token, and
-            KerasHub 0.32 loses trained positions of DINOv2 when it saves them.
-        optional: layers that a checkpoint may lack, for a head can do without them: a masked language
-            model has no pooler.
-        tokenizer: ``wordpiece``, ``bpe``, or the name of a SentencePiece model's file.
+        name: Name of KerasHub's package, e.g. ``distil_bert``.
+        classes: Prefix of the class names, e.g. ``DistilBert``.
+        kind: Kind of the input, ``image`` or ``text``.
+        model_types: `model_type` of the Hugging Face directories that KerasHub converts.
+        prefix: Prefix of the weight names in those directories that KerasHub's converter expects.
+            Files saved from the bare model do not have it.
+        left_out: Pairs of (constructor argument, key of config.json) that KerasHub's converter
+            drops.
+        architectures: Exact names of the timm architectures that KerasHub converts.
+        untrainable: Names of weights that cannot be trained: no classifier reaches DINO's mask
+            token, and KerasHub 0.32 loses trained positions of DINOv2 when it saves them.
+        optional: Layers that a checkpoint may lack because not every head needs them: a masked
+            language model has no pooler.
+        tokenizer: ``wordpiece``, ``bpe``, or the file name of a SentencePiece model.
     """
 
     name: str
@@ -46,18 +47,18 @@ class Family:
 
     @property
     def registered_name(self) -> str:
-        """What config.json of a KerasHub preset calls the backbone class."""
+        """The name of the backbone class in config.json of a KerasHub preset."""
         return str(keras.saving.get_registered_name(self.backbone))
 
     @property
     def classifier(self) -> Any:
-        """KerasHub's task class with a head; None where it has none."""
+        """KerasHub's task class with a head, or None if there is none."""
         task = "Text" if self.kind == "text" else "Image"
         return getattr(keras_hub.models, f"{self.classes}{task}Classifier", None)
 
     @property
     def image_converter(self) -> Any:
-        """KerasHub's image converter class, of an image family."""
+        """KerasHub's image converter class of an image family."""
         return getattr(keras_hub.layers, f"{self.classes}ImageConverter")
 
     @property
@@ -159,7 +160,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def family_of(backbone: Any) -> Family | None:
-    """Returns the family of a backbone, or of its class; None for what is not in the list."""
+    """Returns the family of a backbone or backbone class, or None if it is not in the list."""
     cls = backbone if inspect.isclass(backbone) else type(backbone)
     return next((family for family in FAMILIES if family.backbone is cls), None)
 
@@ -168,8 +169,8 @@ def size_argument(backbone: Any, with_default: bool = False) -> str | None:
     """Returns the constructor argument that sets the input shape (EfficientNet differs).
 
     Args:
-        backbone: a KerasHub backbone class.
-        with_default: name it only where it may be left out, as in networks of any size.
+        backbone: KerasHub backbone class.
+        with_default: Whether to return it only if it is optional, as in networks of any size.
     """
     parameters = inspect.signature(backbone.__init__).parameters
     name = "image_shape" if "image_shape" in parameters else "input_shape"

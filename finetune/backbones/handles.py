@@ -1,4 +1,4 @@
-"""Turns ``hf://`` and ``kaggle://`` handles into directories, downloading them at first use."""
+"""Directories of ``hf://`` and ``kaggle://`` handles, which are downloaded at first use."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 @dataclass(frozen=True)
 class Fetched:
-    """A handle's files on disk; `name` holds the version or commit that was taken."""
+    """The files of a handle on disk. `name` contains the version or commit that was used."""
 
     directory: Path
     source: str
@@ -28,11 +28,11 @@ def fetch(handle: str, revision: str | None = None) -> Fetched:
 
     Args:
         handle: ``hf://owner/name`` or ``kaggle://owner/model/keras/variation/version``.
-        revision: of an ``hf://`` handle: a branch, tag or commit; None is the default branch.
+        revision: Branch, tag or commit of an ``hf://`` handle; None takes the default branch.
 
     Raises:
-        ConfigError: for a handle of another form, one that its server does not know, or, within
-            about 5 s, one that is not in the cache while there is no network.
+        ConfigError: If the handle has another form, its server does not know it, or, within about 5
+            s, it is not in the cache and there is no network.
     """
     if re.fullmatch(f"{HF_SCHEME}{_PART}/{_PART}", handle):
         return _hugging_face(handle, revision)
@@ -49,7 +49,7 @@ def _hugging_face(handle: str, revision: str | None) -> Fetched:
     cached = _snapshot(handle, revision, offline=True)
     pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
     if cached is None or not pinned or not directories.complete(cached):
-        # A branch or tag may have moved; the cache is what is left where nobody can be asked.
+        # A branch or tag may have moved; the cache serves if there is no network.
         cached = _download(handle, revision, cached)
     repository = handle.removeprefix(HF_SCHEME)
     return Fetched(cached, "huggingface", f"{repository}@{cached.name[:12]}")
@@ -74,7 +74,7 @@ def _download(handle: str, revision: str | None, cached: Path | None) -> Path:
 
 
 def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
-    """Returns the snapshot's directory; None where it is not in the cache and could not be had."""
+    """Returns the snapshot's directory, or None if it is not cached and cannot be downloaded."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -96,7 +96,7 @@ def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
         shown = handle if revision is None else f"{handle} at revision {revision}"
         raise ConfigError(
-            f"backbone.preset must be a model that you may download. Received: {shown} "
+            f"backbone.preset must be a model that you can download. Received: {shown} "
             f"({type(error).__name__}). Check owner, name and revision; for a private or gated "
             "model, accept its terms and set HF_TOKEN."
         ) from error
@@ -107,7 +107,7 @@ def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
 
 
 def _hugging_face_cache() -> Path:
-    """Returns the library's cache as the environment names it now, not when it was imported."""
+    """Returns the library's cache as the environment names it now, not as at its import."""
     from huggingface_hub import constants
 
     if os.environ.get("HF_HUB_CACHE"):
@@ -127,7 +127,7 @@ def _kaggle(handle: str) -> Fetched:
         if not network.reachable(network.KAGGLE):
             reason = f"no answer from {network.KAGGLE}"
             if not pinned:
-                reason += "; with its version as last part it can come from the cache"
+                reason += "; a handle that ends with its version can come from the cache"
             raise ConfigError(network.message(handle, reason))
         try:
             directory = Path(kagglehub.model_download(name))

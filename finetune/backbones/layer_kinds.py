@@ -1,4 +1,4 @@
-"""What a Keras layer is, decided by its class and by what it does, never by its name."""
+"""The kind of a Keras layer, determined by its class and behaviour, never by its name."""
 
 import inspect
 import math
@@ -25,14 +25,14 @@ _NORMALIZATIONS = (
     keras.layers.UnitNormalization,
 )
 _REGULARIZERS = (
-    keras.layers.Dropout,  # and the spatial ones, its subclasses
+    keras.layers.Dropout,  # and its subclasses, the spatial ones
     keras.layers.AlphaDropout,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.ActivityRegularization,
 )
-_FACTOR = 1024.0  # a power of two: scaling by it rounds nothing
-CALL_FAILS = (  # what a call of a layer raises that was not made for such inputs
+_FACTOR = 1024.0  # a power of two, so that scaling is exact
+CALL_FAILS = (  # errors of a layer that is called on inputs it was not made for
     TypeError,
     ValueError,
     AttributeError,
@@ -44,21 +44,21 @@ CALL_FAILS = (  # what a call of a layer raises that was not made for such input
 
 
 def takes_training(layer: keras.Layer) -> bool:
-    """Tells whether the layer's call can be told that it is training."""
+    """Returns whether the layer's call takes a `training` argument."""
     return "training" in inspect.signature(layer.call).parameters
 
 
 def is_of_library(layer: keras.Layer) -> bool:
-    """Tells whether the class is Keras' or KerasHub's own and not derived from one of theirs."""
+    """Returns whether the class is one of Keras or KerasHub, and not derived from one."""
     return type(layer).__module__.partition(".")[0] in ("keras", "keras_hub")
 
 
 def is_normalization(layer: keras.Layer) -> bool:
-    """Tells whether the layer normalizes what it is given.
+    """Returns whether the layer normalizes its input.
 
-    That is a normalization layer of Keras, or a subclass of one; and a layer of another class that
-    has only gains and offsets to learn, such as KerasHub's own, whose output does not depend on the
-    scale of its input.
+    This is true for normalization layers of Keras and their subclasses, and for layers of other
+    classes, such as KerasHub's own, that learn only gains and offsets and whose output does not
+    depend on the scale of the input.
     """
     if isinstance(layer, _NORMALIZATIONS):
         return True
@@ -70,14 +70,14 @@ def is_normalization(layer: keras.Layer) -> bool:
 
 
 def _ignores_scale(layer: keras.Layer) -> bool:
-    """Tells whether a layer returns the same for an input and for a large multiple of it."""
+    """Returns whether a layer's output is the same for an input and a large multiple of it."""
     config = layer.get_build_config() or {}
     shape = config.get("input_shape")
     if not isinstance(shape, list | tuple) or not all(isinstance(n, int | None) for n in shape):
         return False
     random = np.random.default_rng(0)
     first, second = (random.normal(size=[n or 2 for n in shape]) for _ in range(2))
-    # Gains may be zeros at first, behind which every layer would look alike.
+    # Gains may start at zero, which would hide the difference.
     ones: Any = [(weight, tf.ones(weight.shape, weight.dtype)) for weight in made_trainable(layer)]
     given = {"training": True} if takes_training(layer) else {}
     try:
@@ -86,39 +86,39 @@ def _ignores_scale(layer: keras.Layer) -> bool:
                 np.asarray(keras.ops.cast(layer(x.astype("float32"), **given), "float32"))
                 for x in (first, first * _FACTOR, second)
             )
-    except CALL_FAILS:  # it wants other inputs than one array of numbers
+    except CALL_FAILS:  # it takes other inputs than one array of numbers
         return False
     same = np.allclose(plain, large, rtol=0.02, atol=0.02)
     return same and not np.allclose(plain, other, rtol=0.02, atol=0.02)
 
 
 def is_augmentation(layer: keras.Layer) -> bool:
-    """Tells whether the layer is one of Keras' that change images at random, or derived from one."""
+    """Returns whether the layer is a random image layer of Keras, or derived from one."""
     return is_image_preprocessing(layer) and not is_plain_preprocessing(layer)
 
 
 def is_plain_preprocessing(layer: keras.Layer) -> bool:
-    """Tells whether the layer is one of Keras' that do the same to images in each mode.
+    """Returns whether the layer is an image layer of Keras that works the same in each mode.
 
-    Those that resize, crop the centre or equalize take a `training` argument, and draw no numbers.
+    Layers that resize, crop the centre or equalize take a `training` argument but draw no numbers.
     """
     draws = any(len(inner.variables) > len(inner.weights) for inner in flatten(layer))
     return is_image_preprocessing(layer) and is_of_library(layer) and not draws
 
 
 def augmentation_in(model: keras.Model) -> frozenset[int]:
-    """Finds the layers of a model that augment data; they belong to no pretrained part.
+    """Finds the layers of a model that augment data, which belong to no pretrained part.
 
-    They are Keras' augmentation layers, wherever they are, and layers of other packages and of
-    the user's own that take a `training` argument and that work on data, before any weight that can
-    train; and all that is in the same weightless layer or model as one of these. Keras'
-    regularization layers, such as dropout, are none by themselves, but for noise on the data.
+    They are Keras' augmentation layers, wherever they are; layers of other packages and of the user
+    that take a `training` argument and work on data, before any trainable weight; and everything in
+    the same weightless layer or model as one of these. Keras' regularization layers, such as
+    dropout, do not count by themselves, except noise on the data.
 
     Args:
-        model: built; whatever can train is trainable.
+        model: Built model in which everything that can train is trainable.
 
     Returns:
-        Their `id`.
+        The `id` of each of these layers.
     """
     on_data: set[int] = set()
     functional = functional_of(model)
@@ -135,15 +135,15 @@ def augmentation_in(model: keras.Model) -> frozenset[int]:
 
 
 def _learns(layer: keras.Layer) -> bool:
-    """Tells whether the layer has weights that are learned, quantised ones included."""
+    """Returns whether the layer has weights that are learned, quantised ones included."""
     return bool(made_trainable(layer)) or getattr(layer, "quantization_mode", None) is not None
 
 
 def _changes_data(layer: keras.Layer, on_data: set[int]) -> bool:
-    """Tells whether a layer changes data in training: noise, or code that is not Keras' own."""
+    """Returns whether a layer changes data in training: noise, or code that is not Keras' own."""
     if id(layer) not in on_data:
         return False
-    if isinstance(layer, keras.layers.GaussianNoise):  # which Keras calls augmentation of data
+    if isinstance(layer, keras.layers.GaussianNoise):  # data augmentation in the words of Keras
         return True
     return (
         not is_of_library(layer) and not isinstance(layer, _REGULARIZERS) and takes_training(layer)
@@ -151,15 +151,15 @@ def _changes_data(layer: keras.Layer, on_data: set[int]) -> bool:
 
 
 def _walk(model: keras.Model, learned: list[bool], on_data: set[int]) -> list[bool]:
-    """Adds to `on_data` the layers that no weight that can train has any influence on.
+    """Adds the layers that do not depend on any trainable weight to `on_data`.
 
     Args:
-        model: taken apart, models inside it too.
-        learned: whether each of its inputs depends on such a weight.
-        on_data: `id` of layers.
+        model: Model to take apart, with the models inside it.
+        learned: Whether each of its inputs depends on such a weight.
+        on_data: `id` of the layers.
 
     Returns:
-        The same for each of its outputs.
+        Whether each of its outputs depends on such a weight.
     """
     known = {id(tensor): value for tensor, value in zip(model.inputs, learned, strict=True)}
     for node in nodes_of(model):

@@ -1,4 +1,4 @@
-"""Loads a backbone and what turns examples into its input, wherever they come from.
+"""Loading of a backbone and its preprocessing from any source.
 
 Only names of closed catalogs and KerasHub's own classes are accepted, so that nothing in a
 checkpoint can choose what runs.
@@ -32,28 +32,28 @@ _UNKNOWN_ARGUMENT = re.compile(r"(unexpected|Unrecognized) keyword argument.*")
 _OTHER_SHAPE = re.compile(
     r"variable\.shape=(\(.*?\)), Received: value\.shape=(\(.*?\))\..*?path=(.*?), ", re.DOTALL
 )
-_DEFAULT_SIZE = 224  # what ImageNet backbones are trained at, where a preset names no size
+_DEFAULT_SIZE = 224  # of ImageNet backbones, if a preset does not set a size
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedBackbone:
-    """A backbone ready for a head, with what turns examples into its input.
+    """A backbone that is ready for a head, with the preprocessing that makes its inputs.
 
     Args:
-        name: what the record calls it.
+        name: Name of the backbone in the record.
         source: ``bundled``, ``package``, ``directory``, ``kerashub``, ``huggingface`` or
             ``kaggle``.
-        backbone: built, its weights loaded.
-        kind: of its input, ``image`` or ``text``.
-        preprocessor: of KerasHub, of the family's classifier where there is one. An image
-            preprocessor's `image_converter` is set to `image_size`; a text preprocessor's
-            `sequence_length` to the number of tokens it makes.
-        weights_sha256: digest of the backbone's weights as loaded.
-        coverage: which of its weights came from the checkpoint.
-        preprocessing: what the checkpoint asks for, for people: size, scale, mean, std,
-            interpolation; or tokenizer, vocabulary, casing, length.
+        backbone: Built backbone with loaded weights.
+        kind: Kind of the input, ``image`` or ``text``.
+        preprocessor: KerasHub preprocessor, that of the family's classifier if there is one. The
+            `image_converter` of an image preprocessor is set to `image_size`, the `sequence_length`
+            of a text preprocessor to the number of tokens it makes.
+        weights_sha256: Digest of the backbone's weights as loaded.
+        coverage: Which weights came from the checkpoint.
+        preprocessing: Readable settings of the checkpoint: size, scale, mean, std, interpolation;
+            or tokenizer, vocabulary, casing, length.
         image_size: (height, width) that an image backbone is built at; None for text.
-        preprocessing_sha256: digest of all that decides what becomes of an example.
+        preprocessing_sha256: Digest of all settings that affect how an example is preprocessed.
     """
 
     name: str
@@ -69,13 +69,13 @@ class LoadedBackbone:
 
     @property
     def image_converter(self) -> keras_hub.layers.ImageConverter:
-        """Of an image backbone."""
+        """The image converter of an image backbone."""
         return self.preprocessor.image_converter
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a backbone comes from: its name and source in the record, and its files."""
+    """The origin of a backbone: its name and source in the record, and its files."""
 
     name: str
     source: str
@@ -95,39 +95,41 @@ def load(
     name: str | None = None,
     where: str = "backbone.path",
 ) -> LoadedBackbone:
-    """Loads a backbone and what turns raw examples into its input.
+    """Loads a backbone and the preprocessing that turns raw examples into its input.
 
     Args:
-        preset: a name of the catalog (``resnet_mini``, ``minilm_l6``), a KerasHub preset
+        preset: Name in the catalog (``resnet_mini``, ``minilm_l6``), a KerasHub preset
             (``resnet_18_imagenet``), or a handle: ``hf://owner/name``,
             ``kaggle://owner/model/keras/variation/version``.
-        path: a directory of a KerasHub preset, a Hugging Face or a timm model; exactly one of
-            `preset` and `path` is given.
-        revision: branch, tag or commit of an ``hf://`` handle; None is its default branch.
-        load_weights: False draws random weights; `keras.utils.set_random_seed` fixes them.
-        image_size: pixels a side, or (height, width); None is the checkpoint's own. Images only.
-        resize: ``crop`` to the middle, ``pad`` with black, or ``stretch``; None is the checkpoint's
-            own way. Images only.
-        sequence_length: tokens; None is the most the checkpoint is made for. Texts only.
-        name: what the record calls the backbone; default the preset's or directory's name.
-        where: what messages call a directory.
+        path: Directory of a KerasHub preset, or of a Hugging Face or timm model. Exactly one of
+            `preset` and `path` must be given.
+        revision: Branch, tag or commit of an ``hf://`` handle; None takes the default branch.
+        load_weights: Whether to load the weights; False draws random ones, which
+            `keras.utils.set_random_seed` makes reproducible.
+        image_size: Pixels per side, or (height, width); None takes the checkpoint's own. Images
+            only.
+        resize: ``crop`` to the middle, ``pad`` with black, or ``stretch``; None takes the
+            checkpoint's own way. Images only.
+        sequence_length: Number of tokens; None takes the maximum of the checkpoint. Texts only.
+        name: Name of the backbone in the record; None takes that of the preset or directory.
+        where: Name of a directory in messages.
 
     Returns:
-        The backbone with its weights and preprocessor. A head that the checkpoint has is dropped.
+        The backbone with its weights and preprocessing. A head in the checkpoint is dropped.
 
     Raises:
-        ConfigError: for a preset or directory that cannot be used, a missing network, or a size
-            that the backbone refuses.
+        ConfigError: If the preset or directory cannot be used, there is no network, or the backbone
+            refuses the size.
     """
     if (preset is None) == (path is None):
         raise ConfigError(
             "backbone must have exactly one of preset and path. "
-            f"Received: preset={preset}, path={path}. Drop one of them."
+            f"Received: preset={preset}, path={path}. Remove one of them."
         )
     if revision is not None and not str(preset).startswith(handles.HF_SCHEME):
         raise ConfigError(
             f"backbone.revision must be null except for {handles.HF_SCHEME} presets. Received: "
-            f"{revision} with {preset or path}. Drop it; the version of a kaggle:// handle is its "
+            f"{revision} with {preset or path}. Remove it; the version of a kaggle:// handle is its "
             "last part."
         )
     if path is not None:
@@ -154,7 +156,7 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
         return _Origin(preset, "package" if own is None else own.source, checkpoint, where)
     if "://" in preset:
         fetched = handles.fetch(preset, revision)
-        where = f"{where} ({preset})"  # the directory is one of a cache, which says little
+        where = f"{where} ({preset})"  # the path of the cache would say little
         checkpoint = recognise(fetched.directory, where, load_weights)
         return _Origin(fetched.name, fetched.source, checkpoint, where)
     family = next((family for family in FAMILIES if preset in family.backbone.presets), None)
@@ -175,12 +177,12 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
 
 
 def _refuse_foreign_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
-    """Raises for options that a backbone of this kind has no use for."""
+    """Refuses options that do not apply to a backbone of this kind."""
     own = {"text": "sequence_length", "image": "image_size"}[kind]
     foreign = {"text": ("image_size", "resize"), "image": ("sequence_length",)}[kind]
     problems = [
         f"dataset.{key} must be null for the {kind} backbone {name}. "
-        f"Received: {options[key]}. Drop it; dataset.{own} is what fits."
+        f"Received: {options[key]}. Remove it; use dataset.{own} instead."
         for key in foreign
         if options[key] is not None
     ]
@@ -250,10 +252,10 @@ def _assemble_image(
 
 
 def weights_sha256(backbone: keras.Model) -> str:
-    """Returns one digest over the path, shape, dtype and bytes of every weight, in order.
+    """Returns a digest of the path, shape, dtype and bytes of every weight, in order.
 
-    The counters that Keras adds to unnamed layers (``conv2d_3``) depend on what was built before
-    in the process and are left out of the paths.
+    The counters that Keras adds to unnamed layers (``conv2d_3``) depend on what the process has
+    built before, and are left out of the paths.
     """
     digest = hashlib.sha256()
     for weight in backbone.weights:
@@ -266,7 +268,7 @@ def weights_sha256(backbone: keras.Model) -> str:
 
 @contextmanager
 def _translated(origin: _Origin) -> Iterator[None]:
-    """Turns what KerasHub and its downloaders raise into a message that says what to do."""
+    """Turns the errors of KerasHub and its downloaders into a message that says what to do."""
     preset = origin.checkpoint.preset
     try:
         yield
@@ -286,18 +288,19 @@ def _translated(origin: _Origin) -> Iterator[None]:
         SafetensorError,
         tf.errors.OpError,
     ) as error:
-        fix = "Check that its files are complete, or use backbone.preset=resnet_mini."
+        fix = "Check that the files are complete, or use backbone.preset=resnet_mini."
         unknown = _UNKNOWN_ARGUMENT.search(str(error))
         if unknown is not None:
             fix = (
-                f"Another version of KerasHub wrote it, and {keras_hub.__version__} is installed "
-                "here: load it with that version and save it again, or use a newer release of it."
+                f"It was written by another version of KerasHub than the installed "
+                f"{keras_hub.__version__}: load it with that version and save it again, or use a newer "
+                "release of the model."
             )
         said = first_line(error) if unknown is None else unknown[0]
         shapes = _OTHER_SHAPE.search(str(error))
         if shapes is not None:
             expected, received, path = shapes.groups()
-            said = f"{path} has the shape {received}, and {expected} by config.json"
+            said = f"{path} has the shape {received}, but {expected} in config.json"
             fix = "Copy config.json and the weights again, from the same model."
         raise ConfigError(
             f"{origin.where} must be a {origin.checkpoint.format} model that KerasHub can load. "

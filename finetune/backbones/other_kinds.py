@@ -1,4 +1,4 @@
-"""What else a path may be than the directory of a backbone, and what to do with it then."""
+"""Errors for paths that are not the directory of a backbone, with what to do about each kind."""
 
 import json
 import re
@@ -17,14 +17,14 @@ OWN_MODEL = (
 
 
 def no_directory(path: Path, where: str) -> ConfigError:
-    """Returns what to say of a path that is no directory."""
+    """Returns the error for a path that is not a directory."""
     found, fix = "no such directory", "Check the path, or use backbone.preset=resnet_mini."
     if is_file(path):
         found = "a file"
         if path.suffix in _KERAS_FILES:
             found, fix = "a file of a Keras model", OWN_MODEL
         elif (path.parent / "config.json").is_file():
-            fix = f"Give the directory that it is in: {path.parent}"
+            fix = f"Give its directory: {path.parent}"
     return ConfigError(
         f"{where} must be a directory of a KerasHub, Hugging Face or timm model. Received: "
         f"{path} ({found}). {fix}"
@@ -32,14 +32,14 @@ def no_directory(path: Path, where: str) -> ConfigError:
 
 
 def refuse_others(directory: Path, where: str) -> None:
-    """Raises for a directory of another kind, with what to do with that kind."""
+    """Refuses directories of another kind, and says what to do with that kind."""
     archives = sorted(path.name for path in directory.iterdir() if path.suffix in _KERAS_FILES)
     found, fix = None, OWN_MODEL
     if (directory / "run.json").is_file():
         model = directory / "model"
-        found, fix = "a run directory", f"Give the model that the run saved: {model}"
+        found, fix = "a run directory", f"Give the model that the run has saved: {model}"
         if not (model / "config.json").is_file():
-            fix = "The run has saved no model: resume it, or choose another."
+            fix = "The run has not saved a model: resume it, or choose another one."
         elif (model / WHOLE_MODEL).is_file():
             fix = f"The run saved backbone and head in one file, {model / WHOLE_MODEL}. {OWN_MODEL}"
     elif (directory / "saved_model.pb").is_file():
@@ -54,7 +54,7 @@ def refuse_others(directory: Path, where: str) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Returns whether a path is a file; one that cannot even be asked for is none."""
+    """Returns whether a path is a file; False for paths that cannot be checked."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -62,7 +62,7 @@ def is_file(path: Path) -> bool:
 
 
 def refuse_quantized(config: Mapping[str, Any], directory: Path, where: str) -> None:
-    """Raises for a preset that KerasHub saved after `quantize`: its kernels are integers."""
+    """Refuses presets that KerasHub saved after `quantize`, whose kernels are integers."""
     settings = config.get("config")
     text = json.dumps(settings.get("dtype") if isinstance(settings, dict) else None)
     found = re.search(r'"(\w*Quantized\w*|(?:int[48]|float8|gptq|awq)\w*)"', text)
@@ -71,8 +71,8 @@ def refuse_quantized(config: Mapping[str, Any], directory: Path, where: str) -> 
 
 
 def quantized(directory: Path, found: str, where: str) -> ConfigError:
-    """Returns what to say of quantized weights, of which `found` is the sign."""
+    """Returns the error for quantized weights, given the sign `found` of it."""
     return ConfigError(
-        f"{where} must hold weights in floating point: quantized ones cannot be fine-tuned. "
-        f"Received: {directory} with {found} in config.json. Use the checkpoint that it was made of."
+        f"{where} must contain weights in floating point, because quantized ones cannot be "
+        f"fine-tuned. Received: {directory} with {found} in config.json. Use the original checkpoint."
     )

@@ -1,4 +1,4 @@
-"""Stages of a model that is the user's own: found, or by a rule that the user gives."""
+"""Stages of a user's own model: found automatically, or given by a rule."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,24 +15,24 @@ StageRule = Mapping[str, str | Sequence[str]] | Callable[[keras.Layer], str | No
 
 
 def own_stages(model: keras.Model, rule: StageRule | None = None) -> tuple[Stage, ...]:
-    """Splits a model into stages; what is in none of them is the head.
+    """Splits a model into stages. Layers outside all stages are the head.
 
     Args:
-        model: functional or sequential, built.
-        rule: ``{stage name: regular expression or names}`` in order from input to output; an
+        model: Built functional or sequential model.
+        rule: ``{stage name: regular expression or names}`` in order from input to output, where an
             expression must match the whole name of a layer. Or a function from a layer to the name
-            of its stage, None for the head. Layers are those of the model, and those of a model
-            inside it that is in no stage as a whole. None finds stages: those of the one model
-            inside that all other layers with weights follow, or of all that comes before the last
-            layer with weights.
+            of its stage, or None for the head. Layers are those of the model, and those of nested
+            models that are not in a stage as a whole. None finds the stages automatically: those of
+            the single nested model that all other layers with weights follow, or of everything
+            before the last layer with weights.
 
     Raises:
-        ConfigError: for a model without a graph of layers, a rule that matches no layer or two
-            rules that match the same one.
+        ConfigError: If the model has no graph of layers, a rule matches no layer, or two rules
+            match the same one.
     """
     if not has_graph(model) or not model.built:
         raise ConfigError(
-            "model must be a functional or sequential keras.Model, built. Received: "
+            "model must be a built functional or sequential keras.Model. Received: "
             f"{type(model).__name__}. Call it on data once, or write it with keras.Model(inputs, "
             "outputs)."
         )
@@ -40,8 +40,8 @@ def own_stages(model: keras.Model, rule: StageRule | None = None) -> tuple[Stage
         found = tuple(stage for stage in stages(_backbone(model)) if stage.weights)
         if not found:
             raise ConfigError(
-                f"stages must be given for {model.name}: below its last layer with weights there "
-                "is no chain of others. Received: None. Name the stages: stages={'low': 'regex', …}."
+                f"stages must be given for {model.name}, because no chain of layers with weights "
+                "precedes its last one. Received: None. Name the stages: stages={'low': 'regex', …}."
             )
         return found
     if isinstance(rule, Mapping):
@@ -65,7 +65,7 @@ def _checked(rule: Mapping[str, Any]) -> Mapping[str, str | Sequence[str]]:
         )
         if not isinstance(given, str) and not names:
             problems.append(
-                f"stages[{name}] must be a regular expression or a list of names of layers. "
+                f"stages[{name}] must be a regular expression or a list of layer names. "
                 f"Received: {given!r}. Quote it."
             )
         elif isinstance(given, str):
@@ -82,12 +82,12 @@ def _checked(rule: Mapping[str, Any]) -> Mapping[str, str | Sequence[str]]:
 
 
 def _require_order(model: keras.Model, found: Sequence[Stage]) -> None:
-    """Refuses names that cannot be used, and stages that are not from input to output."""
+    """Refuses unusable names, and stages that are not in order from input to output."""
     wrong = [stage.name for stage in found if not isinstance(stage.name, str)]
     if wrong or any(stage.name == HEAD for stage in found):
         raise ConfigError(
-            f"stages must have names of type str, none of them {HEAD}: that is what is in no "
-            f"stage. Received: {', '.join(str(stage.name) for stage in found)}. Rename it."
+            f"stages must have names of type str other than {HEAD}, which is reserved for the other "
+            f"layers. Received: {', '.join(str(stage.name) for stage in found)}. Rename the stage."
         )
     position: dict[int, int] = {}
     for layer in _layers(model, lambda layer: any(layer in stage.layers for stage in found)):
@@ -98,20 +98,20 @@ def _require_order(model: keras.Model, found: Sequence[Stage]) -> None:
             stage.name for _, stage in sorted(zip(firsts, found, strict=True), key=lambda x: x[0])
         ]
         raise ConfigError(
-            "stages must be in order from input to output: depths count them from the head. "
+            "stages must be in order from input to output, because depths count them from the head. "
             f"Received: {', '.join(stage.name for stage in found)}. "
-            f"In order they are {', '.join(named)}."
+            f"The order is {', '.join(named)}."
         )
 
 
 def _backbone(model: Any) -> keras.Model:
-    """Returns the one model that the others follow, or what comes before the last layer with weights."""
+    """Returns the nested model that all others follow, or the part before the last weights."""
     weighted = [layer for layer in model.layers if layer.weights]
     if len(weighted) == 1 and has_graph(weighted[0]):
-        return _backbone(weighted[0])  # a model around another one, and nothing else
+        return _backbone(weighted[0])  # a wrapper around another model
     if len(weighted) < 2:
         raise ConfigError(
-            "model must have a layer with weights below its last one, the head. Received: "
+            "model must have a layer with weights before its last one, the head. Received: "
             f"{model.name} with {len(weighted)}. There is nothing to freeze."
         )
     *below, head = weighted
@@ -123,7 +123,7 @@ def _backbone(model: Any) -> keras.Model:
 
 
 def _layers(model: Any, taken: Callable[[keras.Layer], bool]) -> list[keras.Layer]:
-    """Returns the layers of a model; a model inside is taken apart unless it is `taken`."""
+    """Returns the layers of a model; nested models are taken apart unless they are `taken`."""
     found: list[keras.Layer] = []
     for layer in model.layers:
         inner = has_graph(layer) and not taken(layer)
@@ -142,7 +142,7 @@ def _by_names(model: keras.Model, rule: Mapping[str, str | Sequence[str]]) -> tu
     layers = _layers(model, lambda layer: bool(matches(layer)))
     problems = [
         f"stages must put layer {layer.name} in one stage. Received: {', '.join(matches(layer))}. "
-        "Narrow the expressions."
+        "Make the expressions more specific."
         for layer in layers
         if len(matches(layer)) > 1
     ]
@@ -176,17 +176,17 @@ def _by_function(
     found = [Stage(name, tuple(members)) for name, members in groups.items()]
     if not any(stage.weights for stage in found):
         raise ConfigError(
-            "stages must name a stage for some layer with weights. Received: a function that names "
-            "none. Return None for the layers of the head only."
+            "stages must return a stage for at least one layer with weights. Received: a function that "
+            "returns none. Return None for the layers of the head only."
         )
     return tuple(stage for stage in found if stage.weights)
 
 
 def last_activation(model: Any) -> tuple[str, str]:
-    """Returns the name of what makes the output of a model, and of the layer that does it.
+    """Returns the name of the activation of a model's output, and of the layer that applies it.
 
     Args:
-        model: functional or sequential, of one output.
+        model: Functional or sequential model with one output.
 
     Returns:
         ``linear``, ``softmax``, ``sigmoid`` or another function, and the name of a layer or
@@ -195,7 +195,7 @@ def last_activation(model: Any) -> tuple[str, str]:
     operation = maker_of(model.outputs[0])
     if has_graph(operation):
         return last_activation(operation)
-    while isinstance(operation, keras.layers.Wrapper):  # around the layer that makes the output
+    while isinstance(operation, keras.layers.Wrapper):  # contains the layer that makes the output
         operation = operation.layer
     if isinstance(operation, keras.layers.Softmax):
         return "softmax", operation.name

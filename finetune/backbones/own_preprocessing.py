@@ -1,4 +1,4 @@
-"""The preprocessor of a KerasHub task in FineTuner: raw examples pass it once, as in Keras' fit."""
+"""The preprocessor of a KerasHub task in FineTuner, applied once to raw examples."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,10 +16,10 @@ _COMPARED = 8
 
 
 def preprocessor_of(model: keras.Model) -> Any:
-    """Returns what a KerasHub task applies to the examples that it is given; None: nothing.
+    """Returns the preprocessor that a KerasHub task applies to its examples, or None.
 
     Raises:
-        ConfigError: for one that could not be saved with the model.
+        ConfigError: If it could not be saved with the model.
     """
     preprocessor = model.preprocessor if isinstance(model, keras_hub.models.Task) else None  # type: ignore[attr-defined]
     if preprocessor is None or isinstance(preprocessor, keras.Layer):
@@ -33,7 +33,7 @@ def preprocessor_of(model: keras.Model) -> Any:
 
 @contextmanager
 def set_aside(model: Any) -> Iterator[None]:
-    """Takes the preprocessor away from a task in the block: what it is given then has passed it."""
+    """Removes the preprocessor of a task inside the block, for examples that are preprocessed."""
     if not isinstance(model, keras_hub.models.Task):
         yield
         return
@@ -49,13 +49,13 @@ def preprocessed(given: Mapping[str, Any], preprocessor: Any) -> dict[str, Any]:
     """Returns the splits with inputs as the model takes them.
 
     Args:
-        given: by name: (inputs, labels), or a `tf.data.Dataset` or `keras.utils.PyDataset` of such
-            pairs, with raw inputs: what the task's own ``fit`` takes. Anything else is handed on.
-        preprocessor: a layer from raw inputs to those of the model; None hands all on.
+        given: Data of each split: (inputs, labels), or a `tf.data.Dataset` or
+            `keras.utils.PyDataset` of such pairs, with raw inputs as the task's own ``fit`` takes
+            them. Anything else is returned unchanged.
+        preprocessor: Layer from raw inputs to the inputs of the model; None changes nothing.
 
     Raises:
-        ConfigError: for inputs that it does not take, and one that changes labels or gives other
-            inputs each time.
+        ConfigError: If the preprocessor does not take the inputs, changes labels, or is random.
     """
     if preprocessor is None:
         return dict(given)
@@ -67,7 +67,9 @@ def _split(name: str, data: Any, preprocessor: Any) -> Any:
         if isinstance(data, tf.data.Dataset):
             if not isinstance(data.element_spec, tuple) or len(data.element_spec) != 2:
                 return data
-            with suppress(tf.errors.OpError):  # of the dataset itself: said where all of it is read
+            with suppress(
+                tf.errors.OpError
+            ):  # of the dataset itself, reported when all of it is read
                 for inputs, labels in data.take(_COMPARED):
                     _require_steady(preprocessor, inputs, labels)
             return data.map(lambda x, y: (_applied(preprocessor, x, y)[0], y))
@@ -83,12 +85,12 @@ def _split(name: str, data: Any, preprocessor: Any) -> Any:
         parts = list(rows.map(lambda x, y: _applied(preprocessor, x, y)[0]).as_numpy_iterator())
     except ConfigError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a preprocessor raises
+    except Exception as error:  # noqa: BLE001 - preprocessors raise all kinds of errors
         said = (str(error).strip().splitlines() or [""])[0]
         raise ConfigError(
-            f"{name} must be raw examples, what model.preprocessor takes, as in Keras' own fit. "
-            f"Received: {type(error).__name__}: {said}. Pass them raw; or set model.preprocessor = "
-            "None, and pass inputs as the model itself takes them."
+            f"{name} must be raw examples for model.preprocessor, as in Keras' own fit. Received: "
+            f"{type(error).__name__}: {said}. Pass raw examples; or set model.preprocessor = None, "
+            "and pass inputs as the model itself takes them."
         ) from error
     if not parts:
         return data
@@ -96,15 +98,15 @@ def _split(name: str, data: Any, preprocessor: Any) -> Any:
 
 
 class _Preprocessed(keras.utils.PyDataset):
-    """A dataset whose batches have passed a preprocessor."""
+    """A dataset whose batches are preprocessed."""
 
     def __init__(self, data: keras.utils.PyDataset, preprocessor: Any) -> None:
         super().__init__()
         self._data, self._preprocessor = data, preprocessor
 
     @property
-    def num_batches(self) -> Any:  # None: without end
-        """As the dataset itself says."""
+    def num_batches(self) -> Any:  # None if it is infinite
+        """The number of batches of the dataset itself."""
         return self._data.num_batches
 
     def __getitem__(self, index: int) -> Any:
@@ -115,7 +117,7 @@ class _Preprocessed(keras.utils.PyDataset):
 
 
 def _applied(preprocessor: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
-    """Returns inputs and labels as a task makes them; without labels, a pair of texts would be both."""
+    """Returns inputs and labels as a task makes them; the labels mark a pair of texts as inputs."""
     if not isinstance(preprocessor, keras_hub.models.Preprocessor):
         return preprocessor(inputs), labels
     inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(preprocessor(inputs, y=labels))
@@ -123,7 +125,7 @@ def _applied(preprocessor: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
 
 
 def _leaves(function: Callable[[Any], Any], inputs: Any) -> Any:
-    """Applies a function to each array; a list is one array, as it is to KerasHub."""
+    """Applies a function to each array. A list is one array, as it is for KerasHub."""
     if isinstance(inputs, tuple):
         return tuple(_leaves(function, value) for value in inputs)
     if isinstance(inputs, Mapping):
@@ -132,19 +134,19 @@ def _leaves(function: Callable[[Any], Any], inputs: Any) -> Any:
 
 
 def _require_steady(preprocessor: Any, inputs: Any, labels: Any) -> None:
-    """Refuses a preprocessor whose results are not what each epoch would see."""
+    """Refuses a preprocessor whose results differ between calls or change labels."""
     made = [_applied(preprocessor, inputs, labels) for _ in range(2)]
     once, again = (keras.tree.flatten(inputs) for inputs, _ in made)
     if not all(np.array_equal(a, b) for a, b in zip(once, again, strict=True)):
         raise ConfigError(
-            "model.preprocessor must give the same inputs for the same examples: they are prepared "
-            "once. Received: other ones the second time. Put random augmentation into the model, "
-            "below its other layers."
+            "model.preprocessor must return the same inputs for the same examples, because they are "
+            "preprocessed once. Received: different ones at the second call. Put random augmentation "
+            "into the model, before its other layers."
         )
     before, after = keras.tree.flatten(labels), keras.tree.flatten(made[0][1])
     if len(before) != len(after) or not all(map(np.array_equal, before, after)):
         raise ConfigError(
-            "model.preprocessor must leave labels as they are. Received: "
-            f"{type(preprocessor).__name__}, which changes them. Prepare the data with it yourself, "
-            "and set model.preprocessor = None."
+            "model.preprocessor must not change labels. Received: "
+            f"{type(preprocessor).__name__}, which changes them. Apply it to the data yourself, and "
+            "set model.preprocessor = None."
         )

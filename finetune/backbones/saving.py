@@ -1,4 +1,4 @@
-"""Writes a trained task model for anyone to load with KerasHub alone."""
+"""Saving of a trained task model that KerasHub alone can load."""
 
 import json
 import zipfile
@@ -24,23 +24,24 @@ def save_task(
     backbone: keras.Model | None = None,
     card: str | None = None,
 ) -> None:
-    """Writes a task model with its label names and its card, whole or not at all.
+    """Writes a task model with its label names and its card, either completely or not at all.
 
-    A KerasHub classifier becomes a preset: ``from_preset(directory)`` of its class. Any other model
-    becomes ``model.keras``; its preprocessor, and the config by which KerasHub knows whose it is,
-    are written beside it: ``TextClassifierPreprocessor.from_preset(directory)``, or, of images,
+    A KerasHub classifier becomes a preset for ``from_preset(directory)`` of its class. Any other
+    model becomes ``model.keras``. Its preprocessor, and the config by which KerasHub recognises it,
+    are written next to it for ``TextClassifierPreprocessor.from_preset(directory)`` or
     ``ImageConverter.from_preset(directory)``.
 
-    What is on disk holds no optimizer state and does not say what was frozen in training; `task`
-    is left as it is. An existing directory is replaced.
+    The files contain no optimizer state, and do not say what was frozen in training. `task` is left
+    unchanged. An existing directory is replaced.
 
     Args:
-        task: trained.
-        directory: e.g. ``RUN_DIR/model``.
-        labels: written to ``labels.json``: ``classes`` in the order of the outputs.
-        preprocessor: KerasHub's, which makes the inputs of `task`; None where it takes numbers.
-        backbone: the KerasHub backbone in `task`, where there is one.
-        card: written to ``README.md``, where a hub looks for it; None: there is none.
+        task: Trained task model.
+        directory: Directory to write, e.g. ``RUN_DIR/model``.
+        labels: Content of ``labels.json``: ``classes`` in the order of the outputs.
+        preprocessor: KerasHub preprocessor that makes the inputs of `task`; None if it takes
+            numbers.
+        backbone: KerasHub backbone in `task`, if there is one.
+        card: Content of ``README.md``, where hubs look for it; None writes no card.
     """
     with fresh_directory(directory) as written:
         with _as_new(task):
@@ -52,7 +53,7 @@ def save_task(
 
 
 def preset_task(task: keras.Model) -> str | None:
-    """Returns the class of `keras_hub.models` that loads what `save_task` writes; None: Keras."""
+    """Returns the class of `keras_hub.models` that loads a saved task, or None for Keras."""
     for name in ("ImageClassifier", "TextClassifier"):
         if isinstance(task, getattr(keras_hub.models, name)):
             return name
@@ -93,11 +94,11 @@ def _thaw_archive(path: Path) -> None:
 
 @contextmanager
 def _as_new(task: Any) -> Iterator[None]:
-    """Makes what is written of the task that of an untrained one: an optimizer without state.
+    """Gives the task the state of an untrained one while it is written: an optimizer without state.
 
-    KerasHub writes the optimizer into the task's weights, and warns at loading if its state is
-    not that of one that has not been built. It also serializes how the task was compiled, to
-    leave that out afterwards.
+    KerasHub writes the optimizer into the task's weights, and warns on loading if its state is not
+    that of an unbuilt one. It also serializes how the task was compiled, only to leave that out
+    afterwards.
     """
     optimizer, compiled = getattr(task, "optimizer", None), task.compiled
     task.optimizer, task.compiled = keras.optimizers.Adam(), False
@@ -108,7 +109,7 @@ def _as_new(task: Any) -> Iterator[None]:
 
 
 def _thawed(value: Any) -> Any:
-    """Returns a config with every `trainable` flag at its default: freezing ends with training."""
+    """Returns a config with all `trainable` flags at their default: freezing ends with training."""
     if isinstance(value, dict):
         return {k: True if k == "trainable" else _thawed(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The image size of a checkpoint, and what to say of another one."""
+"""The image size of a checkpoint, and the error for other sizes."""
 
 from finetune.backbones.directories import HUGGING_FACE, KERASHUB, Checkpoint
 from finetune.backbones.families import size_argument
@@ -8,21 +8,21 @@ Size = tuple[int, int]
 
 
 def refused_size(name: str, size: Size, own: Size | None, error: ValueError) -> ConfigError:
-    """Returns what to say of a size that was asked for.
+    """Returns the error for an image size that the backbone refuses.
 
     Args:
-        name: of the backbone.
-        size: that was asked for.
-        own: of the checkpoint; None where images of any size will do.
-        error: of KerasHub.
+        name: Name of the backbone.
+        size: Requested size.
+        own: Size of the checkpoint; None if it takes images of any size.
+        error: Error of KerasHub.
     """
     expected = f"a size that {name} accepts" if own is None else f"{_sides(own)} for {name}"
     reason = first_line(error)
     if "position_embedding" in reason:
         reason = "the checkpoint has one position embedding for each patch of its own image size"
     return ConfigError(
-        f"dataset.image_size must be {expected}. Received: {_sides(size)} ({reason}). Leave it null "
-        "for the backbone's own; images of any size are resized to it."
+        f"dataset.image_size must be {expected}. Received: {_sides(size)} ({reason}). Set null "
+        "for the backbone's own size; all images are resized to it."
     )
 
 
@@ -31,13 +31,13 @@ def _sides(size: Size) -> str:
 
 
 def own_size(checkpoint: Checkpoint) -> Size | None:
-    """Returns the one size that the config fixes; None where images of any size will do."""
+    """Returns the size that the config fixes, or None if images of any size work."""
     if checkpoint.format == KERASHUB:
         shape = (checkpoint.config.get("config") or {}).get(
             size_argument(checkpoint.family.backbone)
         )
         return (shape[0], shape[1]) if shape and None not in shape else None
-    # DINO interpolates its positions; its processor says at what size it is used.
+    # DINO interpolates its positions; its preprocessor sets the size.
     if checkpoint.format == HUGGING_FACE and not checkpoint.family.name.startswith("dino"):
         size = checkpoint.config["image_size"]
         return (size, size)

@@ -1,6 +1,6 @@
-"""Splits a backbone into ordered stages: the units that a schedule freezes and unfreezes.
+"""Splitting of a backbone into ordered stages, the units that a schedule freezes and unfreezes.
 
-Where `finetune.backbones.blocks` knows no blocks, a functional model is split where the spatial
+If `finetune.backbones.blocks` finds no blocks, a functional model is split where the spatial
 resolution of its weighted layers drops.
 """
 
@@ -21,13 +21,13 @@ _Groups = list[tuple[str, list[keras.Layer]]]
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """An ordered group of backbone layers, weightless ones included.
+    """An ordered group of backbone layers, including those without weights.
 
     Args:
-        name: unique in its backbone.
-        layers: from input to output.
-        uses: how often one forward pass runs the stage; above 1 in ALBERT, whose blocks share
-            weights.
+        name: Name that is unique in the backbone.
+        layers: Layers from input to output.
+        uses: Number of times that a forward pass runs the stage; above 1 in ALBERT, whose blocks
+            share weights.
     """
 
     name: str
@@ -41,20 +41,20 @@ class Stage:
 
 
 def stages(backbone: keras.Model) -> tuple[Stage, ...]:
-    """Splits `backbone` into stages from input to output, without touching it.
+    """Splits `backbone` into stages from input to output, without changing it.
 
     Args:
-        backbone: a functional model, built.
+        backbone: Built functional model.
 
     Returns:
-        ``stem`` (where weighted layers precede the first block), ``stage1``…, and ``top`` (where
-        weighted layers other than a norm follow the last block); of a transformer, ``embeddings``,
+        ``stem`` (if weighted layers precede the first block), ``stage1``…, and ``top`` (if weighted
+        layers other than a norm follow the last block); for transformers ``embeddings``,
         ``block1``… and ``top``. Every layer of the backbone is in exactly one stage, and every
-        stage has weights. A layer that only runs a list of blocks (the encoder of a ViT) stands
-        for them: its blocks and its other layers are in stages.
+        stage has weights. A layer that only runs a list of blocks (the encoder of a ViT) is
+        replaced by its blocks and other layers.
 
     Raises:
-        FinetuneError: if a weight is in no stage or in two.
+        FinetuneError: If a weight is in no stage or in two.
     """
     blocks = find_blocks(backbone)
     if blocks is None:
@@ -89,7 +89,7 @@ def _by_blocks(blocks: Blocks) -> _Groups:
 
 
 def _numbered(groups: _Groups) -> _Groups:
-    """Numbers the stages of a model of no known family."""
+    """Numbers the stages of a model that belongs to no known family."""
     numbers = itertools.count(1)
     return [
         (f"stage{next(numbers)}" if name.isdecimal() else name, members) for name, members in groups
@@ -97,7 +97,7 @@ def _numbered(groups: _Groups) -> _Groups:
 
 
 def _uses(backbone: keras.Model) -> Counter[int]:
-    """Counts how often one forward pass calls each top-level layer, by `id`."""
+    """Counts how often a forward pass calls each top-level layer, by `id`."""
     return Counter(id(node.operation) for node in nodes_of(backbone))
 
 
@@ -106,7 +106,7 @@ def _by_resolution(layers: list[keras.Layer], channels_first: bool) -> _Groups:
     weighted = [layer for layer in layers if layer.weights]
     areas = [_area(layer, channels_first) for layer in weighted]
     known = [index for index, area in enumerate(areas) if area is not None]
-    # The largest area from here on: squeeze-and-excite layers (1×1) stay inside their block.
+    # The largest area from here on keeps squeeze-and-excite layers (1×1) inside their block.
     levels = [max((a for a in areas[i:] if a is not None), default=None) for i in range(len(areas))]
     by_area = len({level for level in levels if level is not None}) >= 2
     names: dict[int, str] = {}
@@ -129,7 +129,7 @@ def _channels_first(backbone: keras.Model) -> bool:
 
 
 def _area(layer: keras.Layer, channels_first: bool) -> int | None:
-    """Returns height × width of the layer's output, or None where it has no known ones."""
+    """Returns height × width of the layer's output, or None if it is unknown."""
     try:
         shape = layer.output.shape  # type: ignore[union-attr] - a list has none, see below
     except (AttributeError, ValueError):  # never called, called twice, or several outputs
@@ -151,7 +151,7 @@ def _top_norm_joined(groups: _Groups) -> _Groups:
 
 
 def _without_empty(groups: _Groups) -> _Groups:
-    """Joins every group that has no weights to its neighbour below, the first one to that above."""
+    """Joins each group without weights to the group below, or the first one to the group above."""
     kept: _Groups = []
     waiting: list[keras.Layer] = []
     for name, members in groups:
@@ -171,6 +171,6 @@ def _check_total(backbone: keras.Model, found: list[Stage]) -> None:
     if wrong:
         raise FinetuneError(
             f"backbone must have every weight in exactly one stage. Received: {backbone.name} with "
-            f"{len(wrong)} weights in none or several ({', '.join(wrong[:5])}). Give it layers "
-            "that own their weights alone."
+            f"{len(wrong)} weights in none or several ({', '.join(wrong[:5])}). Use layers that do "
+            "not share weights."
         )

@@ -1,4 +1,4 @@
-"""Reads the tensors of Hugging Face and timm directories for KerasHub's converters."""
+"""Reading of tensors in Hugging Face and timm directories for KerasHub's converters."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,20 +12,20 @@ _OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNor
 
 
 class AbsentTensorError(LookupError):
-    """No file of the directory has a tensor that a converter needs."""
+    """A converter needs a tensor that no file of the directory contains."""
 
 
 class Tensors(ExitStack):
-    """What KerasHub's converters take for a loader: it has tensors by name and fills variables.
+    """A loader for KerasHub's converters that finds tensors by name and assigns them to variables.
 
-    KerasHub's own one finds the names of the bare model for some families only, and stops at the
-    first tensor that is not there. This one leaves such a variable as it is: what was not assigned
-    is judged by `finetune.backbones.coverage`.
+    KerasHub's own loader finds the names of the bare model for some families only, and stops at the
+    first missing tensor. This one leaves such a variable unchanged, and
+    `finetune.backbones.coverage` judges which variables were not assigned.
 
     Args:
-        directory: with ``model.safetensors``, or an index of several files.
-        prefix: of the names that the converter asks for, which files of the bare model do not have.
-        exact: whether only the name itself will do, as in timm's files.
+        directory: Directory with ``model.safetensors``, or an index of several files.
+        prefix: Prefix of the names that the converter asks for, which files of the bare model lack.
+        exact: Whether only the exact name matches, as in timm's files.
     """
 
     def __init__(self, directory: Path, prefix: str = "", exact: bool = False) -> None:
@@ -40,7 +40,7 @@ class Tensors(ExitStack):
         """Returns a tensor as an array.
 
         Raises:
-            AbsentTensorError: where no file has it.
+            AbsentTensorError: If no file contains it.
         """
         for name in self._names(hf_weight_key):
             if name in self._files:
@@ -50,7 +50,7 @@ class Tensors(ExitStack):
     def port_weight(
         self, keras_variable: Any, hf_weight_key: str, hook_fn: Callable[..., Any] | None = None
     ) -> None:
-        """Assigns a tensor to a variable, reshaped by `hook_fn`; without the tensor nothing."""
+        """Assigns a tensor, reshaped by `hook_fn`, to a variable, if the tensor exists."""
         try:
             tensor = self.get_tensor(hf_weight_key)
         except AbsentTensorError:
@@ -68,7 +68,7 @@ class Tensors(ExitStack):
         old = next((bare.replace(*pair) for pair in _OLD_NAMES.items() if pair[0] in bare), bare)
         for name in dict.fromkeys((bare, old)):
             yield name
-            # The shortest prefix: of two encoders in one file always the same one.
+            # Shortest prefix first, to choose consistently between two encoders in one file.
             yield from sorted((n for n in self._files if n.endswith(f".{name}")), key=len)
 
 

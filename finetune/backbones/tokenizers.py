@@ -1,11 +1,11 @@
-"""From a checkpoint's own settings to KerasHub's tokenizer and text preprocessor.
+"""KerasHub tokenizers and text preprocessors from a checkpoint's own settings.
 
-KerasHub reads no accents, no tokenizer.json and no default of `do_lower_case` from Hugging Face
-directories, so their tokenizers are made here. Where its own WordPiece differs from the
-`tokenizers` library, it stays as it is, for a saved model must do what this one did: with
-lower-casing it also folds compatibility characters (ß is ss, ½ is 1⁄2, … is ...) and joins Korean
-letters again; it takes no space but ASCII's for one, splits at invisible characters instead of
-dropping them, and reads special tokens in a text as text.
+From Hugging Face directories KerasHub reads neither the setting for accents, nor tokenizer.json,
+nor the default of `do_lower_case`, so the tokenizers are made here. Differences between its
+WordPiece and the `tokenizers` library are kept, because a saved model must behave like the trained
+one: with lower-casing it also folds compatibility characters (ß is ss, ½ is 1⁄2, … is ...) and
+joins Korean letters again; it recognises only ASCII spaces, splits at invisible characters instead
+of dropping them, and reads special tokens in a text as text.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from finetune.backbones.directories import KERASHUB, Checkpoint
 from finetune.backbones.untrusted import read_json
 from finetune.errors import ConfigError
 
-_DEFAULT_LENGTH = 512  # of KerasHub's preprocessors, where nothing else limits it
+_DEFAULT_LENGTH = 512  # default of KerasHub's preprocessors
 _SHORTEST = 3  # start, one token, end
 _LONGEST = 1_000_000  # tokenizers without a limit say 1e30
 
@@ -31,18 +31,18 @@ def load_preprocessor(
     """Returns KerasHub's text preprocessor with the checkpoint's tokenizer.
 
     Args:
-        checkpoint: of a text family.
-        backbone: built; it limits the length and the vocabulary.
-        sequence_length: tokens; None is the most that checkpoint and backbone are made for.
-        where: the config path that names the checkpoint, for messages.
+        checkpoint: Checkpoint of a text family.
+        backbone: Built backbone, which limits the length and the vocabulary.
+        sequence_length: Number of tokens; None takes the maximum of checkpoint and backbone.
+        where: Config path that names the checkpoint, for messages.
 
     Raises:
-        ConfigError: for a tokenizer that KerasHub cannot make, or a length that does not fit.
+        ConfigError: If KerasHub cannot make the tokenizer, or the length does not fit.
     """
     cls = checkpoint.family.preprocessor
     if checkpoint.format == KERASHUB:
         with warnings.catch_warnings():
-            # KerasHub leaves the file of a SentencePiece model for Python to close.
+            # KerasHub does not close the file of a SentencePiece model.
             warnings.simplefilter("ignore", ResourceWarning)
             tokenizer = cls.tokenizer_cls.from_preset(checkpoint.preset)
     else:
@@ -51,9 +51,9 @@ def load_preprocessor(
         )
     if tokenizer.vocabulary_size() > backbone.vocabulary_size:
         raise ConfigError(
-            f"{where} must hold a tokenizer of at most {backbone.vocabulary_size} tokens, as many "
-            f"as the backbone embeds. Received: {tokenizer.vocabulary_size()}. Use the tokenizer "
-            "that was published with the backbone."
+            f"{where} must contain a tokenizer of at most {backbone.vocabulary_size} tokens, the "
+            f"number that the backbone embeds. Received: {tokenizer.vocabulary_size()}. Use the "
+            "tokenizer that was published with the backbone."
         )
     length = _sequence_length(checkpoint, backbone, sequence_length, where)
     return cls(tokenizer, sequence_length=length)
@@ -78,7 +78,7 @@ def describe(preprocessor: Any) -> dict[str, Any]:
 
 
 def sha256(preprocessor: Any) -> str:
-    """Returns a digest of a text preprocessor: what it does, and the files of its tokenizer."""
+    """Returns a digest of a text preprocessor: its description and the files of its tokenizer."""
     digest = hashlib.sha256(json.dumps(describe(preprocessor), sort_keys=True).encode())
     with tempfile.TemporaryDirectory() as directory:
         preprocessor.tokenizer.save_assets(directory)
@@ -88,14 +88,14 @@ def sha256(preprocessor: Any) -> str:
 
 
 def _sequence_length(checkpoint: Checkpoint, backbone: Any, asked: int | None, where: str) -> int:
-    """Returns the length asked for, or the smallest of those that the files name."""
+    """Returns the requested length, or the smallest one that the files set."""
     most = getattr(backbone, "max_sequence_length", None)
     if asked is not None:
         if asked < _SHORTEST or (most is not None and asked > most):
             limit = f"{_SHORTEST}..{most}" if most is not None else f"at least {_SHORTEST}"
             raise ConfigError(
-                f"dataset.sequence_length must be {limit} tokens, what the backbone takes. "
-                f"Received: {asked}. Leave it null for the checkpoint's own."
+                f"dataset.sequence_length must be {limit} tokens, the limit of the backbone. "
+                f"Received: {asked}. Set null for the checkpoint's own length."
             )
         return asked
     named = [most, *_named_lengths(checkpoint, where)]
@@ -124,19 +124,19 @@ def _wordpiece(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
     named = str(config.get("tokenizer_class", ""))
     if "XLMRoberta" in named:
         raise ConfigError(
-            f"{where} must hold a WordPiece tokenizer, as BERT backbones have. Received: {named} "
+            f"{where} must contain a WordPiece tokenizer for a BERT backbone. Received: {named} "
             "in tokenizer_config.json. Use a checkpoint with a vocab.txt."
         )
     settings = _casing(config, fast, _optional(directory / "sentence_bert_config.json", where))
     if not settings.pop("split_on_cjk"):
-        # KerasHub's tokenizers do not save that they leave it, and would do it once loaded again.
+        # KerasHub's tokenizers do not save this setting, and would split after loading.
         raise ConfigError(
-            f"{where} must hold a tokenizer that splits Chinese characters. Received: "
+            f"{where} must contain a tokenizer that splits Chinese characters. Received: "
             "tokenize_chinese_chars=false in its settings. Use another checkpoint."
         )
     file = directory / "vocab.txt"
     if file.is_file():
-        # A list, not the file: KerasHub would strip tokens that are white space.
+        # A list, because KerasHub would strip white-space tokens when it reads the file.
         vocabulary = file.read_text(encoding="utf-8").split("\n")
         vocabulary = [token.rstrip("\r") for token in vocabulary]
         vocabulary = vocabulary[:-1] if vocabulary[-1] == "" else vocabulary
@@ -147,7 +147,7 @@ def _wordpiece(checkpoint: Checkpoint, cls: Any, where: str) -> Any:
 
 
 def _casing(config: dict, fast: dict, sentences: dict) -> dict[str, bool]:
-    """Returns the settings of BERT's normalizer; tokenizer_config.json wins, as in transformers.
+    """Returns the settings of BERT's normalizer; as in transformers, tokenizer_config.json wins.
 
     `strip_accents: null` follows lower-casing (tokenizers' BertNormalizer).
     """
@@ -160,7 +160,7 @@ def _casing(config: dict, fast: dict, sentences: dict) -> dict[str, bool]:
     accents = bert.get("strip_accents") if accents is None else accents
     cjk = config.get("tokenize_chinese_chars", bert.get("handle_chinese_chars", True))
     return {
-        # sentence-transformers lowers the text itself where its own setting says so.
+        # sentence-transformers lowers the case itself if its own setting says so.
         "lowercase": bool(lower) or bool(sentences.get("do_lower_case", False)),
         "strip_accents": bool(lower if accents is None else accents),
         "split_on_cjk": bool(cjk),
@@ -198,12 +198,12 @@ _MAKERS = {"wordpiece": _wordpiece, "bpe": _bpe}
 
 
 def _model(fast: dict[str, Any], kind: str, directory: Path, where: str) -> dict[str, Any]:
-    """Returns the model in a tokenizer.json, which must be of one kind."""
+    """Returns the model in a tokenizer.json, which must be of the given kind."""
     model = fast.get("model")
     found = model.get("type") if isinstance(model, dict) else None
     if not isinstance(model, dict) or found != kind or not isinstance(model.get("vocab"), dict):
         raise ConfigError(
-            f"{where} must hold a tokenizer.json with a {kind} model. Received: {found} in "
+            f"{where} must contain a tokenizer.json with a {kind} model. Received: {found} in "
             f"{directory}. Use the tokenizer that was published with the backbone."
         )
     return model

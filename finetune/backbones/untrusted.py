@@ -1,4 +1,4 @@
-"""What a directory of somebody else may not do: run code, lead elsewhere, or grow when it is read."""
+"""Checks of untrusted directories: no code, no links elsewhere, no growth on reading."""
 
 import json
 import math
@@ -13,14 +13,14 @@ from finetune.errors import ConfigError
 
 _MAX_BYTES = 64 << 20  # tokenizers with 250,000 tokens take 17 MB
 _MAX_DEPTH = 50
-# Of all that may be nested in the config of a backbone or tokenizer, only these are objects.
+# The only objects that may be nested in the config of a backbone or tokenizer.
 _HARMLESS = ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy")
-# KerasHub saves these as files beside the config; as an argument each may be a path.
+# KerasHub saves these as files next to the config; as arguments they may be paths.
 ASSETS = ("vocabulary", "merges", "proto")
-# Keras reads up to 4 GiB of what a compressed file only declares; weights hardly compress.
+# Keras reads up to 4 GiB that a compressed file merely declares; weights hardly compress.
 _H5_FLOOR, _H5_EXPANSION = 64 << 20, 100
-_LARGEST = 10_000_000  # a size; no backbone embeds more tokens
-_DEEPEST = 1_000  # layers or blocks: more would be built for hours before a weight is missed
+_LARGEST = 10_000_000  # largest size; no backbone embeds more tokens
+_DEEPEST = 1_000  # maximum number of layers or blocks, because building takes long
 _COUNTS = ("num_layers", "num_hidden_layers", "num_blocks", "depth", "depths", "repeats")
 
 
@@ -28,8 +28,8 @@ def read_json(file: Path, where: str) -> dict[str, Any]:
     """Returns the mapping in a JSON file.
 
     Raises:
-        ConfigError: if it holds anything else, is too large or too deep to be read safely, says a
-            key twice, or holds a number that is not finite.
+        ConfigError: If the file contains anything else, is too large or too deep to be read safely,
+            repeats a key, or contains a number that is not finite.
     """
     try:
         size = file.stat().st_size
@@ -46,7 +46,7 @@ def read_json(file: Path, where: str) -> dict[str, Any]:
     if reason is None:
         return value
     raise ConfigError(
-        f"{where} must hold a JSON mapping in {file.name}. Received: {file}, which "
+        f"{where} must contain a JSON mapping in {file.name}. Received: {file}, which "
         f"{reason}. Download or write it again."
     )
 
@@ -60,7 +60,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _not_finite(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _require_shallow(value: Any) -> None:
@@ -76,10 +76,10 @@ def _require_shallow(value: Any) -> None:
 
 
 def is_of(registered_name: Any, cls: type) -> bool:
-    """Returns whether Keras would make an object of a class of KerasHub.
+    """Returns whether Keras would make an object of the given KerasHub class.
 
-    KerasHub registers its classes under several names, for example ``keras_nlp>BertBackbone``, by
-    which KerasNLP saved them: what is registered counts, and no module is imported.
+    KerasHub registers its classes under several names, for example ``keras_nlp>BertBackbone``,
+    which KerasNLP used. Registered names count, and no module is imported.
     """
     return (
         isinstance(registered_name, str)
@@ -88,17 +88,17 @@ def is_of(registered_name: Any, cls: type) -> bool:
 
 
 def check_objects(value: Mapping[str, Any], expected: type, file: Path, where: str) -> None:
-    """Lets a serialized object pass if it is of the expected class and nests no other.
+    """Requires that a serialized object is of the expected class and contains no other objects.
 
     Args:
-        value: as Keras serializes an object.
-        expected: a class of KerasHub.
-        file: that holds it, for the message.
-        where: the config path that names the directory, for the message.
+        value: Object as Keras serializes it.
+        expected: KerasHub class.
+        file: File that contains it, for the message.
+        where: Config path that names the directory, for the message.
 
     Raises:
-        ConfigError: if Keras would be asked to make an object of another class, to import a
-            module, or to read another file.
+        ConfigError: If Keras would make an object of another class, import a module, or read
+            another file.
     """
     registered, name = value.get("registered_name"), value.get("class_name")
     if not is_of(registered, expected):
@@ -111,14 +111,14 @@ def check_objects(value: Mapping[str, Any], expected: type, file: Path, where: s
     names += [f"{key}={named[key]!r}" for key in ASSETS if named.get(key) is not None]
     if names:
         raise ConfigError(
-            f"{where} must hold, in {file.name}, "
+            f"{where} must contain, in {file.name}, "
             f"{keras.saving.get_registered_name(expected)} and no other class. Received: "
             f"{', '.join(names)} in {file}. Save it with KerasHub's save_to_preset."
         )
 
 
 def _foreign_objects(value: Any) -> Iterator[str]:
-    """Yields what Keras would make, or import, of the objects nested in a config."""
+    """Yields the nested objects of a config that Keras would make or import."""
     if isinstance(value, dict):
         name, registered = value.get("class_name"), value.get("registered_name")
         module = value.get("module", "keras")
@@ -137,10 +137,10 @@ def _foreign_objects(value: Any) -> Iterator[str]:
 
 
 def check_sizes(config: Mapping[str, Any], file: Path, where: str) -> None:
-    """Refuses numbers that would fill the memory or build layers without end.
+    """Refuses numbers that would fill the memory or build an endless number of layers.
 
     Raises:
-        ConfigError: naming the first of them.
+        ConfigError: If there are any; it names the first.
     """
     pending: list[tuple[str, Any]] = list(config.items())
     while pending:
@@ -155,26 +155,26 @@ def check_sizes(config: Mapping[str, Any], file: Path, where: str) -> None:
         number = isinstance(size, int | float) and not isinstance(size, bool)
         if number and (not abs(size) <= most):
             raise ConfigError(
-                f"{where} must hold, in {file.name}, sizes of at most {most}. Received: "
+                f"{where} must contain, in {file.name}, sizes of at most {most}. Received: "
                 f"{key}={size} in {file}. Download or write it again."
             )
 
 
 def check_h5(file: Path, where: str) -> None:
-    """Refuses a weights file that points elsewhere, or declares far more than it holds.
+    """Refuses a weights file that points elsewhere, or declares far more than it contains.
 
     Raises:
-        ConfigError: also for a file that is no HDF5.
+        ConfigError: If it does, or if it is not an HDF5 file.
     """
     try:
         with h5py.File(file, "r") as opened:
             problem = next(_h5_problems(opened, file.stat().st_size), None)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-        problem = f"no readable HDF5 ({' '.join(str(error).split())})"
+        problem = f"unreadable HDF5 ({' '.join(str(error).split())})"
     if problem is not None:
         raise ConfigError(
-            f"{where} must hold, in {file.name}, the weights themselves. Received: {problem} in "
-            f"{file}. Check that its files are complete."
+            f"{where} must contain, in {file.name}, the weights themselves. Received: {problem} in "
+            f"{file}. Check that the file is complete."
         )
 
 
@@ -186,14 +186,16 @@ def _h5_problems(opened: h5py.File, size: int) -> Iterator[str]:
         group = pending.pop()
         for name in group:
             link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):  # not followed: that would open its target
+            if not isinstance(
+                link, h5py.HardLink
+            ):  # not followed, because that would open its target
                 yield f"a {type(link).__name__} at {group.name}/{name}"
                 continue
             item = group[name]
             if isinstance(item, h5py.Group):
                 pending += [item] if item not in seen else []
             elif item.is_virtual or item.external:
-                yield f"data of another file at {item.name}"
+                yield f"data in another file at {item.name}"
             else:
                 declared += math.prod(item.shape or ()) * item.dtype.itemsize
             seen.add(item)
@@ -204,10 +206,11 @@ def _h5_problems(opened: h5py.File, size: int) -> Iterator[str]:
 def require_inside(directory: Path, files: Iterable[Path], where: str) -> None:
     """Refuses links that lead out of a directory.
 
-    A snapshot in the cache of Hugging Face links into the ``blobs`` of its repository.
+    A snapshot in the Hugging Face cache links into the ``blobs`` of its repository, which is
+    allowed.
 
     Raises:
-        ConfigError: naming the file and where it leads.
+        ConfigError: If there are any; it names the file and its target.
     """
     root = directory.resolve()
     roots = [root]
@@ -217,6 +220,6 @@ def require_inside(directory: Path, files: Iterable[Path], where: str) -> None:
         target = file.resolve()
         if not any(target.is_relative_to(root) for root in roots):
             raise ConfigError(
-                f"{where} must hold its own files. Received: {file}, a link to {target}. "
+                f"{where} must contain its own files. Received: {file}, a link to {target}. "
                 "Copy the file there."
             )

@@ -1,1 +1,1 @@
-"""Datasets: what there is, how it is loaded, and how its images become batches."""
+"""Datasets: the catalog, their loading, and the batches made from their examples."""

@@ -1,4 +1,4 @@
-"""Rows of any source to a dataset: what is held out, what is kept, and the reading of files."""
+"""Assembly of a dataset from the rows of any source: hold splits out, choose rows, read files."""
 
 import errno
 import logging
@@ -26,13 +26,13 @@ _MANY_FILES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A split before any of its rows is dropped or read.
+    """The rows of a split before any is dropped or read.
 
     Args:
-        inputs: (n,) object array of paths of files, encoded images or texts; or numbers.
-        labels: as in `Split`.
+        inputs: (n,) object array of file paths, encoded images or texts; or an array of numbers.
+        labels: Labels as in `Split`.
         sources: (n,) object array of str, as in `Split`.
-        bad: samples that are in none of these.
+        bad: Bad samples, which are not among the rows.
     """
 
     inputs: np.ndarray
@@ -48,28 +48,28 @@ class Rows:
 
 
 def object_array(values: Sequence[Any]) -> np.ndarray:
-    """Returns an (n,) object array: NumPy itself would look into the values."""
-    held = np.empty(len(values), object)
-    held[:] = values
-    return held
+    """Returns an (n,) object array. NumPy itself would convert nested values to arrays."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 def row_names(where: str, number: int) -> np.ndarray:
-    """Returns the sources of the rows of a file or array, counted from 1."""
+    """Returns the sources of the rows of a file or array, numbered from 1."""
     return object_array([f"{where}:{row}" for row in range(1, number + 1)])
 
 
 def require_rows(name: str, counts: Mapping[str, int]) -> None:
-    """Refuses a split of no rows.
+    """Refuses splits without rows.
 
     Raises:
-        ConfigError: naming the split.
+        ConfigError: If a split is empty; it names the split.
     """
     for part, count in counts.items():
         if count == 0:
             raise ConfigError(
                 f"dataset.path must have at least one example in each split. Received: {name}, "
-                f"where {part} is empty. Add examples, or leave {part} out to hold some of train."
+                f"where {part} is empty. Add examples, or remove {part} to have it taken from train."
             )
 
 
@@ -86,26 +86,26 @@ def assemble(
     skip: bool = False,
     found: Found,
 ) -> Dataset:
-    """Holds out the splits that are missing, drops the rows that are not kept, reads the others.
+    """Holds out missing splits, drops the rows that are not kept, and reads the others.
 
-    Bad samples among those that are kept are left out then: who is held out does not depend on
-    them.
+    Bad samples are left out last, so that they do not change which rows are held out.
 
     Args:
-        source: of the rows: image_folder, table or arrays; part of the fingerprint.
-        name: of the dataset.
-        classes: label names in the order of the indices.
-        parts: rows of train, and of validation and test where the source has them.
-        kind: of the examples: ``image``, ``text`` or ``array``.
-        max_samples: keep at most this many of each split, stratified; None keeps all.
-        train_per_class: keep this many training examples of each class; None keeps all.
-        seed: chooses what is held out and the rows that are kept, 0..2**32-1.
-        skip: whether bad samples are left out, not refused; looks at each image then.
-        found: what the source holds beside the rows.
+        source: Source of the rows: image_folder, table or arrays; part of the fingerprint.
+        name: Name of the dataset.
+        classes: Label names in the order of the indices.
+        parts: Rows of train, and of validation and test if the source has them.
+        kind: Kind of the examples: ``image``, ``text`` or ``array``.
+        max_samples: Maximum number of rows to keep of each split, stratified; None keeps all.
+        train_per_class: Number of training rows to keep of each class; None keeps all.
+        seed: Seed of the rows that are held out and kept, 0..2**32-1.
+        skip: Whether to leave bad samples out instead of refusing them. Every image is then decoded
+            once.
+        found: What the source holds apart from the rows.
 
     Raises:
-        ConfigError: for an empty split, too few examples to hold some out, more than fit
-            into memory, or bad samples.
+        ConfigError: If a split is empty, there are too few examples to hold some out, they do not
+            fit into memory, or samples are bad.
     """
     bad = [sample for rows in parts.values() for sample in rows.bad]
     for part, rows in parts.items():
@@ -134,22 +134,23 @@ def assemble(
 
 
 def _share(found: Found, rows: Rows, seed: int) -> str:
-    """Returns what a split is that the source does not have."""
+    """Returns the description of a split that was held out of train."""
     how = "stratified" if rows.labels.ndim == 1 else "not stratified"
     return f"a tenth of {found.used['train']} ({how}, seed {seed})"
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One split of a source, by itself.
+    """A single split of a source.
 
     Args:
-        name: of the dataset.
-        split: train, validation or test; None where the source has no splits, and this is all of it.
-        classes: label names in the order of the indices; those of this split alone.
-        rows: bad samples included.
-        kind: of the examples: ``image`` or ``text``.
-        found: what the source holds beside the rows.
+        name: Name of the dataset.
+        split: Name of the split: train, validation or test; None if the source has no splits and
+            this is all of it.
+        classes: Label names of this split alone, in the order of the indices.
+        rows: The rows, bad samples included.
+        kind: Kind of the examples: ``image`` or ``text``.
+        found: What the source holds apart from the rows.
     """
 
     name: str
@@ -163,16 +164,16 @@ class Part:
 def assemble_part(
     part: Part, *, max_samples: int | None, seed: int, skip: bool
 ) -> tuple[Split, list[BadSample]]:
-    """Reads one split by itself; as `assemble` else.
+    """Reads a single split, otherwise like `assemble`.
 
     Args:
-        part: the split.
-        max_samples: keep at most this many, stratified; None keeps all.
-        seed: chooses the rows that are kept.
-        skip: whether bad samples are left out, not refused.
+        part: The split.
+        max_samples: Maximum number of rows to keep, stratified; None keeps all.
+        seed: Seed of the rows that are kept.
+        skip: Whether to leave bad samples out instead of refusing them.
 
     Returns:
-        The split without its bad samples, and those.
+        The split without its bad samples, and the bad samples.
     """
     where, rows, bad = part.split or "all", part.rows, list(part.rows.bad)
     if not len(rows.labels):
@@ -197,24 +198,24 @@ def finish(
     bad: Sequence[BadSample],
     found: Found,
 ) -> Dataset:
-    """Makes the dataset of clean splits, and logs what about it may be a mistake; as `make_dataset`.
+    """Makes a dataset of clean splits, and logs what may be a mistake in it.
 
     Args:
-        name: of the dataset.
-        header: JSON values that belong to its identity.
-        classes: label names.
-        splits: without the bad samples.
-        kind: of the examples.
-        bad: the samples that are left out.
-        found: what the source holds beside the rows.
+        name: Name of the dataset.
+        header: JSON values that belong to the fingerprint.
+        classes: Label names in the order of the indices.
+        splits: Splits without bad samples.
+        kind: Kind of the examples.
+        bad: The samples that were left out.
+        found: What the source holds apart from the rows.
     """
     dataset = make_dataset(name, header, classes, splits, kind)
     twice = repeated(dataset.splits)
     for where, count in twice.items():
-        log.warning("%d samples are both in %s: metrics look better than they are", count, where)
+        log.warning("%d samples occur in both %s: metrics look better than they are", count, where)
     if found.ignored:
         what = ", ".join(f"{count} {kind}" for kind, count in sorted(found.ignored.items()))
-        log.warning("left out, because they are not examples: %s", what)
+        log.warning("ignored, because they are not examples: %s", what)
     for note in found.notes:
         log.warning("%s", note)
     for one, other in look_alikes(dataset.classes):
@@ -234,7 +235,7 @@ def finish(
 
 
 def _hold_out(parts: Mapping[str, Rows], seed: int) -> dict[str, Rows]:
-    """Takes the splits that are missing from the training rows."""
+    """Takes the missing splits from the training rows."""
     done = dict(parts)
     number = round(HELD_OUT * len(parts["train"].labels))
     for part in SPLITS:
@@ -245,13 +246,13 @@ def _hold_out(parts: Mapping[str, Rows], seed: int) -> dict[str, Rows]:
         if not 0 < len(rows) < len(train.labels):
             raise ConfigError(
                 f"dataset.path must have a split {part}, or more examples. Received: "
-                f"{len(train.labels)} examples{_of_classes(train.labels)}, too few to hold a tenth "
-                f"out as {part}. Add a split {part}, or check the labels."
+                f"{len(train.labels)} examples{_of_classes(train.labels)}, too few to hold out a "
+                f"tenth as {part}. Add a split {part}, or check the labels."
             )
         done[part] = train.take(rows)
         done["train"] = train.take(np.setdiff1d(np.arange(len(train.labels)), rows))
         how = "stratified" if train.labels.ndim == 1 else "not stratified"
-        log.info("no split %s: %d training examples, %s, seed %d", part, len(rows), how, seed)
+        log.info("no split %s: took %d training examples, %s, seed %d", part, len(rows), how, seed)
     return done
 
 
@@ -262,7 +263,7 @@ def _of_classes(labels: np.ndarray) -> str:
 def _read_split(
     part: str, rows: Rows, kind: str, budget: int, name: str, skip: bool
 ) -> tuple[Split, list[BadSample]]:
-    """Returns a split of rows, read and clean, and its bad samples."""
+    """Returns a split with its rows read and clean, and its bad samples."""
     examples, unread = _read(part, rows.inputs, budget, name)
     split = Split(part, examples, rows.labels, sources=rows.sources)
     if kind != "image" or examples.dtype != object:
@@ -275,7 +276,7 @@ def _read_split(
 def _read(
     part: str, inputs: np.ndarray, budget: int, name: str
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Returns `inputs` with the bytes of the file in place of each path, and what is unreadable."""
+    """Returns `inputs` with files read in place of their paths, and why files are unreadable."""
     if inputs.dtype != object:
         if inputs.nbytes > budget:
             raise too_large(name, part, 1 + budget * len(inputs) // inputs.nbytes, budget)
@@ -286,20 +287,18 @@ def _read(
     unread: dict[int, str] = {}
     size = 0
     for row, value in enumerate(inputs):
-        examples[row] = value
         if isinstance(value, Path):
-            examples[row] = b""
             try:
                 status = value.stat()
                 if not stat.S_ISREG(status.st_mode):  # reading a pipe would not end
-                    raise OSError(errno.EINVAL, "no regular file")
-                if size + status.st_size <= budget:
-                    examples[row] = value.read_bytes()
-                else:
-                    size += status.st_size
+                    raise OSError(errno.EINVAL, "not a regular file")
+                if size + status.st_size > budget:
+                    raise too_large(name, part, row + 1, budget)
+                value = value.read_bytes()
             except (OSError, ValueError) as error:
-                unread[row] = unreadable(error)
-        size += len(examples[row])
+                value, unread[row] = b"", unreadable(error)
+        examples[row] = value
+        size += len(value)
         if size > budget:
             raise too_large(name, part, row + 1, budget)
     return examples, unread

@@ -1,4 +1,4 @@
-"""Samples that cannot be used: what is wrong with them, and how they are named."""
+"""Bad samples: why they cannot be used, and how messages describe them."""
 
 import errno
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,13 +14,13 @@ _RECORDED = 1000
 
 @dataclass(frozen=True)
 class BadSample:
-    """One sample that cannot be used.
+    """A sample that cannot be used.
 
     Args:
-        split: train, validation or test.
-        source: a file below the dataset's path, or a line or row of one.
-        reason: in a few words.
-        tried: path of a file that could not be read; empty: it is none.
+        split: Name of the split: train, validation or test.
+        source: A file below the dataset's path, or a line or row of a file.
+        reason: Short description of what is wrong.
+        tried: Path of the file that could not be read; empty for samples that are not files.
     """
 
     split: str
@@ -32,16 +32,16 @@ class BadSample:
 def unreadable(error: OSError | ValueError) -> str:
     """Returns why a file could not be read."""
     if not isinstance(error, OSError):
-        return "no name of a file"
+        return "not a file name"
     known = {
-        errno.ENOENT: "no such file, or a link that leads nowhere",
-        errno.ELOOP: "a link that leads back to itself",
+        errno.ENOENT: "no such file, or a broken link",
+        errno.ELOOP: "a link that points back to itself",
     }
     return known.get(error.errno or 0, (error.strerror or "unreadable").lower())
 
 
 def text_reason(value: Any) -> str | None:
-    """Returns why a value is no text to train on; None where it is one."""
+    """Returns why a value cannot be used as a text, or None if it can."""
     if not isinstance(value, str) or not value.strip():
         return "without a text"
     if "\0" in value:
@@ -54,12 +54,12 @@ def text_reason(value: Any) -> str | None:
 
 
 def printable(name: str) -> str:
-    """Returns a file's name in which bytes that are no UTF-8 are written out."""
+    """Returns a file name with the bytes that are not valid UTF-8 escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def listed_names(names: Iterable[str], between: str = ", ") -> str:
-    """Returns at most ten names of files or folders, and how many there are where there are more.
+    """Returns at most ten names of files or folders, and the total number if there are more.
 
     >>> listed_names(["a", "b"], " and ")
     'a and b'
@@ -69,7 +69,7 @@ def listed_names(names: Iterable[str], between: str = ", ") -> str:
 
 
 def named(bad: Sequence[BadSample]) -> str:
-    """Returns the samples by reason: at most 20 are named, all are counted.
+    """Returns the samples grouped by reason, with all of them counted and at most 20 of them named.
 
     >>> named([BadSample("train", "a/1.png", "empty"), BadSample("test", "b/2.png", "empty")])
     '2 empty (a/1.png, b/2.png)'
@@ -86,12 +86,13 @@ def named(bad: Sequence[BadSample]) -> str:
 
 
 def described(bad: Sequence[BadSample], totals: Mapping[str, int], root: Path | None) -> str:
-    """Returns the samples by reason; a sentence for splits that are bad for one reason as a whole.
+    """Returns the samples grouped by reason. Splits that are bad as a whole get one sentence.
 
     Args:
-        bad: the samples.
-        totals: samples of each split, good ones included; a split that is not in it may have others.
-        root: where relative paths begin; None: there are none.
+        bad: The bad samples.
+        totals: Number of samples in each split, good ones included; splits that are not listed are
+            never described as a whole.
+        root: Directory that relative paths start from; None if there are no relative paths.
     """
     by_split: dict[str, list[BadSample]] = {}
     for sample in bad:
@@ -109,7 +110,7 @@ def described(bad: Sequence[BadSample], totals: Mapping[str, int], root: Path | 
         first = by_split[splits[0]][0]
         tried = f", looked for at {first.tried}" if first.tried else ""
         if first.tried and root is not None:
-            tried += f" (relative paths begin in {root})"
+            tried += f" (relative paths start from {root})"
         count = sum(len(by_split[split]) for split in splits)
         parts.append(
             f"all {count:,} of {' and '.join(splits)}: {reason}; the first is {first.source}{tried}"
@@ -125,7 +126,7 @@ def refusal(
 ) -> ConfigError:
     """Returns the error that names bad samples; see `described`."""
     return ConfigError(
-        f"dataset must hold samples that can be used. Received: {len(bad)} that cannot: "
+        f"dataset must contain only usable samples. Received: {len(bad)} unusable ones: "
         f"{described(bad, totals or {}, root)}. Fix or remove them, or train without them: "
         "dataset.on_bad_sample=skip."
     )
@@ -134,15 +135,15 @@ def refusal(
 def none_left(
     part: str, count: int, bad: Sequence[BadSample], root: Path | None = None
 ) -> ConfigError:
-    """Returns the refusal of a split that has nothing left without its bad samples."""
+    """Returns the error for a split in which all samples are bad."""
     return ConfigError(
-        f"dataset must have a sample that can be used in each split. Received: {part}, where all "
+        f"dataset must have at least one usable sample in each split. Received: {part}, where all "
         f"{count} are bad. Fix them: {described(bad, {part: count}, root)}."
     )
 
 
 def as_record(bad: Iterable[BadSample]) -> dict[str, Any]:
-    """Returns what run.json says of skipped samples: how many of each split, and at most 1000."""
+    """Returns the entry of run.json on skipped samples: counts per split, and at most 1000."""
     every = list(bad)
     counts: dict[str, int] = {}
     for sample in every:

@@ -1,4 +1,4 @@
-"""The datasets that need no download. Importing this loads no TensorFlow."""
+"""The bundled datasets, which need no download. Importing this module loads no TensorFlow."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a run trains on: images or texts in memory, by split."""
+"""The data of a run: images, texts or arrays in memory, by split."""
 
 import hashlib
 import json
@@ -21,20 +21,19 @@ class Split:
     """The examples of one split.
 
     Args:
-        name: train, validation or test.
-        examples: (n,) object array of encoded images (bytes) or of texts (str); or numbers,
-            (n, height, width, channels) images of 0..255, or whatever a model of the user's takes,
-            also a dictionary or tuple of arrays.
-        labels: (n,) int64 class indices; (n, classes) uint8, 0 or 1, where an example may have
-            several.
-        fingerprint: digest of examples and labels; `make_dataset` takes it.
-        sources: (n,) object array of str, where each example comes from: a file below the
-            dataset's path, or a line or row of one; None where it has no name.
-        ways: (n,) int32, how each image is decoded, see `headers.way_to_decode`; None: all are
-            upright, and none has a transparency.
-        identities: (n,) object array of what the digest is taken of, where that is not the
-            examples themselves.
-        digests: (n,) uint64, see `row_digests`; `make_dataset` takes them.
+        name: Name of the split: train, validation or test.
+        examples: (n,) object array of encoded images (bytes) or of texts (str); or an array of
+            numbers: (n, height, width, channels) images in 0..255, or the inputs of a user's own
+            model, which may also be a dictionary or tuple of arrays.
+        labels: (n,) int64 class indices; (n, classes) uint8 of 0 and 1 for multi-label data.
+        fingerprint: Digest of the examples and labels, set by `make_dataset`.
+        sources: (n,) object array of str with the origin of each example: a file below the
+            dataset's path, or a line or row of a file. None if examples have no names.
+        ways: (n,) int32, the way to decode each image, see `headers.way_to_decode`. None if all
+            images are upright and opaque.
+        identities: (n,) object array of the values to digest instead of the examples; None digests
+            the examples.
+        digests: (n,) uint64, see `row_digests`; set by `make_dataset`.
     """
 
     name: str
@@ -48,15 +47,15 @@ class Split:
 
     @property
     def num_examples(self) -> int:
-        """The examples in this split."""
+        """The number of examples in this split."""
         return len(self.labels)
 
     def source(self, row: int) -> str:
-        """Returns where an example comes from, for people."""
+        """Returns a readable description of where an example comes from."""
         return f"{self.name} row {row + 1}" if self.sources is None else self.sources[row]
 
     def take(self, rows: np.ndarray) -> "Split":
-        """Returns the chosen rows, without a digest."""
+        """Returns a split of the chosen rows, without a fingerprint."""
         kept = {
             key: None if (held := getattr(self, key)) is None else held[rows]
             for key in ("examples", "labels", "sources", "ways", "identities", "digests")
@@ -66,20 +65,22 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """All splits; `fingerprint` changes with any example, label or row.
+    """The splits of a dataset. `fingerprint` changes with any example, label or row.
 
     Args:
-        name: of the dataset.
-        fingerprint: hexadecimal sha256.
-        classes: label names in the order of the indices.
-        splits: train, validation and test.
-        kind: of the examples: ``image``, ``text`` or ``array``.
-        skipped: bad samples that are in no split.
-        repeated: how many samples are in two splits, by the names of both.
-        ignored: how many files were no examples by their kind, and how much is no data.
-        used: the folder, file or array that each split is, or is a share of; none: not of files.
-        unused: names of folders and files beside them that are in no split.
-        notes: how the data were read, where a user may have meant something else; one line each.
+        name: Name of the dataset.
+        fingerprint: Hexadecimal SHA-256 digest.
+        classes: Label names in the order of the indices.
+        splits: The splits train, validation and test.
+        kind: Kind of the examples: ``image``, ``text`` or ``array``.
+        skipped: Bad samples that were left out of all splits.
+        repeated: Number of samples that two splits share, by the names of both.
+        ignored: Number of files that are not examples, by kind.
+        used: The folder, file or array that each split was read or taken from; empty for datasets
+            that are not read from files.
+        unused: Names of folders and files next to them that belong to no split.
+        notes: Remarks on how the data were read where the user may have meant something else, one
+            line each.
     """
 
     name: str
@@ -96,20 +97,21 @@ class Dataset:
 
     @property
     def multi_label(self) -> bool:
-        """Whether an example may have several labels, or none."""
+        """Whether an example may have any number of labels."""
         return self.splits["train"].labels.ndim == 2
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a source was found to hold, beside its rows.
+    """What a source holds apart from its rows.
 
     Args:
-        used: the folder, file or array of each split that the source has, by its name.
-        unused: names of folders and files beside them that are in no split.
-        ignored: how many files were no examples by their kind, and how much is no data.
-        root: where relative paths begin; None: there are none.
-        notes: how the data were read, where a user may have meant something else; one line each.
+        used: The folder, file or array of each split in the source, by the name of the split.
+        unused: Names of folders and files next to them that belong to no split.
+        ignored: Number of files that are not examples, by kind.
+        root: Directory that relative paths start from; None if there are no relative paths.
+        notes: Remarks on how the data were read where the user may have meant something else, one
+            line each.
     """
 
     used: Mapping[str, str] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Found:
 
 
 def split_line(used: Mapping[str, str], unused: Sequence[str]) -> str:
-    """Returns which folder, file or array is which split, in one line; see `Dataset`."""
+    """Returns one line that says which folder, file or array is which split; see `Dataset`."""
     line = ", ".join(f"{split} is {where}" for split, where in used.items())
     return f"splits: {line}" + (f"; not used: {', '.join(unused)}" if unused else "")
 
@@ -132,14 +134,15 @@ def make_dataset(
     splits: Mapping[str, Split],
     kind: str = "image",
 ) -> Dataset:
-    """Joins splits to a dataset and takes the digest of each and of all.
+    """Joins splits into a dataset and computes the digests of the splits and of the whole.
 
     Args:
-        name: of the dataset; no part of its identity, the same files may be in another folder.
-        header: JSON values that belong to its identity: name, version, config.
-        classes: label names in the order of the indices; at least 2.
-        splits: train, validation and test.
-        kind: of the examples: ``image``, ``text`` or ``array``.
+        name: Name of the dataset. It is not part of the fingerprint: the same files may lie in
+            another folder.
+        header: JSON values that belong to the fingerprint: name, version, config.
+        classes: Label names in the order of the indices; at least 2.
+        splits: The splits train, validation and test.
+        kind: Kind of the examples: ``image``, ``text`` or ``array``.
     """
     whole = hashlib.sha256(json.dumps([*header, list(classes)]).encode())
     done: dict[str, Split] = {}
@@ -155,9 +158,9 @@ def make_dataset(
 
 
 def row_digests(split: Split) -> np.ndarray:
-    """Returns a number for the content of each example, whatever its label and name, (n,) uint64.
+    """Returns a digest of the content of each example, without its label and name, (n,) uint64.
 
-    Equal examples have equal numbers; two others share one by a chance of about 2**-64.
+    Equal examples have equal digests; different ones collide with a probability of about 2**-64.
     """
     held = split.examples if split.identities is None else split.identities
     parts = list(held.values()) if isinstance(held, Mapping) else held
@@ -179,9 +182,9 @@ def _content(example: Any) -> bytes:
 
 
 def _digest(data: bytes) -> int:
-    """Returns a digest of short data; of long ones a check sum, and a digest of some pieces.
+    """Returns the digest of short data, or a checksum and the digest of some pieces of long data.
 
-    A check sum is five times as fast as a digest.
+    A checksum is five times as fast as a digest.
     """
     if len(data) <= _SHORT:
         return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
@@ -192,7 +195,7 @@ def _digest(data: bytes) -> int:
 
 
 def _as_bytes(examples: Any) -> Iterator[Any]:
-    """Yields what identifies each example; of numbers, their type and shape first."""
+    """Yields the identity of each example as bytes, after the dtype and shape of numbers."""
     if isinstance(examples, Mapping):
         for key in sorted(examples):
             yield str(key).encode()
@@ -210,10 +213,10 @@ def _as_bytes(examples: Any) -> Iterator[Any]:
 
 
 def require_classes(where: str, received: str, classes: Sequence[str]) -> None:
-    """Refuses fewer than two classes.
+    """Refuses datasets with fewer than two classes.
 
     Raises:
-        ConfigError: naming the key `where` and what it has `received`.
+        ConfigError: If there are fewer than two; it names the key `where` and the `received` value.
     """
     if len(classes) < 2:
         raise ConfigError(

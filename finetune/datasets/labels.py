@@ -1,4 +1,4 @@
-"""Class names to indices, and what errors about rows have in common."""
+"""Conversion of class names to indices, and the errors about unknown names."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ _SHOWN = 20
 
 
 def listed(items: Iterable[object]) -> str:
-    """Returns at most 20 of `items`, and how many there are.
+    """Returns at most 20 of `items`, and their total number.
 
     >>> listed([3, 5])
     '3, 5 (2 in all)'
@@ -21,7 +21,7 @@ def listed(items: Iterable[object]) -> str:
 
 
 Counted = tuple[str, Sequence[int]] | None
-"""What the rows are called, and the number of each; None: rows from 1."""
+"""The unit that rows are counted in, and the number of each row; None counts rows from 1."""
 
 
 def indices(
@@ -30,13 +30,13 @@ def indices(
     """Returns the class index of each name, (n,) int64.
 
     Args:
-        where: what the error names, e.g. ``dataset.path: column label of test.csv``.
+        where: Location for the error message, e.g. ``dataset.path: column label of test.csv``.
         names: (n,) label names.
-        classes: label names in the order of the indices.
-        counted: how the error numbers rows.
+        classes: Label names in the order of the indices.
+        counted: Unit and numbers of the rows for the error message.
 
     Raises:
-        ConfigError: a name that is no class.
+        ConfigError: If a name is not a class.
     """
     _require_known(where, [(name,) for name in names], classes, counted)
     index = {name: row for row, name in enumerate(classes)}
@@ -46,7 +46,7 @@ def indices(
 def multi_hot(
     where: str, names: Sequence[Sequence[str]], classes: Sequence[str], counted: Counted = None
 ) -> np.ndarray:
-    """Returns which classes each row has, (n, classes) uint8 of 0 and 1; as `indices` else."""
+    """Returns the classes of each row, (n, classes) uint8 of 0 and 1; otherwise as `indices`."""
     _require_known(where, names, classes, counted)
     index = {name: row for row, name in enumerate(classes)}
     hot = np.zeros((len(names), len(classes)), np.uint8)
@@ -56,7 +56,7 @@ def multi_hot(
 
 
 def is_one_hot(labels: np.ndarray) -> bool:
-    """Returns whether each row of an array of 0 and 1 has exactly one 1."""
+    """Returns whether each row of an array of 0 and 1 contains exactly one 1."""
     return labels.ndim == 2 and bool((labels.sum(axis=1) == 1).all())
 
 
@@ -74,8 +74,8 @@ def _require_known(
     if len(bad) == len(names) > 1 and len(unknown) > 1:
         shown = listed(unknown)
         raise ConfigError(
-            f"{where} must hold classes of train. Received: others in each of its {len(names):,} "
-            f"{unit}: {shown}. Valid: {listed(classes)}. Rename these labels, or check the column."
+            f"{where} must contain classes of train. Received: other names in all {len(names):,} "
+            f"{unit}: {shown}. Valid: {listed(classes)}. Rename the labels, or check the column."
         )
     if unknown:
         raise ConfigError(

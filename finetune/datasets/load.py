@@ -1,4 +1,4 @@
-"""The one way in: from the dataset's config to the dataset, whatever it comes from."""
+"""The single entry point from the config of a dataset to the loaded dataset, for every source."""
 
 from dataclasses import asdict
 from typing import Any
@@ -17,11 +17,11 @@ def load_dataset(given: DatasetConfig, seed: int) -> Dataset:
     """Loads the dataset that `given.name` names: a built-in source, a plug-in's, or one of TFDS.
 
     Args:
-        given: The dataset's config, checked.
-        seed: Chooses what is held out and the rows that are kept, 0..2**32-1.
+        given: The validated config of the dataset.
+        seed: Seed of the rows that are held out and kept, 0..2**32-1.
 
     Raises:
-        ConfigError: For data that cannot be read, with what to do about it.
+        ConfigError: If the data cannot be read; it says what to do.
     """
     if given.name not in plugins.names("datasets"):
         return tfds(given, seed)

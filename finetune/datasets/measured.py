@@ -1,4 +1,4 @@
-"""The examples that a trained model is measured on, with their labels in the order of its outputs."""
+"""The examples that a trained model is evaluated on, with labels in the order of its outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,16 +21,17 @@ _SHOWN = 20
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A split to measure a model on.
+    """A split to evaluate a model on.
 
     Args:
-        dataset: its name.
-        split: train, validation or test; None: all that there is.
-        kind: of the examples: ``image`` or ``text``.
-        examples: labels are indices of the model's outputs, or 0 and 1 for each of them.
-        fingerprint: of the whole dataset, where it was read as in training; else None.
-        num_bad: samples that were left out.
-        notices: what a user should know of the data, one line each.
+        dataset: Name of the dataset.
+        split: Name of the split: train, validation or test; None if it is the whole dataset.
+        kind: Kind of the examples: ``image`` or ``text``.
+        examples: The examples, with indices of the model's outputs, or 0 and 1 for each output, as
+            labels.
+        fingerprint: Fingerprint of the whole dataset if it was read as for training; else None.
+        num_bad: Number of samples that were left out.
+        notices: Remarks on the data for the user, one line each.
     """
 
     dataset: str
@@ -50,19 +51,19 @@ def load_measured(
     split: str | None,
     elsewhere: bool,
 ) -> Measured:
-    """Loads the split of a dataset, and matches its labels with a model's by their names.
+    """Loads a split of a dataset and matches its labels with those of a model by name.
 
     Args:
-        given: the dataset's config, checked.
-        seed: of the run: it chose what was held out, and the rows that were kept.
-        classes: label names in the order of the model's outputs.
-        multi_label: whether the model gives an example several labels.
-        split: train, validation or test, held out as in training where there is none; None: test,
-            and of files from elsewhere that have no splits all.
-        elsewhere: whether the files are others than those of the run.
+        given: The validated config of the dataset.
+        seed: Seed of the run, which chose the rows that were held out and kept.
+        classes: Label names in the order of the model's outputs.
+        multi_label: Whether the model predicts any number of labels per example.
+        split: Split to load: train, validation or test, held out as in training if the dataset does
+            not have it. None loads test, or everything from other files without splits.
+        elsewhere: Whether the files are not those of the run.
 
     Raises:
-        ConfigError: for data that cannot be read, or labels that the model does not know.
+        ConfigError: If the data cannot be read, or have labels that the model does not know.
     """
     if elsewhere and split is None and given.name in FILE_DATASETS:
         part = _part_of(given)
@@ -120,25 +121,25 @@ def _part_of(given: DatasetConfig) -> Part:
 def matched(
     examples: Split, own: Sequence[str], classes: Sequence[str], multi_label: bool
 ) -> np.ndarray:
-    """Returns labels as a model's outputs are ordered, whatever the order and number of the data's.
+    """Returns labels in the order of a model's outputs instead of the data's own order.
 
     Args:
-        examples: with labels in the order of `own`.
-        own: label names of the data.
-        classes: label names of the model.
-        multi_label: whether the model gives an example several labels.
+        examples: Examples with labels in the order of `own`.
+        own: Label names of the data.
+        classes: Label names of the model.
+        multi_label: Whether the model predicts any number of labels per example.
 
     Returns:
-        (n,) int64 class indices; (n, classes) uint8 of 0 and 1 where `multi_label`.
+        (n,) int64 class indices; (n, classes) uint8 of 0 and 1 if `multi_label`.
 
     Raises:
-        ConfigError: naming the labels that are no class of the model.
+        ConfigError: If there are labels that are not classes of the model; it names them.
     """
     labels = examples.labels
     if labels.ndim == 2 and not multi_label:
         raise ConfigError(
-            "dataset must hold one label an example: the model gives one. Received: several. Use "
-            "data with one label, or a model that was trained with several."
+            "dataset must have one label per example, as the model predicts one. Received: several. "
+            "Use data with one label per example, or a model that was trained on several."
         )
     index = {plain(name): place for place, name in enumerate(classes)}
     own = [plain(name) for name in own]
@@ -159,7 +160,7 @@ def matched(
 
 
 def _rows_with(labels: np.ndarray, place: int) -> np.ndarray:
-    """Returns the rows that have a label, by its place among the data's own."""
+    """Returns the rows that have a label, given its position among the labels of the data."""
     return np.flatnonzero(labels[:, place] if labels.ndim == 2 else labels == place)
 
 
@@ -172,8 +173,8 @@ def _unknown(unknown: Mapping[str, np.ndarray], classes: Sequence[str], examples
 
     more = ", …" if len(unknown) > _SHOWN else ""
     return (
-        "dataset must have labels that are classes of the model. Received: "
-        f"{', '.join(map(described, islice(unknown, _SHOWN)))}{more}. The model's are "
+        "dataset must have only labels that are classes of the model. Received: "
+        f"{', '.join(map(described, islice(unknown, _SHOWN)))}{more}. The model has "
         f"{', '.join(classes[:_SHOWN])}{', …' if len(classes) > _SHOWN else ''}. Rename these "
         "labels, or leave their examples out."
     )

@@ -1,4 +1,4 @@
-"""How many bytes of examples may be held, and what is said where they are more."""
+"""The memory that examples may use, and the error for splits that need more."""
 
 import numpy as np
 import psutil
@@ -7,19 +7,19 @@ from finetune.errors import ConfigError
 
 
 def memory_budget() -> int:
-    """Returns how many bytes of examples may be held: half of what is free."""
+    """Returns how many bytes examples may use: half of the free memory."""
     return psutil.virtual_memory().available // 2
 
 
 def num_bytes(examples: np.ndarray) -> int:
-    """Returns the bytes of the examples; the characters, of texts."""
+    """Returns the size of the examples in bytes, or in characters for texts."""
     return examples.nbytes if examples.dtype != object else sum(map(len, examples))
 
 
 def too_large(name: str, part: str, count: int, budget: int) -> ConfigError:
-    """Returns the refusal of a split whose examples, as stored, do not fit into memory."""
+    """Returns the error for a split whose stored examples do not fit into memory."""
     return ConfigError(
-        f"dataset.max_samples must keep the examples within half of the memory that is "
-        f"free. Received: {name}, more than {budget / 2**30:.1f} GiB by example {count} of {part}. "
+        f"dataset.max_samples must keep the examples within half of the free memory. Received: "
+        f"{name}, more than {budget / 2**30:.1f} GiB by example {count} of {part}. "
         f"Set dataset.max_samples below {count}."
     )

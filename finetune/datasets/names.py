@@ -1,4 +1,4 @@
-"""Compares names of classes and splits, and recognises files that are not data."""
+"""Comparison of class and split names, and recognition of files that are not data."""
 
 import re
 import unicodedata
@@ -23,7 +23,7 @@ _INVISIBLE = (
 
 
 def plain(name: str) -> str:
-    r"""Returns a name in Unicode's composed form (NFC), without what is invisible at its ends.
+    r"""Returns a name in Unicode's composed form (NFC), without invisible characters at its ends.
 
     >>> plain("cafe\u0301 ") == "caf\xe9"
     True
@@ -35,7 +35,7 @@ def plain(name: str) -> str:
 
 
 def split_of(name: str) -> str | None:
-    """Returns the split that the name of a folder, file or array stands for, or None.
+    """Returns the split that the name of a folder, file or array means, or None.
 
     >>> split_of("Training"), split_of("TEST_SET"), split_of("valid"), split_of("cats")
     ('train', 'test', 'validation', None)
@@ -45,7 +45,7 @@ def split_of(name: str) -> str | None:
 
 
 def suggested_split(name: str) -> str | None:
-    """Returns the split that one of the words in a name stands for, or None.
+    """Returns the split that one of the words in a name means, or None.
 
     >>> suggested_split("seg_train"), suggested_split("test2017"), suggested_split("trainers")
     ('train', 'test', None)
@@ -67,10 +67,10 @@ def clutter(name: str) -> str | None:
 
 
 def look_alikes(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Returns pairs of different names that a reader may take for the same one.
+    """Returns pairs of different names that a reader may mistake for the same one.
 
-    The names in a pair differ only in case, in white space or in compatible characters, or are
-    the same number.
+    The names in a pair differ only in case, white space or compatible characters, or are the same
+    number.
 
     >>> look_alikes(["Cat", "dog", "cat", "1", "1.0"])
     [('Cat', 'cat'), ('1', '1.0')]

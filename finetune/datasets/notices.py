@@ -1,4 +1,4 @@
-"""What a user should know of the data before anything is trained, one line each."""
+"""What a user should know about the data before training starts, one line each."""
 
 from collections.abc import Iterator
 
@@ -6,17 +6,17 @@ from finetune.datasets.dataset import Dataset, split_line
 from finetune.datasets.images.cleaning import typical_size
 from finetune.datasets.names import look_alikes
 
-_SMALL = 96  # pixels a side: a backbone that sees fewer was not made for photographs
-_MUCH_LARGER, _FAR_TOO_LARGE = 4, 16  # times the side that a small backbone sees, and any other
+_SMALL = 96  # pixels per side: backbones with smaller inputs are not made for photographs
+_MUCH_LARGER, _FAR_TOO_LARGE = 4, 16  # ratio to the input of a small backbone, of any other
 
 
 def notices(dataset: Dataset, backbone: str, image_size: tuple[int, int] | None) -> Iterator[str]:
-    """Yields which folder or file is which split, and warnings about classes and sizes of images.
+    """Yields the folder or file of each split, and warnings about class names and image sizes.
 
     Args:
-        dataset: all splits.
-        backbone: its name.
-        image_size: (height, width) that the backbone sees; None for all but images.
+        dataset: The dataset with all its splits.
+        backbone: Name of the backbone.
+        image_size: (height, width) of the backbone's input; None if it takes no images.
     """
     if dataset.used:
         yield split_line(dataset.used, dataset.unused)

@@ -1,4 +1,4 @@
-"""Rows to batches: the order of an epoch depends only on the seed and the epoch's number."""
+"""Batches from rows: the order of an epoch depends only on the seed and the epoch's number."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.datasets.dataset import Split
-from finetune.datasets.readers import Reader
+from finetune.datasets.readers import Reader, gather_of
 
-_AHEAD = 4  # batches that are ready before they are asked for
+_AHEAD = 4  # batches to prefetch
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """A split with what makes batches of it.
+    """A split together with what is needed to make batches of it.
 
     Args:
-        split: examples and labels.
-        reader: makes inputs of its rows.
-        targets: what the loss compares with: (n,) int32 class indices, or (n, classes) float32.
-        weights: (n,) float32, of each example in the training loss; None: all alike.
+        split: The examples and labels.
+        reader: Reader that turns rows into inputs.
+        targets: Targets of the loss: (n,) int32 class indices, or (n, classes) float32.
+        weights: (n,) float32 weight of each example in the training loss; None weighs all equally.
     """
 
     split: Split
@@ -31,11 +31,11 @@ class Examples:
 
     @property
     def num_examples(self) -> int:
-        """Rows."""
+        """The number of rows."""
         return self.split.num_examples
 
     def num_steps(self, batch_size: int) -> int:
-        """Returns the batches of one epoch; the last one may be smaller."""
+        """Returns the number of batches in an epoch; the last one may be smaller."""
         return -(-self.num_examples // batch_size)
 
 
@@ -50,24 +50,24 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Makes the shuffled batches of the epochs `first_epoch` to `last_epoch` (exclusive).
 
-    Every epoch is a permutation of all rows; batches never span epochs, so epoch e is the same
-    in whichever call it comes.
+    Every epoch is a permutation of all rows, and batches never span epochs. An epoch is therefore
+    the same whichever call produces it.
 
     Args:
-        examples: the training split.
-        batch_size: rows in a batch, at least 1.
-        seed: 0..2**32-1.
-        first_epoch: global number of the first epoch, from 0.
-        last_epoch: the epoch after the last one.
-        skip: batches of the first epoch to leave out.
+        examples: The training split.
+        batch_size: Number of rows in a batch, at least 1.
+        seed: Seed of the order, 0..2**32-1.
+        first_epoch: Global number of the first epoch, from 0.
+        last_epoch: Global number of the epoch after the last one.
+        skip: Number of batches of the first epoch to leave out.
 
     Returns:
-        Batches of inputs and targets, and of weights where there are any.
+        Batches of inputs and targets, and of weights if there are any.
     """
     reader = examples.reader
     augmented = reader.augmentation is not None
     read = reader.open(examples.split, batch_size, augmented=augmented)
-    answer = targets_and_weights(examples.targets, examples.weights)
+    answers = targets_and_weights(examples.targets, examples.weights)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         rows = _shuffled(examples.num_examples, seed, epoch)
@@ -76,7 +76,7 @@ def training_batches(
         return tf.data.Dataset.zip(epochs, read(rows, epoch), rows.batch(batch_size))
 
     def batch_of(epoch: tf.Tensor, inputs: Any, rows: tf.Tensor) -> tuple[Any, ...]:
-        targets, *weights = answer(rows)
+        targets, *weights = answers(rows)
         if reader.mix is not None:
             inputs, targets = reader.mix(inputs, targets, epoch, rows)
         return inputs, targets, *weights
@@ -98,9 +98,9 @@ def single_pass(examples: Examples, *, batch_size: int, view: int | None) -> tf.
     """Makes the inputs of one pass in stored order.
 
     Args:
-        examples: the split.
-        batch_size: rows in a batch, at least 1.
-        view: the epoch whose augmentation is wanted; None: none, and no decoded image is kept.
+        examples: The split.
+        batch_size: Number of rows in a batch, at least 1.
+        view: Epoch whose augmentation is applied. None applies none and keeps no decoded image.
     """
     augmented = view is not None
     read = examples.reader.open(examples.split, batch_size, augmented=augmented, keep=augmented)
@@ -117,10 +117,10 @@ def epoch_order(
     last_epoch: int,
     skip: int = 0,
 ) -> tf.data.Dataset:
-    """Makes batches of row numbers; arguments as in `training_batches`.
+    """Makes batches of row numbers. See `training_batches` for the arguments.
 
     Returns:
-        The epoch, int64 scalar, and its rows (batch,) int64.
+        The epoch, an int64 scalar, and its rows, (batch,) int64.
     """
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -147,14 +147,12 @@ def _shuffled(num_examples: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset
 def targets_and_weights(
     targets: np.ndarray, weights: np.ndarray | None
 ) -> Callable[[Any], tuple[Any, ...]]:
-    """Returns the function from rows to (targets,) or (targets, weights) of a batch."""
-    with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
-        held = [tf.constant(array) for array in (targets, weights) if array is not None]
-    return lambda rows: tuple(tf.gather(array, rows) for array in held)
+    """Returns a function from rows to the (targets,) or (targets, weights) of a batch."""
+    return gather_of((targets,) if weights is None else (targets, weights))
 
 
 def ordered(batches: tf.data.Dataset, steps: int) -> tf.data.Dataset:
-    """Returns `batches` in their order, made ahead of their use; `steps` is their number."""
+    """Returns `batches` in a fixed order and prefetched; `steps` is their number."""
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False  # see `finetune.datasets.images.decoding.PARALLEL`

@@ -1,6 +1,6 @@
-"""From rows of a split to the inputs of a model: images, texts, or numbers as they are.
+"""Readers turn the rows of a split into the inputs of a model: images, texts, or plain numbers.
 
-A reader is made for one backbone; what it made of a split once, it keeps as long as the split lives.
+A reader is made for one backbone, and keeps what it made of a split as long as the split lives.
 """
 
 import logging
@@ -25,42 +25,41 @@ CACHE_BYTES = 256 * 2**20  # decoded images up to this size are kept in memory
 _TOKENIZE_ROWS = 256
 Read = Callable[[tf.data.Dataset, Any], tf.data.Dataset]
 """(rows of a split, int64; epoch, int64 scalar) -> batches of inputs, in the order of the rows."""
-
-
 Prepare = Callable[[Any], Any]
 
 
 class Reader(Protocol):
-    """What makes model inputs."""
+    """Makes model inputs of the rows of a split."""
 
     augmentation: str | None
-    """Says how the training split is augmented, seed included; None: not."""
+    """Description of how the training split is augmented, with the seed; None if it is not."""
     mix: Mix | None
-    """What mixes the examples of a training batch; None: nothing."""
+    """Mixes the examples of a training batch; None does not mix."""
 
     def open(
         self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
     ) -> Read:
-        """Returns what reads a split.
+        """Returns a function that reads a split.
 
         Args:
-            split: of examples that the reader knows how to read.
-            batch_size: rows in a batch, at least 1.
-            augmented: whether examples look as they do in the epoch.
-            keep: whether another pass will follow, so that work may be kept for it.
+            split: Split of examples that this reader can read.
+            batch_size: Number of rows in a batch, at least 1.
+            augmented: Whether examples are augmented for the epoch.
+            keep: Whether another pass will follow, so that decoded images are worth keeping.
         """
         ...
 
 
 class ImageReader:
-    """Decodes images, resizes, augments and scales them.
+    """Decodes, resizes, augments and scales images.
 
     Args:
         image_size: (height, width) in pixels.
-        converter: KerasHub's image converter: (height, width, 3) uint8 -> model input of
-            `image_size`; None: bilinear resize.
-        augmentation: of each training image between resizing and scaling; None: none.
-        mix: of the images of a training batch; None: none.
+        converter: KerasHub image converter, (height, width, 3) uint8 -> model input of
+            `image_size`; None resizes bilinearly.
+        augmentation: Augmentation of each training image between resizing and scaling; None for
+            none.
+        mix: Mixing of the images in a training batch; None for none.
     """
 
     def __init__(
@@ -82,24 +81,24 @@ class ImageReader:
     def open(
         self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
     ) -> Read:
-        """See `Reader`; images (batch, height, width, 3) float32."""
+        """See `Reader`; reads images (batch, height, width, 3) float32."""
         augment: Any = self._augment if augmented else None
         fits = keep and split.num_examples * int(np.prod(self._shape)) * 4 <= CACHE_BYTES
-        held = self._decoded_once(split, augment is None) if fits else None
-        if held is not None and augment is None:
-            return _gathered(lambda rows: tf.gather(held, rows), batch_size)
-        decode = self._decoder(split, augment is None) if held is None else lambda row: held[row]
+        images = self._decoded_once(split, augment is None) if fits else None
+        if images is not None and augment is None:
+            return _gathered(lambda rows: tf.gather(images, rows), batch_size)
+        decode = self._decoder(split, augment is None) if images is None else images.__getitem__
 
         def read(rows: tf.data.Dataset, epoch: Any) -> tf.data.Dataset:
             if augment is None:
                 return rows.map(decode, PARALLEL).batch(batch_size)
-            images = rows.map(lambda row: augment(decode(row), epoch, row), PARALLEL)
-            return images.batch(batch_size).map(self._scale)
+            augmented = rows.map(lambda row: augment(decode(row), epoch, row), PARALLEL)
+            return augmented.batch(batch_size).map(self._scale)
 
         return read
 
     def _decoder(self, split: Split, scaled: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Returns the function from a row of `split` to its decoded and resized image."""
+        """Returns a function from a row of `split` to its decoded and resized image."""
         if split not in self._encoded:
             with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
                 self._encoded[split] = _constant(split.examples)
@@ -115,18 +114,18 @@ class ImageReader:
         """Returns an image as the model takes it, resized and scaled: `image_size` float32.
 
         Args:
-            image: (height, width, 3), 0..255.
+            image: (height, width, 3) in 0..255.
         """
         scaled = tf.cast(self._scale(self._resize(image)), tf.float32)
         return tf.ensure_shape(scaled, self._shape)
 
     def pictures(self, split: Split, rows: np.ndarray, epoch: int | None = None) -> np.ndarray:
-        """Returns images as the model gets them, before scaling: (n, height, width, 3), 0..255.
+        """Returns images as the model sees them, before scaling: (n, height, width, 3) in 0..255.
 
         Args:
-            split: of images.
-            rows: of the split.
-            epoch: whose augmentation is applied, where there is one; None: none is.
+            split: Split of images.
+            rows: Rows of the split.
+            epoch: Epoch whose augmentation is applied, if the reader has one; None applies none.
         """
         few = split.take(rows)
         resized = self._decoder(few, scaled=False)
@@ -140,7 +139,7 @@ class ImageReader:
             return np.stack(list(seen.as_numpy_iterator()))
 
     def _decoded_once(self, split: Split, scaled: bool) -> tf.Tensor:
-        """Returns all images, (n, height, width, 3) float32, decoding them at first use."""
+        """Returns all images, (n, height, width, 3) float32, decoded at first use."""
         known = self._decoded.setdefault(split, {})
         if scaled not in known:
             every = tf.data.Dataset.range(split.num_examples).map(
@@ -152,10 +151,10 @@ class ImageReader:
 
 
 def require_decodable(splits: Iterable[Split]) -> None:
-    """Looks for images that cannot be decoded: what to do once decoding has failed.
+    """Looks for images that cannot be decoded, after decoding has failed.
 
     Raises:
-        ConfigError: naming the files, at most 20 of them, and their number.
+        ConfigError: If there are any; it counts all files and names at most 20.
     """
     bad = damaged_images(splits)
     if bad:
@@ -164,7 +163,7 @@ def require_decodable(splits: Iterable[Split]) -> None:
 
 @contextmanager
 def damage_named(splits: Iterable[Split]) -> Iterator[None]:
-    """Names the images that could not be decoded: TensorFlow says only that one could not."""
+    """Names the images that could not be decoded, which TensorFlow's error does not do."""
     try:
         yield
     except tf.errors.InvalidArgumentError:
@@ -173,10 +172,11 @@ def damage_named(splits: Iterable[Split]) -> Iterator[None]:
 
 
 def _halves(converter: Any, size: tuple[int, int]) -> tuple[Prepare, Prepare]:
-    """Returns what resizes (to 0..255) and what scales: augmentation comes between them.
+    """Returns the function that resizes to 0..255 and the one that scales, to augment in between.
 
-    Where KerasHub's converter cuts out a square and resizes it, that is done here with its own
-    arithmetic, bit for bit, on the bytes of the image: Keras makes floats of all of it first.
+    If KerasHub's converter crops a square and resizes it, this is done here with the same
+    arithmetic, bit for bit, on the bytes of the image. Keras would first convert the whole image to
+    floats.
     """
     if converter is None:
         return (lambda image: tf.image.resize(image, size)), lambda image: image
@@ -204,14 +204,14 @@ def _constant(examples: np.ndarray) -> tf.Tensor:
 
 
 def _pixels_of(examples: tf.Tensor, ways: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the function from a row to (height, width, 3), 0..255."""
+    """Returns a function from a row to its image, (height, width, 3) in 0..255."""
     if examples.dtype != tf.string:
         return lambda row: _three_channels(examples[row])
     if ways is None:
         return lambda row: decoded(examples[row])
     with tf.device("CPU:0"):
-        held = tf.constant(ways)
-    return lambda row: decoded(examples[row], held[row])
+        constant = tf.constant(ways)
+    return lambda row: decoded(examples[row], constant[row])
 
 
 def _three_channels(image: tf.Tensor) -> tf.Tensor:
@@ -219,15 +219,15 @@ def _three_channels(image: tf.Tensor) -> tf.Tensor:
 
 
 class TextReader:
-    """Tokenizes texts, those of all splits at once, when the first of them is opened.
+    """Tokenizes the texts of all splits at once, when the first split is opened.
 
-    Tokens beyond the longest text of them all are padding that nothing looks at; they are left out
-    where the model is given a padding mask.
+    Tokens beyond the longest of all texts are padding that the model ignores; they are dropped if
+    the model takes a padding mask.
 
     Args:
-        preprocessor: KerasHub's, of a text classifier: texts -> a dictionary of (batch, tokens)
-            token ids and masks.
-        splits: of the dataset.
+        preprocessor: KerasHub preprocessor of a text classifier: texts -> a dictionary of (batch,
+            tokens) token ids and masks.
+        splits: All splits of the dataset.
     """
 
     augmentation: str | None = None
@@ -241,13 +241,13 @@ class TextReader:
     def open(
         self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
     ) -> Read:
-        """See `Reader`; a dictionary of (batch, tokens), as the preprocessor makes it."""
+        """See `Reader`; reads a dictionary of (batch, tokens), as the preprocessor makes it."""
         if not self._tokens:
             self._tokenize()
-        return _gathered(_gather_of(self._tokens[id(split)]), batch_size)
+        return _gathered(gather_of(self._tokens[id(split)]), batch_size)
 
     def tokens(self, texts: Sequence[str]) -> list[tuple[list[str], int]]:
-        """Returns of each text the tokens that are read, and how many the whole text would take."""
+        """Returns the tokens read of each text, and how many the whole text would take."""
         tokenizer = self._preprocessor.tokenizer
         packed = self._preprocessor(tf.constant([*texts, ""]))
         ids = np.asarray(packed["token_ids"])
@@ -270,13 +270,11 @@ class TextReader:
             key: np.concatenate([part[key] for part in parts]) for key in parts[0]
         }
         mask = tokens.get("padding_mask")
-        if mask is not None:
-            whole = mask.sum(1) == mask.shape[1]
-            if whole.any():
-                share = whole.mean()
-                log.info(
-                    "%.1f %% of the texts are cut, or just %d tokens", 100 * share, mask.shape[1]
-                )
+        if mask is not None and (share := (mask.sum(1) == mask.shape[1]).mean()):
+            log.info(
+                "%.1f %% of the texts have %d tokens or were cut to them",
+                *(100 * share, mask.shape[1]),
+            )
         tokens = shortened(tokens)
         first = 0
         for split in self._splits:
@@ -284,14 +282,14 @@ class TextReader:
             self._tokens[id(split)] = {key: value[rows] for key, value in tokens.items()}
             first += split.num_examples
         length, seconds = tokens["token_ids"].shape[1], time.perf_counter() - began
-        log.info("%d texts tokenized to %d tokens each, %.1f s", len(texts), length, seconds)
+        log.info("tokenized %d texts to %d tokens each in %.1f s", len(texts), length, seconds)
 
 
 def shortened(tokens: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Leaves out tokens beyond the longest text, where a mask says that nothing looks at them.
+    """Drops tokens beyond the longest text if a mask says that the model ignores them.
 
     Args:
-        tokens: as a preprocessor makes them: (n, tokens) each.
+        tokens: Dictionary of (n, tokens) arrays, as a preprocessor makes it.
     """
     mask = tokens.get("padding_mask")
     if mask is None:
@@ -301,11 +299,11 @@ def shortened(tokens: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class ArrayReader:
-    """Hands numbers on: for models that bring their own preprocessing.
+    """Passes numbers on, for models that bring their own preprocessing.
 
     Args:
-        dtypes: names of what the model takes, in the structure of the examples; batches are cast
-            to them. None: of the examples' own type.
+        dtypes: Names of the dtypes that the model takes, in the structure of the examples; batches
+            are cast to them. None keeps the dtypes of the examples.
     """
 
     augmentation: str | None = None
@@ -317,20 +315,20 @@ class ArrayReader:
     def open(
         self, split: Split, batch_size: int, *, augmented: bool = False, keep: bool = True
     ) -> Read:
-        """See `Reader`; (batch, …) of the model's dtype."""
-        gather = _gather_of(split.examples)
-        if self._dtypes is None:
+        """See `Reader`; reads (batch, …) of the model's dtype."""
+        gather, dtypes = gather_of(split.examples), self._dtypes
+        if dtypes is None:
             return _gathered(gather, batch_size)
         return _gathered(
-            lambda rows: tf.nest.map_structure(tf.cast, gather(rows), self._dtypes), batch_size
+            lambda rows: tf.nest.map_structure(tf.cast, gather(rows), dtypes), batch_size
         )
 
 
-def _gather_of(arrays: Any) -> Callable[[tf.Tensor], Any]:
-    """Returns the function from rows to those rows of an array, or of each array of several."""
+def gather_of(arrays: Any) -> Callable[[Any], Any]:
+    """Returns a function from rows to those rows of an array, or of each array in a structure."""
     with tf.device("CPU:0"):  # captured constants would otherwise fill the GPU
-        held = tf.nest.map_structure(tf.constant, arrays)
-    return lambda rows: tf.nest.map_structure(lambda array: tf.gather(array, rows), held)
+        constants = tf.nest.map_structure(tf.constant, arrays)
+    return lambda rows: tf.nest.map_structure(lambda array: tf.gather(array, rows), constants)
 
 
 def _gathered(gather: Callable[[tf.Tensor], Any], batch_size: int) -> Read:

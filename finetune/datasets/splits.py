@@ -1,7 +1,7 @@
-"""Which rows of a split are kept: pure functions of labels and a seed.
+"""The choice of the rows that a split keeps: pure functions of labels and a seed.
 
-Labels are (n,) class indices, or (n, classes) of 0 and 1 where a row may have several: those are
-drawn at random and not stratified, as a row would count in the share of each of its classes.
+Labels are (n,) class indices, or (n, classes) of 0 and 1 for multi-label data. Multi-label rows are
+drawn at random and not stratified, because a row would count for each of its classes.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def chosen_rows(
     seed: int,
     classes: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Returns the rows that a few-shot number and a limit leave, sorted; None keeps all."""
+    """Returns the sorted rows that a number per class and a limit leave; None sets no limit."""
     rows = np.arange(len(labels))
     if per_class is not None:
         rows = few_shot(labels, per_class, seed, classes)
@@ -34,15 +34,15 @@ def few_shot(
 
     Args:
         labels: (n,) class indices.
-        per_class: rows to keep of each class, at least 1.
-        seed: 0..2**32-1.
-        classes: label names, for the error; None: their indices.
+        per_class: Number of rows to keep of each class, at least 1.
+        seed: Seed of the choice, 0..2**32-1.
+        classes: Label names for the error message; None shows the indices.
 
     Returns:
         Sorted row indices.
 
     Raises:
-        ConfigError: a class has fewer rows, or a row may have several classes.
+        ConfigError: If a class has fewer rows, or the labels are multi-label.
     """
     if labels.ndim == 2:
         raise ConfigError(
@@ -63,15 +63,15 @@ def few_shot(
 
 
 def limit(labels: np.ndarray, max_samples: int, seed: int) -> np.ndarray:
-    """Chooses at most `max_samples` rows, each class in its share (largest remainders first).
+    """Chooses at most `max_samples` rows in proportion to the classes (largest remainders first).
 
     Args:
         labels: (n,) class indices, or (n, classes) of 0 and 1.
-        max_samples: rows to keep, at least 1.
-        seed: 0..2**32-1.
+        max_samples: Number of rows to keep, at least 1.
+        seed: Seed of the choice, 0..2**32-1.
 
     Returns:
-        Sorted row indices; all of them where there are no more than `max_samples`.
+        Sorted row indices; all rows if there are at most `max_samples`.
     """
     if len(labels) <= max_samples:
         return np.arange(len(labels))
@@ -86,12 +86,13 @@ def limit(labels: np.ndarray, max_samples: int, seed: int) -> np.ndarray:
 
 
 def held_out(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """Chooses `number` rows to leave out of training, each class in its share.
+    """Chooses `number` rows to hold out of training, in proportion to the classes.
 
     Args:
-        labels: as in `limit`.
-        number: rows to choose, at least 1; fewer where too many classes have a single row.
-        seed: 0..2**32-1.
+        labels: Labels as in `limit`.
+        number: Number of rows to choose, at least 1. Fewer are chosen if too many classes have a
+            single row.
+        seed: Seed of the choice, 0..2**32-1.
 
     Returns:
         Sorted row indices. The only row of a class is never among them.

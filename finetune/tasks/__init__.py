@@ -1,1 +1,1 @@
-"""What a model is trained for: its head, its targets, its loss and its metrics."""
+"""The task of a model: its head, its targets, its loss and its metrics."""

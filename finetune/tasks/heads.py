@@ -1,4 +1,4 @@
-"""Puts a new classification head on a backbone: KerasHub's own for the family, or ours."""
+"""Classification heads on a backbone: KerasHub's own for the family, or a linear one."""
 
 import inspect
 import random
@@ -22,21 +22,21 @@ def build_task(
     """Builds the task model: the backbone and a new head that outputs logits.
 
     Args:
-        loaded: what `finetune.backbones.loading.load` returned; its backbone is shared.
-        num_classes: outputs of the head, at least 2.
-        pooling: what the head looks at. ``auto``: what KerasHub's classifier of the family does;
-            where there is none (DINOv2, DINOv3) the first token. ``avg``, ``max``: over positions;
-            over the tokens of a text they leave padding out, as sentence embeddings do (Reimers &
-            Gurevych 2019, section 3). ``cls``: the first token.
-        dropout: in [0, 1), before the output layer.
-        seed: fixes the head's initial weights, whatever was drawn before.
+        loaded: Backbone from `finetune.backbones.loading.load`; it is shared, not copied.
+        num_classes: Number of outputs, at least 2.
+        pooling: What the head sees. ``auto`` is the pooling of KerasHub's classifier for the
+            family, or the first token if there is none (DINOv2, DINOv3). ``avg`` and ``max`` pool
+            over positions; over the tokens of a text they leave padding out, as sentence embeddings
+            do (Reimers & Gurevych 2019, section 3). ``cls`` is the first token.
+        dropout: Dropout rate before the output layer, in [0, 1).
+        seed: Seed of the head's initial weights, independent of all earlier draws.
 
     Returns:
         A KerasHub classifier without a preprocessor, or a functional model; not compiled.
 
     Raises:
-        ConfigError: if the backbone has no such option, or the head would use weights that the
-            checkpoint does not have.
+        ConfigError: If the backbone has no such option, or the head would use weights that are not
+            in the checkpoint.
     """
     with _seeded(seed):
         task = _task(loaded, num_classes, pooling, dropout)
@@ -44,9 +44,9 @@ def build_task(
     absent = [path for path in loaded.coverage.absent if path in used]
     if absent and loaded.coverage.loaded > 0:
         raise ConfigError(
-            "head.pooling must be one that uses only weights that came from the checkpoint. "
-            f"Received: {pooling} for {loaded.name}, whose files lack {shown(absent)}, as those of a "
-            "masked language model do. Set head.pooling=avg, max or cls."
+            "head.pooling must use only weights that are in the checkpoint. Received: "
+            f"{pooling} for {loaded.name}, whose files lack {shown(absent)}, as those of masked "
+            "language models do. Set head.pooling=avg, max or cls."
         )
     return task
 
@@ -59,7 +59,7 @@ def _task(loaded: LoadedBackbone, num_classes: int, pooling: str, dropout: float
     return cls(
         backbone=loaded.backbone,
         num_classes=num_classes,
-        preprocessor=None,  # it would prepare what `fit` is given; our data come prepared
+        preprocessor=None,  # the data are already preprocessed
         compile=False,
         **_head_options(cls, pooling, dropout),
     )
@@ -67,7 +67,7 @@ def _task(loaded: LoadedBackbone, num_classes: int, pooling: str, dropout: float
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Fixes what Keras draws from Python's `random` (seeds of initializers), then restores it."""
+    """Seeds Python's `random`, which seeds Keras' initializers, and restores it."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -77,7 +77,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _head_options(cls: Any, pooling: str, dropout: float) -> dict[str, Any]:
-    """Returns the constructor arguments of `cls` for our options; classes name them differently."""
+    """Returns the constructor arguments of `cls`; classes name the options differently."""
     parameters = inspect.signature(cls.__init__).parameters
     options: dict[str, Any] = {"activation": None} if "activation" in parameters else {}
     key = next((name for name in ("pooling", "global_pool") if name in parameters), None)
@@ -88,8 +88,8 @@ def _head_options(cls: Any, pooling: str, dropout: float) -> dict[str, Any]:
         valid = {"avg": "gap", "cls": "token"} if tokens else valid
         if pooling not in valid:
             raise ConfigError(
-                f"head.pooling must be {' or '.join(['auto', *valid])}: {cls.__name__} has no "
-                f"other. Received: {pooling}. Set head.pooling=auto."
+                f"head.pooling must be {' or '.join(['auto', *valid])} for {cls.__name__}. "
+                f"Received: {pooling}. Set head.pooling=auto."
             )
         if key is not None:
             options[key] = valid[pooling]
@@ -98,7 +98,7 @@ def _head_options(cls: Any, pooling: str, dropout: float) -> dict[str, Any]:
         options[key] = dropout
     elif dropout > 0:
         raise ConfigError(
-            f"head.dropout must be 0: {cls.__name__} has no dropout in its head. "
+            f"head.dropout must be 0 for {cls.__name__}, whose head has no dropout. "
             f"Received: {dropout}. Set head.dropout=0."
         )
     return options
@@ -107,7 +107,7 @@ def _head_options(cls: Any, pooling: str, dropout: float) -> dict[str, Any]:
 def _token_task(
     backbone: keras.Model, num_classes: int, pooling: str, dropout: float
 ) -> keras.Model:
-    """Puts a linear head on pooled tokens; what of the backbone it does not use is left out."""
+    """Puts a linear head on pooled tokens and drops unused parts of the backbone."""
     outputs: Any = backbone.output
     tokens = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
     if len(tokens.shape) != 3:
@@ -121,7 +121,7 @@ def _token_task(
         trunk = keras.Model(backbone.input, tokens, name=backbone.name)
     inputs = trunk.input if len(trunk.inputs) > 1 else trunk.inputs[0]
     mask = inputs.get("padding_mask") if isinstance(inputs, dict) else None
-    # Class and register tokens come before those of the image's patches.
+    # Class and register tokens precede those of the image's patches.
     first = 1 + getattr(backbone, "num_register_tokens", 0) if mask is None else 0
     pooled = _pooled(trunk(trunk.input), mask, first, pooling)
     x = keras.layers.Dropout(dropout, name="output_dropout")(pooled)
@@ -130,12 +130,12 @@ def _token_task(
 
 
 def _pooled(tokens: Any, mask: Any, first: int, pooling: str) -> Any:
-    """Returns one vector of (batch, tokens, features), by layers that Keras alone can load.
+    """Returns one vector from (batch, tokens, features), by layers that Keras alone can load.
 
     Args:
-        tokens: of the backbone.
-        mask: (batch, tokens), 0 at padding; None: there is none.
-        first: number of tokens before those that are pooled.
+        tokens: Tokens of the backbone.
+        mask: (batch, tokens), 0 at padding; None if there is none.
+        first: Number of tokens before those that are pooled.
         pooling: ``avg``, ``max``, or another, which takes the first token.
     """
     if pooling == "avg":

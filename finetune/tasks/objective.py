@@ -1,4 +1,4 @@
-"""What a run is trained for: one label of several, several at once, or mixtures of labels."""
+"""The training objective: one label per example, any number of labels, or mixtures of labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ ONE, MIXED, MULTI_LABEL = "one label", "mixed labels", "several labels"
 
 @dataclass(frozen=True)
 class Objective:
-    """Which loss and metrics a model is compiled with, and what they compare its outputs to.
+    """The loss and metrics of a model, and the targets that they compare outputs with.
 
     Args:
-        kind: ``one label`` an example (softmax, cross-entropy), ``mixed labels`` (the same, with
-            targets that are shares of classes, as MixUp makes them) or ``several labels`` (a
-            sigmoid each, binary cross-entropy).
-        num_classes: outputs of the model.
-        from_logits: whether the outputs are logits, and no probabilities yet.
+        kind: ``one label`` per example (softmax, cross-entropy), ``mixed labels`` (the same, with
+            targets that are shares of classes, as MixUp makes them) or ``several labels`` (one
+            sigmoid per class, binary cross-entropy).
+        num_classes: Number of outputs of the model.
+        from_logits: Whether the outputs are logits instead of probabilities.
     """
 
     kind: str
@@ -26,10 +26,10 @@ class Objective:
     from_logits: bool = True
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
-        """Returns what the loss takes: (n,) int32 class indices, or (n, classes) float32.
+        """Returns the targets of the loss: (n,) int32 class indices, or (n, classes) float32.
 
         Args:
-            labels: (n,) class indices, or (n, classes) of 0 and 1 for several labels.
+            labels: (n,) class indices, or (n, classes) of 0 and 1 for multi-label data.
         """
         if self.kind == MIXED:
             return np.eye(self.num_classes, dtype=np.float32)[labels]
@@ -45,7 +45,7 @@ class Objective:
         return classes[self.kind](from_logits=self.from_logits)
 
     def metrics(self) -> Sequence[keras.metrics.Metric]:
-        """Returns new metrics: the accuracy; of several labels, the share of right decisions."""
+        """Returns new metrics: accuracy, for multi-label data the share of right decisions."""
         if self.kind == ONE:
             return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         if self.kind == MIXED:
@@ -55,10 +55,10 @@ class Objective:
 
 
 def balanced_weights(labels: np.ndarray) -> np.ndarray:
-    """Returns the weight of each example that makes all classes that occur count alike.
+    """Returns the weights of examples that balance all classes that occur.
 
-    As scikit-learn's ``class_weight="balanced"``: n / (classes × examples of the class), after
-    King & Zeng 2001, "Logistic Regression in Rare Events Data".
+    As scikit-learn's ``class_weight="balanced"``: n / (classes × examples of the class), after King
+    & Zeng 2001, "Logistic Regression in Rare Events Data".
 
     Args:
         labels: (n,) class indices.

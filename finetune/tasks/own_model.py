@@ -1,4 +1,4 @@
-"""Whether a model of the user's own can be trained and saved, and what it is made for."""
+"""Checks that a user's own model can be trained and saved, and detection of its objective."""
 
 import inspect
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from finetune.tasks.objective import MULTI_LABEL, ONE, Objective
 
 
 def objective_of(model: keras.Model) -> Objective:
-    """Returns what the outputs of a model are made for; logits suit one label and several."""
+    """Returns the objective that the outputs of a model are made for; logits mean one label."""
     shape = model.output_shape
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None or shape[1] < 2:
         raise ConfigError(
@@ -32,7 +32,7 @@ def objective_of(model: keras.Model) -> Objective:
 
 
 def require_writable(model: keras.Model) -> None:
-    """Refuses before training what could not be saved after it, and read without running code."""
+    """Refuses, before training, models that could not be saved or loaded without running code."""
     if not isinstance(model, keras.Model):
         raise ConfigError(
             f"model must be a keras.Model. Received: {type(model).__name__}. Pass the model itself."
@@ -40,8 +40,8 @@ def require_writable(model: keras.Model) -> None:
     code = [layer.name for layer in flatten(model) if isinstance(layer, keras.layers.Lambda)]
     if code:
         raise ConfigError(
-            "model must hold no Lambda: Keras reads one from a file only by running it. Received: "
-            f"{', '.join(code)}. Write a layer of your own with call and get_config."
+            "model must contain no Lambda layer, because Keras runs its code when it loads it. "
+            f"Received: {', '.join(code)}. Write a custom layer with call and get_config."
         )
     try:
         keras.saving.serialize_keras_object(model)
@@ -54,7 +54,7 @@ def require_writable(model: keras.Model) -> None:
 
 
 def require_called_as_keras(model: keras.Model) -> None:
-    """Refuses methods of the model's own that do not take what is given to them here."""
+    """Refuses models that override Keras' methods with other arguments."""
     given: dict[str, tuple[str, ...]] = {
         "compile": ("optimizer", "loss", "metrics", "steps_per_execution", "auto_scale_loss"),
         "fit": ("x", "validation_data", "initial_epoch", "epochs", "steps_per_epoch", "shuffle",
@@ -70,7 +70,7 @@ def require_called_as_keras(model: keras.Model) -> None:
         except TypeError as error:
             problems.append(
                 f"model.{name} must take the arguments of keras.Model.{name}. Received: "
-                f"{type(model).__name__}.{name}{signature} ({error}). Give what differs to the "
+                f"{type(model).__name__}.{name}{signature} ({error}). Pass other arguments to the "
                 "constructor of the model instead."
             )
     if problems:
@@ -78,12 +78,12 @@ def require_called_as_keras(model: keras.Model) -> None:
 
 
 def class_names(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
-    """Returns the label names of a model's outputs, their numbers where there are none."""
+    """Returns the label names of a model's outputs; by default their numbers."""
     names = tuple(map(str, range(number))) if classes is None else tuple(classes)
     named = all(isinstance(name, str) for name in names)
     if not named or len(names) != number or len({plain(name) for name in names}) != number:
         raise ConfigError(
             f"classes must be {number} different names, one for each output of the model. "
-            f"Received: {len(names)} ({', '.join(map(repr, names[:10]))}). Name each output once."
+            f"Received: {len(names)} ({', '.join(map(repr, names[:10]))}). Give each output a unique name."
         )
     return names

@@ -131,7 +131,7 @@ def test_steps_that_are_left_out(vit, changes, scale, offset):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"resample": 4}, "a resample that Keras has: 0 .nearest.*Received: 4"),
+        ({"resample": 4}, "a resample that Keras supports: 0 .nearest.*Received: 4"),
         ({"image_mean": None}, "image_mean and image_std. Received: no image_mean"),
     ],
 )
@@ -143,7 +143,7 @@ def test_settings_that_keras_has_nothing_for(vit, changes, match):
 
 def test_timm_interpolation_that_keras_has_nothing_for(tmp_path):
     directory, _ = checkpoints.resnet18(tmp_path, pretrained_cfg={"interpolation": "box"})
-    with pytest.raises(ConfigError, match="an interpolation that Keras has.*Received: box"):
+    with pytest.raises(ConfigError, match="an interpolation that Keras supports.*Received: box"):
         load(path=directory, load_weights=False)
 
 

@@ -127,7 +127,7 @@ def test_a_tensor_that_is_not_there(tmp_path):
     drop(directory, ("attention.self.query.weight", "attention.self.query.bias"))
     with pytest.raises(
         ConfigError,
-        match=r"must hold every weight.*21 of 23 weights were loaded; it lacks .*query/kernel, "
+        match=r"must contain every weight.*21 of 23 weights were loaded; it lacks .*query/kernel, "
         r".*query/bias\. Copy the model again",
     ):
         load(path=directory)
@@ -142,7 +142,7 @@ def test_weights_that_are_not_finite(tmp_path, value):
     next(tensor for name, tensor in tensors.items() if name.endswith("query.bias"))[0] = value
     save_file(tensors, file)
     with pytest.raises(
-        ConfigError, match=r"must hold finite weights.*NaN or infinity in .*query/bias\. Copy"
+        ConfigError, match=r"must contain finite weights.*NaN or infinity in .*query/bias\. Copy"
     ):
         load(path=directory)
 
@@ -163,7 +163,7 @@ def test_a_config_of_another_model_than_the_weights(tmp_path):
 def test_a_tensor_that_a_converter_reads_by_itself(tmp_path):
     directory, _ = checkpoints.xlm_roberta(tmp_path)
     drop(directory, ("token_type_embeddings.weight",))
-    with pytest.raises(ConfigError, match="must hold every weight.*no tensor .*token_type"):
+    with pytest.raises(ConfigError, match="must contain every weight.*no tensor .*token_type"):
         load(path=directory)
 
 

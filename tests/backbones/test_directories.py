@@ -213,8 +213,8 @@ def test_missing_sentencepiece(tmp_path, model_type):
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        ("{", "must hold a JSON mapping in config.json.*is not JSON"),
-        ("[]", "must hold a JSON mapping in config.json.*not a mapping"),
+        ("{", "must contain a JSON mapping in config.json.*is not JSON"),
+        ("[]", "must contain a JSON mapping in config.json.*not a mapping"),
         ({}, "has none of registered_name, model_type, architecture"),
         ({"registered_name": "Functional"}, "registered_name is.*Received: Functional. Valid: "),
         ({"registered_name": "keras_hub>GPT2Backbone"}, "Received: keras_hub>GPT2Backbone"),

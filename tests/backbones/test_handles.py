@@ -123,9 +123,9 @@ def refused(kind):
     ("kind", "match"),
     [
         ("ProxyError", "need a network at first use.*no such thing"),
-        ("RepositoryNotFoundError", "a model that you may download.*RepositoryNotFoundError"),
-        ("RevisionNotFoundError", "a model that you may download.*at revision v9"),
-        ("GatedRepoError", "a model that you may download.*HF_TOKEN"),
+        ("RepositoryNotFoundError", "a model that you can download.*RepositoryNotFoundError"),
+        ("RevisionNotFoundError", "a model that you can download.*at revision v9"),
+        ("GatedRepoError", "a model that you can download.*HF_TOKEN"),
         ("HfHubHTTPError", "need a network at first use.*no such thing"),
     ],
 )
@@ -178,7 +178,7 @@ def test_kaggle_without_a_network(kaggle, no_network):
     with pytest.raises(ConfigError, match="Received: kaggle://owner/model/keras/tiny/4 .no answer"):
         load(HANDLE[:-1] + "4")
     with pytest.raises(
-        ConfigError, match="with its version as last part it can come from the cache"
+        ConfigError, match="a handle that ends with its version can come from the cache"
     ):
         load(HANDLE[:-2])
     (kaggle / "model.weights.h5").unlink()

@@ -20,7 +20,7 @@ def test_pickles_are_not_opened(tmp_path, name):
     directory, _ = checkpoints.bert(tmp_path / "bert")
     (directory / "model.safetensors").unlink()
     (directory / name).write_bytes(pickle.dumps(Marks()))
-    assert_refused(directory, f"{name} can run code when it is read and is not opened")
+    assert_refused(directory, f"{name} is not opened, because reading it can run code")
 
 
 @pytest.mark.parametrize("name", ["model.weights.h5", "model.safetensors"])
@@ -29,7 +29,7 @@ def test_pickles_under_another_name(tmp_path, copy, name):
     if name.endswith("safetensors"):
         directory, _ = checkpoints.bert(tmp_path / "bert")
     (directory / name).write_bytes(pickle.dumps(Marks()))
-    assert_refused(directory, "model that KerasHub can load|no readable HDF5")
+    assert_refused(directory, "model that KerasHub can load|unreadable HDF5")
 
 
 def spoil_h5(file, other, how):
@@ -90,9 +90,9 @@ def test_weights_in_h5(copy, tmp_path, how):
     spoil_h5(copy / "model.weights.h5", other, how)
     match = {
         "link": "the weights themselves. Received: a (External|Soft)Link at",
-        "outside": "the weights themselves. Received: data of another file at",
+        "outside": "the weights themselves. Received: data in another file at",
         "bomb": r"the weights themselves. Received: \d+ bytes of weights in a file of \d+",
-        "other": r"must hold every weight of the backbone.*26 of 30 weights were loaded",
+        "other": r"must contain every weight of the backbone.*26 of 30 weights were loaded",
     }
     assert_refused(copy, match[SPOILT[how]])
 
@@ -102,7 +102,7 @@ def test_weights_in_h5(copy, tmp_path, how):
 )
 def test_weights_that_are_no_h5(copy, content):
     (copy / "model.weights.h5").write_bytes(content)
-    assert_refused(copy, "the weights themselves. Received: no readable HDF5")
+    assert_refused(copy, "the weights themselves. Received: unreadable HDF5")
 
 
 def test_a_circle_of_hard_links_ends(copy):
@@ -176,7 +176,7 @@ def test_links_lead_nowhere_else(copy, tmp_path, name, relative):
     shutil.move(copy / name, tmp_path / "outside")
     (copy / name).symlink_to("../outside" if relative else tmp_path / "outside")
     assert_refused(
-        copy, r"^backbone.path must hold its own files\. Received: .*a link to .*outside"
+        copy, r"^backbone.path must contain its own files\. Received: .*a link to .*outside"
     )
 
 
@@ -184,19 +184,19 @@ def test_linked_folders_and_shards_lead_nowhere_else(tmp_path):
     directory = bert(tmp_path)
     shutil.move(directory / "assets", tmp_path / "outside")
     (directory / "assets").symlink_to(tmp_path / "outside")
-    assert_refused(directory, "must hold its own files")
+    assert_refused(directory, "must contain its own files")
     directory, _ = checkpoints.distilbert(tmp_path / "distilbert", "distilbert.")
     shutil.move(directory / "model.safetensors", tmp_path / "shard")
     (directory / "part").symlink_to(tmp_path / "shard")
     index = directory / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"distilbert.a": "part"}}))
-    assert_refused(directory, "must hold its own files")
+    assert_refused(directory, "must contain its own files")
 
 
 def test_links_in_a_circle(copy):
     (copy / "model.weights.h5").unlink()
     (copy / "model.weights.h5").symlink_to("model.weights.h5")
-    assert_refused(copy, "must hold its own files|without model.weights.h5")
+    assert_refused(copy, "must contain its own files|without model.weights.h5")
 
 
 def test_links_inside_and_to_the_blobs_of_a_cache_are_followed(copy, tmp_path):

@@ -91,7 +91,7 @@ def test_settings_of_another_release(tmp_path):
     vit(tmp_path)
     hostile.edit(tmp_path / "image_converter.json", lambda old: old["config"].update(sharpen=1))
     hostile.assert_refused(
-        tmp_path, r"keyword argument.*'sharpen'.*\)\. Another version of KerasHub wrote it"
+        tmp_path, r"keyword argument.*'sharpen'.*\)\. It was written by another version of KerasHub"
     )
 
 
@@ -109,7 +109,7 @@ def test_quantized_preset(tmp_path):
     backbone.quantize("int8")
     backbone.save_to_preset(str(tmp_path / "int8"))
     hostile.assert_refused(
-        tmp_path / "int8", "weights in floating point: quantized ones cannot be fine-tuned"
+        tmp_path / "int8", "weights in floating point, because quantized ones cannot be fine-tuned"
     )
 
 
@@ -156,10 +156,10 @@ def test_a_run_directory(tmp_path, preset):
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.json").write_text("{}")
-    hostile.assert_refused(run, "a run directory.*The run has saved no model")
+    hostile.assert_refused(run, "a run directory.*The run has not saved a model")
     shutil.copytree(preset, run / "model")
     hostile.assert_refused(
-        run, rf"a run directory\)\. Give the model that the run saved: {run}/model"
+        run, rf"a run directory\)\. Give the model that the run has saved: {run}/model"
     )
     assert load(path=run / "model").name == "model"
     # A head of this package is saved with the backbone in one file.
@@ -174,8 +174,6 @@ def test_a_file_inside_the_directory(preset):
         rf"Received: .*\. Load it in Python|Give the directory.*{preset}",
     )
     file = preset / "config.json"
-    with pytest.raises(
-        ConfigError, match=rf"\(a file\)\. Give the directory that it is in: {preset}"
-    ):
+    with pytest.raises(ConfigError, match=rf"\(a file\)\. Give its directory: {preset}"):
         load(path=file)
     assert json.loads(file.read_text())

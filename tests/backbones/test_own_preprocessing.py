@@ -146,10 +146,10 @@ class Relabelling(keras_hub.models.ImageClassifierPreprocessor):
     ("preprocessor", "message"),
     [
         (lambda: keras.layers.RandomFlip(), "must give the same inputs for the same examples"),
-        (lambda: Relabelling(), "must leave labels as they are. Received: Relabelling"),
+        (lambda: Relabelling(), "must not change labels. Received: Relabelling"),
         (
             lambda: keras.layers.Resizing(4, 4),
-            "train must be raw examples, what model.preprocessor takes",
+            "train must be raw examples for model.preprocessor",
         ),
     ],
 )

@@ -274,7 +274,7 @@ def write_damaged(root):
 @pytest.mark.parametrize("features", ["auto", "never"])
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path, features):
     write_damaged(tmp_path / "data")
-    with pytest.raises(ConfigError, match=r"1 that cannot: 1 cut short .* \(train/b/1.png\)"):
+    with pytest.raises(ConfigError, match=r"1 unusable ones: 1 cut short .* \(train/b/1.png\)"):
         run(
             tmp_path / "run", "dataset=image_folder", f"dataset.path={tmp_path}/data",
             f"features.cache={features}",

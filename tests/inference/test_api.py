@@ -38,7 +38,7 @@ def test_unusable_images_are_named(tmp_path):
     image_run(tmp_path / "run")
     run = finetune.load(tmp_path / "run")
     (tmp_path / "x.png").write_text("hello")
-    bad = r"2 that cannot be read: .*x.png \(no image of a known kind\), gone.png \(no such file"
+    bad = r"2 that cannot be read: .*x.png \(not an image of a known format\), gone.png \(no such file"
     with pytest.raises(ConfigError, match=f"examples must be readable images. Received: {bad}"):
         run.predict([np.zeros((4, 4, 3)), tmp_path / "x.png", "gone.png"])
     with pytest.raises(ConfigError, match="examples must be a list of images. Received: str"):

@@ -153,7 +153,7 @@ def test_labels_that_the_model_does_not_know_are_named(folder, capsys):
         draw(folder / "strange" / name / "0.png", (9, 9, 9), 1)
     assert main(["evaluate", str(folder / "run"), f"dataset.path={folder}/strange"]) == 2
     error = capsys.readouterr().err
-    assert "dataset must have labels that are classes of the model" in error
+    assert "dataset must have only labels that are classes of the model" in error
     assert "black (1 examples, the first is black/0.png)" in error
     assert "grean (1 examples, the first is grean/0.png; did you mean green?)" in error
 
@@ -221,5 +221,5 @@ def test_labels_are_matched_by_name_by_hand():
     hot = matched(labelled(np.asarray([[1, 1], [0, 1]])), ["b", "a"], ["a", "c", "b"], True)
     assert hot.tolist() == [[1, 0, 1], [1, 0, 0]]
     assert matched(labelled([1]), ["b", "a"], ["a", "c", "b"], True).tolist() == [[1, 0, 0]]
-    with pytest.raises(ConfigError, match="dataset must hold one label an example"):
+    with pytest.raises(ConfigError, match="dataset must have one label per example"):
         matched(labelled(np.asarray([[1, 1]])), ["b", "a"], ["a", "b"], False)

@@ -160,7 +160,7 @@ def test_file_names_on_stdin(here, monkeypatch, capsys):
     assert main(["predict", "image", "-"]) == 1
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["files/a.png", "files/b.png"]
-    assert err == "error: gone.png: no such file, or a link that leads nowhere\n"
+    assert err == "error: gone.png: no such file, or a broken link\n"
 
 
 def test_a_model_of_the_users_own_takes_arrays(here, runs, capsys):
@@ -220,7 +220,7 @@ def test_no_model_is_loaded_if_no_file_can_be_read(here, runs, capsys, monkeypat
     monkeypatch.setattr("finetune.commands.predicting.import_quietly", None)
     assert main(["predict", "image", "gone.png", "empty", "no\0name.png"]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "error: gone.png: no such file, or a link that leads nowhere",
+        "error: gone.png: no such file, or a broken link",
         "error: empty: the folder holds no image",
         r"error: no\x00name.png: no name of a file",
     ]

@@ -126,8 +126,8 @@ def test_a_bad_file_does_not_stop_the_others(images, tmp_path):
     found = flat(Predictor(images[0], 2)(examples_of("image", names, io.BytesIO())))
     assert [answer.source for answer in found] == names
     assert [getattr(answer, "reason", None) for answer in found] == [
-        None, "cut short or damaged", "empty", "no image of a known kind",
-        "no such file, or a link that leads nowhere", None,
+        None, "cut short or damaged", "empty", "not an image of a known format",
+        "no such file, or a broken link", None,
     ]  # fmt: skip
 
 

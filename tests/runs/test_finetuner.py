@@ -139,7 +139,7 @@ def test_stage_rules_reach_into_models_inside():
         ({"a": "a_.*", "b": ["a_dense"]}, "layer a_dense in one stage. Received: a, b"),
         ({"a": ["a_dense", "a_dens"]}, "no layer a_dens"),
         ({"b": "b_drop"}, "no layer with weights"),
-        (lambda layer: None, "a function that names none"),
+        (lambda layer: None, "a function that returns none"),
     ],
 )
 def test_a_rule_that_fits_no_layer_is_refused(rule, message):
@@ -197,9 +197,9 @@ ZEROS = np.zeros((4, 6), "float32")
         ((ZEROS, np.array([0, 1, 2, 3])), "labels 0..2.*from 0 to 3"),
         ((ZEROS, np.array([0, 1])), "as many inputs as labels.*4 inputs, 2 labels"),
         ((ZEROS, np.array([0.5, 1, 1, 0])), "labels 0..2"),
-        ((ZEROS, np.zeros((4, 2), int)), r"the model has 3 outputs.*\(4, 2\)"),
+        ((ZEROS, np.zeros((4, 2), int)), r"for the 3 outputs of the model.*\(4, 2\)"),
         (ZEROS, "tuple .inputs, labels.*Received: ndarray"),
-        (tf.data.Dataset.from_tensors((ZEROS, np.zeros(4, int))).repeat(), "must end"),
+        (tf.data.Dataset.from_tensors((ZEROS, np.zeros(4, int))).repeat(), "must be finite"),
     ],
 )
 def test_data_that_do_not_fit_the_model_are_refused(train, message):
@@ -272,7 +272,7 @@ def test_where_no_stage_is_found_one_must_be_given():
     ("rule", "message"),
     [
         ({"head": "a_.*"}, "none of them head"),
-        ({"b": ["b_dense"], "a": "a_.*"}, "order from input to output.*In order they are a, b"),
+        ({"b": ["b_dense"], "a": "a_.*"}, "order from input to output.*The order is a, b"),
         (lambda layer: 1, "names of type str"),
         ({"a": 3}, r"stages\[a\] must be a regular expression or a list"),
         ({"a": "a_("}, r"stages\[a\] must be a regular expression. Received: a_\("),
@@ -498,7 +498,7 @@ def test_rows_in_two_splits_are_told_and_so_is_what_was_trained_on(tmp_path, cap
     tuner = finetune.FineTuner(functional(), directory=tmp_path / "run", verbose=False)
     record = tuner.fit(train, validation, test=vectors(20, seed=2))
     assert record.dataset.repeated == {"train and validation": 5}
-    assert "5 samples are both in train and validation" in caplog.text
+    assert "5 samples occur in both train and validation" in caplog.text
     caplog.clear()
     loaded = finetune.load(tmp_path / "run")
     loaded.evaluate(*vectors(20, seed=2))

@@ -1,1 +1,1 @@
-"""The datasets that are part of the package."""
+"""The datasets that come with the package."""

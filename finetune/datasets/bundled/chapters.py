@@ -1,9 +1,9 @@
-"""The chapter of Python's library reference that each module of the standard library is in.
+"""The chapter of the Python library reference that describes each module of the standard library.
 
-The reference of Python 3.11 to 3.13, with these departures, so that the classes are topics and the same in
-every version: modules that it calls superseded are in the chapter of their topic, private modules
-with the module they serve. Chapters with fewer than five modules or fifty docstrings in any of these
-versions are left out.
+The chapters follow the reference of Python 3.11 to 3.13, with these exceptions, so that classes are
+topics and the same in every version: superseded modules are in the chapter of their topic, and
+private modules in that of the module they serve. Chapters with fewer than five modules or fifty
+docstrings in any of these versions are left out.
 """
 
 CHAPTERS: dict[str, str] = {

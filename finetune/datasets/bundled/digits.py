@@ -23,7 +23,7 @@ _CITATION = """
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-    """900 training, 100 validation and 797 test images; the splits are fixed and stratified."""
+    """900 training, 100 validation and 797 test images. The splits are fixed and stratified."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}

@@ -22,12 +22,12 @@ _VERSIONS = ("py311", "py312", "py313")
 
 
 def running_version() -> str:
-    """Returns the name of the config of the running interpreter, e.g. ``py311``."""
+    """Returns the name of the config for the running interpreter, e.g. ``py311``."""
     return f"py{sys.version_info.major}{sys.version_info.minor}"
 
 
 class Docstrings(tfds.core.GeneratorBasedBuilder):
-    """About 7,000 texts of 20 classes; the splits are fixed, by module."""
+    """About 7,000 texts of 20 classes. The splits are fixed, by module."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
@@ -57,8 +57,8 @@ class Docstrings(tfds.core.GeneratorBasedBuilder):
         config: Any = self.builder_config
         if config.name != running_version():
             raise ConfigError(
-                f"dataset.config must be {running_version()}, the running Python, or prepared in "
-                f"dataset.data_dir. Received: {config.name}. Set dataset.config=null."
+                f"dataset.config must be {running_version()}, for the running Python, or be "
+                f"prepared in dataset.data_dir. Received: {config.name}. Set dataset.config=null."
             )
         found = read_docstrings()
         parts: dict[str, str] = {}
@@ -87,13 +87,13 @@ class Docstrings(tfds.core.GeneratorBasedBuilder):
 
 
 def split_by_module(counts: Mapping[str, int]) -> dict[str, str]:
-    """Returns the split of each module of a chapter: 70 % of its texts train, 10 %, 20 %.
+    """Returns the split of each module in a chapter: 70 % of its texts train, 10 %, 20 %.
 
-    The largest module trains; each of the others, by size, goes where most texts are still
-    missing, a split without any module first. With three modules or more, no split is empty.
+    The largest module trains. Each other module, by size, goes to the split that lacks most texts,
+    and to a split without any module first. With three modules or more, no split is empty.
 
     Args:
-        counts: texts of each module.
+        counts: Number of texts of each module.
     """
     total = sum(counts.values())
     missing = {part: share * total for part, share in _SHARES.items()}

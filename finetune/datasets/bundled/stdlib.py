@@ -1,4 +1,4 @@
-"""Reads docstrings of the standard library from its sources; no module is imported."""
+"""Reading of the standard library's docstrings from its sources, without importing modules."""
 
 import ast
 import sysconfig
@@ -16,7 +16,7 @@ _TESTS = {"test", "tests", "idle_test"}
 
 
 class Docstring(NamedTuple):
-    """A docstring: dotted name of the module, of the object in it, its text."""
+    """A docstring with the dotted name of its module and of its object in the module."""
 
     module: str
     name: str
@@ -26,11 +26,12 @@ class Docstring(NamedTuple):
 def read_docstrings(root: Path | None = None) -> dict[str, list[Docstring]]:
     """Returns the docstrings of each chapter, in the order of modules and lines.
 
-    Those with fewer than 5 words are left out, and each text is taken once: backends of the same
-    interface repeat each other. Long ones are cut to whole paragraphs of 2,000 characters.
+    Docstrings with fewer than 5 words are left out, and each text is used once, because backends of
+    the same interface repeat each other. Long ones are cut to whole paragraphs of at most 2,000
+    characters.
 
     Args:
-        root: directory of the sources; None: those of the running interpreter.
+        root: Directory of the sources; None takes those of the running interpreter.
     """
     root = root or Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()
@@ -45,7 +46,7 @@ def read_docstrings(root: Path | None = None) -> dict[str, list[Docstring]]:
 
 
 def _module(root: Path, name: str) -> Iterator[Docstring]:
-    """Yields the docstrings of a module and, of a package, of all modules in it."""
+    """Yields the docstrings of a module or of all modules in a package."""
     package = root / name
     paths = [root / f"{name}.py"] if not package.is_dir() else package.rglob("*.py")
     for path in sorted(paths, key=lambda path: path.relative_to(root).parts):
@@ -56,7 +57,7 @@ def _module(root: Path, name: str) -> Iterator[Docstring]:
 
 def _file(path: Path, module: str) -> Iterator[Docstring]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes in sources that are not ours
+        warnings.simplefilter("ignore")  # about escapes in the standard library's sources
         with tokenize.open(path) as file:  # in the encoding that the file declares
             tree = ast.parse(file.read())
     pending: list[tuple[str, ast.AST]] = [("", tree)]
@@ -72,7 +73,7 @@ def _file(path: Path, module: str) -> Iterator[Docstring]:
 
 
 def _shortened(text: str) -> str:
-    """Returns the first paragraphs of a text, or of a long paragraph its first words."""
+    """Returns the first paragraphs of a text, or the first words of a long paragraph."""
     if len(text) <= MAX_CHARACTERS:
         return text
     end = text.rfind("\n\n", 0, MAX_CHARACTERS + 1)

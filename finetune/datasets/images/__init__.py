@@ -1,1 +1,1 @@
-"""Images: what their bytes say, how they are decoded, and how they are varied."""
+"""Images: recognition, decoding, conversion and augmentation."""

@@ -1,8 +1,8 @@
-"""Random augmentation that follows from the seed, the epoch and the row alone.
+"""Random augmentation that is a function of the seed, the epoch and the row.
 
-The layers are Keras' own. They count in a variable, so that what an image gets would depend on what
-was drawn before it; here each image's draws start from a seed of its own, and an epoch looks the
-same in whichever run, order or process it is made.
+The layers are Keras' own. Their seed generators count calls in a variable, so that the result for
+an image would depend on all earlier draws. Here the draws of each image start from its own seed,
+and an epoch looks the same in any run, order or process.
 """
 
 from typing import Any
@@ -19,8 +19,8 @@ class Augmentation:
     Args:
         strength: ``light`` (shift and zoom by up to 10 %, brightness by up to 20 %) or ``strong``
             (RandAugment with two operations, then an erased patch in half of the images).
-        flip: whether half of the images are mirrored left to right.
-        seed: 0..2**32-1.
+        flip: Whether half of the images are mirrored left to right.
+        seed: Seed of the draws, 0..2**32-1.
     """
 
     def __init__(self, strength: str, flip: bool, seed: int) -> None:
@@ -39,12 +39,12 @@ class Augmentation:
         """Returns an augmented image.
 
         Args:
-            image: (height, width, 3), 0..255.
-            epoch: global number of the epoch, int64 scalar.
-            row: of the split, int64 scalar.
+            image: (height, width, 3) in 0..255.
+            epoch: Global number of the epoch, int64 scalar.
+            row: Row of the split, int64 scalar.
 
         Returns:
-            (height, width, 3) float32, 0..255.
+            (height, width, 3) float32 in 0..255.
         """
         seed: Any = tf.stack([tf.constant(self._seed, tf.int64), epoch])
         self._seeds.start(tf.random.fold_in(seed, row))
@@ -73,7 +73,7 @@ class Mix:
 
     Args:
         name: ``mixup`` (Zhang et al. 2017, alpha 0.2) or ``cutmix`` (Yun et al. 2019, alpha 1).
-        seed: 0..2**32-1.
+        seed: Seed of the draws, 0..2**32-1.
     """
 
     def __init__(self, name: str, seed: int) -> None:
@@ -85,13 +85,13 @@ class Mix:
     def __call__(
         self, images: tf.Tensor, targets: tf.Tensor, epoch: Any, rows: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the mixed batch, which follows from the seed, the epoch and the rows.
+        """Returns the mixed batch, a function of the seed, the epoch and the rows.
 
         Args:
             images: (batch, height, width, 3).
             targets: (batch, classes) float32.
-            epoch: global number of the epoch, int64 scalar.
-            rows: of the split, (batch,) int64.
+            epoch: Global number of the epoch, int64 scalar.
+            rows: Rows of the split, (batch,) int64.
         """
         seed: Any = tf.stack([tf.constant(self._seed, tf.int64), epoch])
         self._seeds.start(tf.random.fold_in(seed, rows[0]))
@@ -102,9 +102,9 @@ class Mix:
 
 
 class _Seeds(keras.random.SeedGenerator):
-    """Hands out seeds that follow from a given one, by how many were drawn since."""
+    """Yields seeds derived from a given one and the number of draws since it was set."""
 
-    def __init__(self) -> None:  # no variable: nothing is counted from call to call
+    def __init__(self) -> None:  # no variable, so that no state outlives a call
         self._seed: Any = None
         self._drawn = 0
 

@@ -1,4 +1,4 @@
-"""A split as it was read to one that can be decoded: bad samples out, odd images made plain."""
+"""Cleaning of a split: bad samples are removed, and unusual images are converted."""
 
 import hashlib
 import itertools
@@ -19,26 +19,26 @@ from finetune.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 256  # images that are converted between two looks at the memory
+_AT_ONCE = 256  # images to convert between two checks of the memory
 
 
 def clean_images(
     split: Split, unread: Mapping[int, str], *, check: bool, budget: int, name: str
 ) -> tuple[Split, list[BadSample]]:
-    """Looks at the header of each image, converts the odd ones, and leaves the bad ones out.
+    """Reads the header of each image, converts the unusual ones, and leaves out the bad ones.
 
     Args:
-        split: of encoded images as they are stored.
-        unread: why there is nothing in a row.
-        check: whether each image is decoded once to see that it can be.
-        budget: bytes that its examples may have.
-        name: of the dataset, for the error.
+        split: Split of encoded images as they are stored.
+        unread: Reason for each row that could not be read.
+        check: Whether to decode each image once to see that it can be.
+        budget: Number of bytes that the examples may use.
+        name: Name of the dataset for the error message.
 
     Returns:
-        The split without its bad samples, and those.
+        The split without its bad samples, and the bad samples.
 
     Raises:
-        ConfigError: for converted images that do not fit into memory.
+        ConfigError: If the converted images do not fit into memory.
     """
     reasons = dict(unread)
     ways = np.full(len(split.examples), UPRIGHT, np.int32)
@@ -60,7 +60,7 @@ def clean_images(
 
 
 def damaged_images(splits: Iterable[Split]) -> list[BadSample]:
-    """Decodes all images of `splits` and returns those that cannot be."""
+    """Decodes all images of `splits` and returns those that cannot be decoded."""
     return [
         BadSample(split.name, split.source(row), reason)
         for split in splits
@@ -74,16 +74,16 @@ def damaged_images(splits: Iterable[Split]) -> list[BadSample]:
 def settle(
     bad: Sequence[BadSample], splits: Mapping[str, Split], skip: bool, root: Path | None = None
 ) -> None:
-    """Says which samples are left out, or refuses them together with all that are damaged.
+    """Logs which samples are left out, or refuses them together with all damaged ones.
 
     Args:
-        bad: the samples that are left out.
-        splits: without them.
-        skip: whether they may be left out.
-        root: where relative paths begin; None: there are none.
+        bad: The samples that are left out.
+        splits: Splits without these samples.
+        skip: Whether samples may be left out.
+        root: Directory that relative paths start from; None if there are no relative paths.
 
     Raises:
-        ConfigError: for any bad sample where they may not.
+        ConfigError: If there are bad samples that may not be left out.
     """
     if bad and not skip:
         totals = {
@@ -92,11 +92,11 @@ def settle(
         }
         raise refusal([*bad, *damaged_images(splits.values())], totals, root)
     if bad:
-        log.warning("%d bad samples are left out: %s", len(bad), named(bad))
+        log.warning("left out %d bad samples: %s", len(bad), named(bad))
 
 
 def without(split: Split, reasons: Mapping[int, str]) -> tuple[Split, list[BadSample]]:
-    """Returns `split` without the rows for which there is a reason, and those."""
+    """Returns `split` without the rows that have a reason, and those rows as bad samples."""
     if not reasons:
         return split, []
     bad = [BadSample(split.name, split.source(row), reasons[row]) for row in sorted(reasons)]
@@ -104,7 +104,7 @@ def without(split: Split, reasons: Mapping[int, str]) -> tuple[Split, list[BadSa
 
 
 def typical_size(split: Split) -> tuple[int, int]:
-    """Returns the median width and height of at most 100 images of a split, as stored; else 0, 0."""
+    """Returns the median width and height of up to 100 stored images; (0, 0) without images."""
     examples = split.examples
     if not isinstance(examples, np.ndarray) or not len(examples):
         return 0, 0
@@ -118,7 +118,7 @@ def typical_size(split: Split) -> tuple[int, int]:
 
 
 def _identities(examples: np.ndarray, ways: np.ndarray) -> np.ndarray:
-    """Returns what the fingerprint is taken of: no bytes that a version of Pillow wrote."""
+    """Returns the values to digest: for converted images the original, not Pillow's output."""
     same = examples.copy()
     for row in np.flatnonzero(ways != UPRIGHT):
         same[row] = f"conversion {VERSION} ".encode() + hashlib.sha256(examples[row]).digest()
@@ -146,7 +146,7 @@ def _converted(
         if size > budget:
             raise too_large(name, split.name, 1 + len(examples) * budget // size, budget)
     ways = np.where(ways == CONVERT, UPRIGHT, ways)
-    shown = ways if (ways != UPRIGHT).any() else None  # decoding need not ask then
+    shown = ways if (ways != UPRIGHT).any() else None  # None makes decoding simpler
     return replace(split, examples=examples, ways=shown), damaged
 
 
@@ -156,16 +156,16 @@ def require_left(
     classes: Sequence[str],
     bad: Sequence[BadSample],
 ) -> None:
-    """Refuses a split, or a class of train, that has nothing left without its bad samples.
+    """Refuses a split, or a class of train, that is empty without its bad samples.
 
     Args:
-        before: labels of each split, bad samples included.
-        splits: without bad samples.
-        classes: label names in the order of the indices.
-        bad: the samples that are left out.
+        before: Labels of each split, bad samples included.
+        splits: Splits without bad samples.
+        classes: Label names in the order of the indices.
+        bad: The samples that are left out.
 
     Raises:
-        ConfigError: naming the split, or the classes.
+        ConfigError: If there is one; it names the split or the classes.
     """
     for part, split in splits.items():
         if not split.num_examples:
@@ -175,18 +175,18 @@ def require_left(
     missing = [name for index, name in enumerate(classes) if index in gone]
     if missing:
         raise ConfigError(
-            "dataset must have a training sample that can be used of each class. Received: "
-            f"none of {', '.join(missing)}. Fix them: {named(bad)}."
+            "dataset must have at least one usable training sample of each class. Received: none of "
+            f"{', '.join(missing)}. Fix the bad samples: {named(bad)}."
         )
 
 
 def repeated(splits: Mapping[str, Split]) -> dict[str, int]:
-    """Returns how many samples of a later split are in an earlier one too, by both names.
+    """Returns the number of samples that two splits share, by the names of both.
 
-    Samples are the same if all their bytes are, whatever their labels and names.
+    Samples are equal if all their bytes are, whatever their labels and names.
 
     Args:
-        splits: of a dataset, with their digests.
+        splits: Splits of a dataset, with their digests.
     """
     found = {}
     for one, other in itertools.combinations(splits.values(), 2):

@@ -1,4 +1,4 @@
-"""Images that TensorFlow cannot decode, or not as they are meant to be seen, to plain PNG."""
+"""Conversion to PNG of images that TensorFlow cannot decode, or not as viewers show them."""
 
 import io
 import warnings
@@ -11,19 +11,19 @@ import numpy as np
 from finetune.datasets.images.files import PILLOW_FORMATS
 from finetune.datasets.images.headers import DAMAGED, TOO_MANY, BadImage, require_size
 
-VERSION = 1  # goes up when what a model sees of a converted or turned image changes
+VERSION = 1  # increases when converted or rotated images look different to a model
 
 
 def to_png(images: Sequence[bytes], threads: int) -> list[bytes | BadImage]:
-    """Returns 8-bit RGB PNG files of the first frames, upright and over white; or what is wrong.
+    """Returns the first frames as 8-bit RGB PNG files, upright and over white, or their errors.
 
     Args:
-        images: encoded, of the kinds that `headers.way_to_decode` calls `CONVERT`.
-        threads: that convert at once.
+        images: Encoded images that `headers.way_to_decode` marks as `CONVERT`.
+        threads: Number of conversion threads.
     """
     if not images:
         return []
-    with warnings.catch_warnings():  # Pillow's say nothing about which file, or what to do
+    with warnings.catch_warnings():  # Pillow's warnings name neither the file nor a fix
         warnings.simplefilter("ignore")
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(_converted, images))
@@ -42,7 +42,7 @@ def _converted(data: bytes) -> bytes | BadImage:
         return error
     except Image.DecompressionBombError:
         return BadImage(TOO_MANY)
-    except Exception:  # Pillow's decoders raise whatever damaged bytes lead them to
+    except Exception:  # Pillow's decoders raise all kinds of errors on damaged data
         return BadImage(DAMAGED)
 
 
@@ -53,7 +53,7 @@ def _plain(image: Any) -> Any:
     if image.mode == "I" and image.format == "PPM":  # Pillow scales its values to 16 bits
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise BadImage("32-bit values, of no known scale")
+        raise BadImage("32-bit values of unknown scale")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # as TensorFlow does

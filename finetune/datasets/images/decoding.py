@@ -1,4 +1,4 @@
-"""Encoded images to pixels: upright, and over white where they are transparent."""
+"""Decoding of images to pixels: upright, and over white where they are transparent."""
 
 import os
 from typing import Any
@@ -8,17 +8,18 @@ import tensorflow as tf
 
 from finetune.datasets.images.headers import ALPHA, DAMAGED, BadImage, way_to_decode
 
-# Examples that are made at once. Fixed: TensorFlow's own search for a number starts again with every
-# iterator, at times ends at one, and lets the end of an iterator wait for its next round.
+# Number of examples to process in parallel. It is fixed because TensorFlow's autotuning starts over
+# with every iterator, sometimes settles on one, and delays the end of an iterator.
 PARALLEL = len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else 4
 
 
 def decoded(example: Any, way: Any = None) -> tf.Tensor:
-    """Returns (height, width, 3) uint8, all 0..255.
+    """Returns an image as (height, width, 3) uint8 in 0..255.
 
     Args:
-        example: an encoded image, scalar string.
-        way: as `headers.way_to_decode` says, scalar integer; None: upright, no transparency.
+        example: Encoded image, scalar string.
+        way: Way to decode it, scalar integer as in `headers.way_to_decode`; None for upright and
+            opaque images.
     """
     if way is None:
         return _pixels(example, 3)
@@ -43,15 +44,15 @@ def _over_white(example: Any) -> tf.Tensor:
 
 
 def undecodable(examples: np.ndarray) -> dict[int, str]:
-    """Returns the rows of images that cannot be decoded, and why; one parallel pass over all.
+    """Returns the rows of images that cannot be decoded, and why, after one parallel pass over all.
 
     Args:
         examples: (n,) object array of encoded images.
     """
     with tf.device("CPU:0"):
-        held = tf.constant(list(examples), tf.string)
+        images = tf.constant(list(examples), tf.string)
     rows = tf.data.Dataset.range(len(examples)).map(
-        lambda row: (row, tf.shape(_pixels(held[row], 3))), PARALLEL
+        lambda row: (row, tf.shape(_pixels(images[row], 3))), PARALLEL
     )
     good = np.zeros(len(examples), bool)
     for row, _ in rows.ignore_errors().batch(1024).as_numpy_iterator():
@@ -61,7 +62,7 @@ def undecodable(examples: np.ndarray) -> dict[int, str]:
 
 
 def damage(example: bytes) -> str | None:
-    """Returns why an image cannot be decoded, in a few words; None where it can."""
+    """Returns a short description of why an image cannot be decoded, or None if it can."""
     try:
         way_to_decode(example)
         tf.io.decode_image(example, channels=3, expand_animations=False)

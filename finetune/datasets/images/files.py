@@ -1,10 +1,10 @@
-"""Recognises image files by content, because a suffix may be wrong or missing."""
+"""Recognition of image files by content, because a suffix may be wrong or missing."""
 
 import os
 import stat
 from pathlib import Path
 
-# Formats that Pillow decodes by itself, without running another program.
+# Formats that Pillow decodes without running another program.
 PILLOW_FORMATS = (
     *("AVIF", "BMP", "DDS", "GIF", "ICNS", "ICO", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI"),
     *("SGI", "SUN", "TGA", "TIFF", "WEBP"),
@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (
     *(".pnm", ".ico", ".icns", ".tga", ".qoi", ".dds", ".pcx", ".psd", ".sgi", ".rgb", ".ras"),
     *(".heic", ".heif"),  # unreadable, but reported by name instead of skipped
 )
-# These look like TIFF files, but the first image in them is a small preview.
+# These look like TIFF files, but their first image is a small preview.
 _CAMERA_RAW = (".dng", ".nef", ".cr2", ".arw", ".orf", ".rw2", ".pef", ".srw")
 _SIGNATURES = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
@@ -50,13 +50,13 @@ def is_image(path: str | Path) -> bool:
 
 
 def has_signature(head: bytes) -> bool:
-    """Returns whether data begin with the signature of an image format."""
+    """Returns whether data starts with the signature of an image format."""
     webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
     return head.startswith(_SIGNATURES) or webp or is_heic(head)
 
 
 def is_heic(head: bytes) -> bool:
-    """Returns whether data are HEIC, the format of many phones, which Pillow cannot read."""
+    """Returns whether data is HEIC, the format of many phones, which Pillow cannot read."""
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
 
 
@@ -73,11 +73,11 @@ def pillow_format(data: bytes) -> str | None:
 
 
 def _opens(path: str | Path) -> bool:
-    """Returns whether Pillow can parse the header; a text may begin with "P5", too."""
+    """Returns whether Pillow can parse the header, because a text may start with "P5" too."""
     from PIL import Image
 
     try:
         with Image.open(path, formats=PILLOW_FORMATS):
             return True
-    except Exception:  # Pillow's parsers raise whatever other data lead them to
+    except Exception:  # Pillow's parsers raise all kinds of errors on other data
         return False

@@ -1,4 +1,4 @@
-"""What the first bytes of an encoded image say: its size, and what is to be done to see it right.
+"""The headers of encoded images: their size, and how to decode them as they should be seen.
 
 Nothing is decoded, and the suffix of the file does not count.
 """
@@ -7,10 +7,10 @@ import struct
 
 from finetune.datasets.images.files import is_heic, pillow_format
 
-MAX_PIXELS = 178_956_970  # 512 MiB once decoded: what Pillow and TensorFlow refuse too
-CONVERT = 0  # TensorFlow does not decode it, or not as it is meant to be seen
-UPRIGHT = 1  # to 8: orientation as in EXIF (CIPA DC-008, 4.6.4), all but 1 are turned or mirrored
-ALPHA = 16  # added to the orientation: it has a transparency that TensorFlow would make black
+MAX_PIXELS = 178_956_970  # 512 MiB decoded, the limit of Pillow and TensorFlow
+CONVERT = 0  # TensorFlow cannot decode the image, or not as it is meant to be seen
+UPRIGHT = 1  # 1..8: orientation as in EXIF (CIPA DC-008, 4.6.4), rotated or mirrored except 1
+ALPHA = 16  # added to the orientation if there is transparency, which TensorFlow makes black
 DAMAGED = "cut short or damaged"
 TOO_MANY = f"more than {MAX_PIXELS:,} pixels"
 _ORIENTATION = 0x0112
@@ -19,17 +19,18 @@ _ALONE = frozenset([0x01, *range(0xD0, 0xDA)])  # JPEG markers with no length
 
 
 class BadImage(Exception):
-    """Says in a few words why an image cannot be used."""
+    """A short description of why an image cannot be used."""
 
 
 def way_to_decode(data: bytes) -> int:
-    """Returns `CONVERT`, or an orientation 1..8, `ALPHA` added where there is a transparency.
+    """Returns `CONVERT`, or an orientation 1..8, plus `ALPHA` for images with transparency.
 
     Args:
-        data: the encoded image.
+        data: Encoded image.
 
     Raises:
-        BadImage: no known kind of image, a header cut short, or more pixels than `MAX_PIXELS`.
+        BadImage: If the format is unknown, the header is truncated, or there are more pixels than
+            `MAX_PIXELS`.
     """
     if not data:
         raise BadImage("empty")
@@ -42,24 +43,24 @@ def way_to_decode(data: bytes) -> int:
 
 
 def require_size(width: int, height: int) -> None:
-    """Refuses an image of more than `MAX_PIXELS`.
+    """Refuses images with more pixels than `MAX_PIXELS`.
 
     Raises:
-        BadImage: with its size.
+        BadImage: If there are more.
     """
     if width * height > MAX_PIXELS:
         raise BadImage(TOO_MANY)
 
 
 def header_of(data: bytes) -> tuple[int, int, int]:
-    """Returns width and height (0, 0 where Pillow will see), and the way to decode."""
+    """Returns width and height (0, 0 if only Pillow can tell), and the way to decode."""
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png(data)
     if data.startswith((b"GIF87a", b"GIF89a")):
         width, height = struct.unpack_from("<HH", data, 6)
-        return width, height, CONVERT  # TensorFlow sees no transparency, and fills frames up
+        return width, height, CONVERT  # TensorFlow ignores transparency, and fills frames up
     if data.startswith(b"BM"):
         return _bmp(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -70,7 +71,7 @@ def header_of(data: bytes) -> tuple[int, int, int]:
         raise BadImage("HEIC, which Pillow cannot read; convert it to JPEG")
     if pillow_format(data) is not None:
         return 0, 0, CONVERT
-    raise BadImage("no image of a known kind")
+    raise BadImage("not an image of a known format")
 
 
 def _jpeg(data: bytes) -> tuple[int, int, int]:
@@ -111,10 +112,10 @@ def _png(data: bytes) -> tuple[int, int, int]:
 
 
 def _bmp(data: bytes) -> tuple[int, int, int]:
-    if struct.unpack_from("<I", data, 14)[0] < 40:  # of OS/2
+    if struct.unpack_from("<I", data, 14)[0] < 40:  # an OS/2 header
         return 0, 0, CONVERT
     width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
-    plain = bits == 24 and compression == 0  # TensorFlow knows no palette
+    plain = bits == 24 and compression == 0  # TensorFlow supports no palette
     return abs(width), abs(height), UPRIGHT if plain else CONVERT
 
 
@@ -135,7 +136,7 @@ def _webp(data: bytes) -> tuple[int, int, int]:
 
 
 def _orientation(exif: bytes) -> int:
-    """Returns the orientation in EXIF data, 1..8; `UPRIGHT` where it says none."""
+    """Returns the orientation in EXIF data, 1..8, or `UPRIGHT` if there is none."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return UPRIGHT
@@ -146,5 +147,5 @@ def _orientation(exif: bytes) -> int:
             if tag == _ORIENTATION:
                 return value if 1 <= value <= 8 else UPRIGHT
     except struct.error:
-        pass  # EXIF data may be damaged where the image is not
+        pass  # EXIF data may be damaged in an intact image
     return UPRIGHT

@@ -1,1 +1,1 @@
-"""Datasets that are given in Python: arrays, generators and tf.data."""
+"""Datasets passed in Python: arrays, `tf.data.Dataset` and `keras.utils.PyDataset`."""

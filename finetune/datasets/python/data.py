@@ -1,4 +1,4 @@
-"""Data that a user hands over in Python: read into memory once, and checked against the model."""
+"""Data passed in Python: read into memory once, and checked against the model."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -15,26 +15,26 @@ from finetune.errors import ConfigError
 from finetune.keras_internals import input_structure
 
 Data = tuple[Any, Any] | tf.data.Dataset | keras.utils.PyDataset
-"""(inputs, labels), or a finite `tf.data.Dataset` or `keras.utils.PyDataset` of such pairs, batched or not.
+"""(inputs, labels), or a finite `tf.data.Dataset` or `keras.utils.PyDataset` of such pairs.
 
-Inputs are an array, or a dictionary, list or tuple of arrays as the model takes them, prepared as
-the model wants them. Labels are (n,) class indices or names, (n, classes) one-hot rows, or (n, classes)
-of 0 and 1 where an example may have several.
+The pairs are batched or not. Inputs are an array, or a dictionary, list or tuple of arrays, with
+the preprocessing that the model expects. Labels are (n,) class indices or names, (n, classes)
+one-hot rows, or (n, classes) of 0 and 1 for multi-label data.
 """
 
 
 def read_splits(
     model: keras.Model, classes: Sequence[str], given: Mapping[str, Data | None]
 ) -> dict[str, Split]:
-    """Reads the splits that are given.
+    """Reads the given splits.
 
     Args:
-        model: what the inputs are for.
-        classes: label names in the order of the outputs.
-        given: train, validation and test; only test may be None.
+        model: Model that takes the inputs.
+        classes: Label names in the order of the outputs.
+        given: Data of train, validation and test; only test may be None.
 
     Raises:
-        ConfigError: for whatever does not fit the model, or another split.
+        ConfigError: If data do not fit the model or another split.
     """
     there = {name: data for name, data in given.items() if data is not None or name != "test"}
     inputs: dict[str, Any] = {}
@@ -58,17 +58,17 @@ def read_splits(
 def read_split(
     name: str, data: Data, model: keras.Model, classes: Sequence[str], multi_label: bool
 ) -> Split:
-    """Reads one split for a model that is trained.
+    """Reads a single split for a trained model.
 
     Args:
-        name: of the split.
-        data: its examples.
-        model: what the inputs are for.
-        classes: label names in the order of the outputs.
-        multi_label: whether an example may have several labels.
+        name: Name of the split.
+        data: Data of the split.
+        model: Model that takes the inputs.
+        classes: Label names in the order of the outputs.
+        multi_label: Whether an example may have any number of labels.
 
     Raises:
-        ConfigError: for whatever does not fit the model.
+        ConfigError: If the data do not fit the model.
     """
     inputs, labels = gathered(name, data, model)
     read = read_labels({name: labels}, classes, "sigmoid" if multi_label else "softmax")
@@ -80,42 +80,42 @@ def _split(name: str, inputs: Any, labels: np.ndarray) -> Split:
     if lengths != {len(labels)} or not len(labels):
         raise ConfigError(
             f"{name} must have as many inputs as labels, at least one. Received: "
-            f"{', '.join(map(str, sorted(lengths)))} inputs, {len(labels)} labels. Pass the label "
-            "of each input."
+            f"{', '.join(map(str, sorted(lengths)))} inputs, {len(labels)} labels. Pass one label "
+            "for each input."
         )
     return Split(name, inputs, labels)
 
 
 def wanted_inputs(model: Any) -> Any:
-    """Returns the structure of a model's inputs, Keras tensors in it."""
+    """Returns the structure of a model's inputs, with Keras tensors as leaves."""
     return input_structure(model)
 
 
 def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
-    """Returns inputs in the structure of the model's, as arrays of fitting shapes.
+    """Returns inputs in the structure of the model's, as arrays of matching shapes.
 
     Args:
-        name: what messages call them.
-        given: see `Data`.
-        model: functional or sequential.
+        name: Name of the inputs for messages.
+        given: Inputs, see `Data`.
+        model: Functional or sequential model.
 
     Raises:
-        ConfigError: for another structure, shape or kind.
+        ConfigError: If the structure, a shape or a dtype does not match.
     """
     wanted, masked = wanted_inputs(model), zero_masked(model)
     if isinstance(wanted, Mapping):
         if not isinstance(given, Mapping) or set(given) != set(wanted):
             received = ", ".join(given) if isinstance(given, Mapping) else type(given).__name__
             raise ConfigError(
-                f"{name} must have the inputs {', '.join(wanted)}, a dictionary. Received: "
-                f"{received}. Name them as the model does."
+                f"{name} must be a dictionary of the inputs {', '.join(wanted)}. Received: "
+                f"{received}. Name the inputs as the model does."
             )
         pairs = {key: (given[key], wanted[key]) for key in wanted}
         return {key: _array(f"{name}[{key}]", *pair, masked) for key, pair in pairs.items()}
     if isinstance(wanted, list | tuple) and len(wanted) > 1:
         if not isinstance(given, list | tuple) or len(given) != len(wanted):
             raise ConfigError(
-                f"{name} must have {len(wanted)} inputs, a list of arrays. Received: "
+                f"{name} must be a list of {len(wanted)} input arrays. Received: "
                 f"{type(given).__name__}. Pass them in the order of model.inputs."
             )
         pairs = zip(given, wanted, strict=True)
@@ -130,7 +130,7 @@ def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
 
 
 def input_dtypes(model: Any) -> Any:
-    """Returns the dtype of each input of a model, in the structure that `fitting_inputs` returns."""
+    """Returns the dtype of each input of a model, in the structure of `fitting_inputs`."""
     wanted = wanted_inputs(model)
     if isinstance(wanted, Mapping):
         return {key: str(spec.dtype) for key, spec in wanted.items()}
@@ -140,9 +140,9 @@ def input_dtypes(model: Any) -> Any:
 
 
 def _array(where: str, given: Any, spec: Any, masked: Collection[int]) -> np.ndarray:
-    """Returns the values as an array that the model can be given, in the model's dtype.
+    """Returns the values as an array that the model can take, in the model's dtype.
 
-    An array of a smaller dtype, such as images of uint8, stays as it is: its batches are cast.
+    An array of a smaller dtype, such as uint8 images, is kept, because its batches are cast.
     """
     array, dtype = _plain(rows_of(where, given, spec, id(spec) in masked)), str(spec.dtype)
     text = "string" in dtype
@@ -154,8 +154,8 @@ def _array(where: str, given: Any, spec: Any, masked: Collection[int]) -> np.nda
     if not kind_fits or not fits:
         raise ConfigError(
             f"{where} must be {'texts' if text else 'numbers'} of shape "
-            f"{('n', *shape)}, what the model takes. Received: {array.dtype} {array.shape}. "
-            "Prepare the inputs as the model wants them."
+            f"{('n', *shape)}, as the model takes them. Received: {array.dtype} {array.shape}. "
+            "Convert the inputs to that shape."
         )
     if text:
         return _decoded(array)
@@ -165,7 +165,7 @@ def _array(where: str, given: Any, spec: Any, masked: Collection[int]) -> np.nda
 
 
 def _decoded(array: np.ndarray) -> np.ndarray:
-    """Returns texts as str; bytes, as datasets of TensorFlow give them, where they are UTF-8."""
+    """Returns texts as str; bytes, as TensorFlow datasets yield them, are decoded if UTF-8."""
     flat = array.ravel().tolist()
     if not any(isinstance(value, bytes) for value in flat):
         return array
@@ -179,7 +179,7 @@ def _decoded(array: np.ndarray) -> np.ndarray:
 
 
 def _plain(given: Any) -> np.ndarray:
-    """Returns values as an array; one of objects that hold numbers becomes an array of numbers."""
+    """Returns values as an array. Object arrays of numbers become arrays of numbers."""
     try:
         array = np.asarray(given)
         if array.dtype.kind == "O":  # a column of rows, or of Python numbers
@@ -193,7 +193,7 @@ def _cast(where: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Returns the array in the model's dtype, unless that takes more memory.
 
     Raises:
-        ConfigError: for values that the dtype cannot hold.
+        ConfigError: If the dtype cannot represent the values.
     """
     if array.dtype == dtype:
         return array
@@ -203,7 +203,7 @@ def _cast(where: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         with np.errstate(over="ignore"):
             narrow = array.astype(dtype)
         _require_finite(
-            where, narrow, f"The model takes {dtype.name}, which cannot hold them: scale them."
+            where, narrow, f"Scale them: the model takes {dtype.name}, which cannot represent them."
         )
         return narrow
     limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -211,9 +211,9 @@ def _cast(where: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     least, most = (array.min().item(), array.max().item()) if array.size else limits
     if not whole or least < limits[0] or most > limits[1]:
         raise ConfigError(
-            f"{where} must be whole numbers from {limits[0]} to {limits[1]}: the model takes "
+            f"{where} must be whole numbers from {limits[0]} to {limits[1]}, because the model takes "
             f"{dtype.name}. Received: {array.dtype} from {least} to {most}. Round "
-            "them, or build the model for numbers of that kind."
+            "them, or build the model for inputs of that dtype."
         )
     return array.astype(dtype)
 
@@ -222,6 +222,6 @@ def _require_finite(where: str, array: np.ndarray, advice: str) -> None:
     wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
     if len(wrong):
         raise ConfigError(
-            f"{where} must be finite numbers. Received: NaN or infinity in {len(wrong)} rows, the "
-            f"first is {wrong[0]}. {advice}"
+            f"{where} must be finite numbers. Received: NaN or infinity in {len(wrong)} rows, first "
+            f"in row {wrong[0]}. {advice}"
         )

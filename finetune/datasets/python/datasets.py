@@ -1,4 +1,4 @@
-"""Datasets that a user hands over in Python, read into memory once, as arrays."""
+"""Datasets passed in Python, read into memory once as arrays."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from finetune.keras_internals import functional_of, graph_of, is_not_equal, node
 
 log = logging.getLogger(__name__)
 
-_ROWS = 256  # examples that TensorFlow joins at once
+_ROWS = 256  # examples that TensorFlow batches at once
 _NOTICE_SECONDS = 10.0
 
 
@@ -24,13 +24,13 @@ def gathered(name: str, data: Any, model: keras.Model) -> tuple[Any, Any]:
     """Returns all examples of a split as (inputs, labels).
 
     Args:
-        name: of the split.
-        data: a tuple (inputs, labels), which is returned as it is; or a finite `tf.data.Dataset`
+        name: Name of the split.
+        data: A tuple (inputs, labels), which is returned unchanged; or a finite `tf.data.Dataset`
             or `keras.utils.PyDataset` of such pairs, batched or not.
-        model: what the inputs are for.
+        model: Model that takes the inputs.
 
     Raises:
-        ConfigError: for anything else, and for a dataset that cannot be read to its end.
+        ConfigError: If the data are anything else, or the dataset cannot be read to its end.
     """
     if isinstance(data, tf.data.Dataset):
         return _joined(name, _elements(name, data, model), model)
@@ -44,16 +44,14 @@ def gathered(name: str, data: Any, model: keras.Model) -> tuple[Any, Any]:
         what, advice = "3 values", f"{_WEIGHTS} Pass {name}=(x, y)."
     elif isinstance(data, Iterator):
         what += ", which may never end"
-        advice = "Join its batches to arrays, or make a keras.utils.PyDataset of it."
+        advice = "Join its batches to arrays, or turn it into a keras.utils.PyDataset."
     raise ConfigError(
         f"{name} must be a tuple (inputs, labels), or a tf.data.Dataset or keras.utils.PyDataset of "
         f"such pairs. Received: {what}. {advice}"
     )
 
 
-_WEIGHTS = (
-    "Weights of single examples are not supported; dataset.class_weights=balanced weighs classes."
-)
+_WEIGHTS = "Sample weights are not supported; dataset.class_weights=balanced sets class weights."
 
 
 def _elements(name: str, data: tf.data.Dataset, model: keras.Model) -> Iterator[tuple[Any, Any]]:
@@ -61,8 +59,8 @@ def _elements(name: str, data: tf.data.Dataset, model: keras.Model) -> Iterator[
     _require_pair(name, spec)
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ConfigError(
-            f"{name} must end: it is read into memory once. Received: a tf.data.Dataset "
-            "without end. Leave repeat() out; the schedule says how often it is gone through."
+            f"{name} must be finite, because it is read into memory once. Received: an infinite "
+            "tf.data.Dataset. Remove repeat(); the schedule sets the number of epochs."
         )
     flat: Any = keras.tree.flatten(spec[0])
     known = all(isinstance(leaf, tf.TensorSpec) for leaf in flat + keras.tree.flatten(spec[1]))
@@ -76,7 +74,7 @@ def _elements(name: str, data: tf.data.Dataset, model: keras.Model) -> Iterator[
         said = re.sub(r"\{\{.*?\}\}", "", str(error.message)).strip().splitlines()
         raise ConfigError(
             f"{name} must be a dataset that can be read to its end. Received: "
-            f"{(said or [type(error).__name__])[0]}. Correct what the dataset does."
+            f"{(said or [type(error).__name__])[0]}. Fix the dataset."
         ) from error
 
 
@@ -84,8 +82,8 @@ def _batches(name: str, data: keras.utils.PyDataset) -> Iterator[tuple[Any, Any]
     number = data.num_batches
     if number is None:
         raise ConfigError(
-            f"{name} must end: it is read into memory once. Received: a PyDataset without end. Let "
-            "its num_batches be the number of batches of one pass."
+            f"{name} must be finite, because it is read into memory once. Received: an infinite "
+            "PyDataset. Set its num_batches to the number of batches in one epoch."
         )
     for index in range(number):
         batch = data[index]
@@ -103,19 +101,19 @@ def _require_pair(name: str, element: Any) -> None:
 
 
 def _shapes(model: Any) -> list[tuple[int | None, ...]]:
-    """Returns the shapes of a model's inputs, without the batch."""
+    """Returns the shapes of a model's inputs without the batch dimension."""
     return [tuple(tensor.shape[1:]) for tensor in model.inputs]
 
 
 def _is_batch(
     shapes: Sequence[tuple[int, ...]], wanted: Sequence[tuple[int | None, ...]], labels: int
 ) -> bool:
-    """Tells a batch from one example.
+    """Distinguishes a batch from a single example.
 
     Args:
-        shapes: of the inputs.
-        wanted: what the model takes, without the batch.
-        labels: number of the labels' dimensions, which counts where shapes do not tell.
+        shapes: Shapes of the inputs.
+        wanted: Shapes that the model takes, without the batch dimension.
+        labels: Number of dimensions of the labels, which decides if shapes are ambiguous.
     """
     if len(shapes) != len(wanted):
         return labels > 0
@@ -129,7 +127,7 @@ def _is_batch(
 
 
 def _joined(name: str, elements: Iterable[tuple[Any, Any]], model: keras.Model) -> tuple[Any, Any]:
-    """Reads all elements and joins what they hold, one array an input."""
+    """Reads all elements and joins their values to one array per input."""
     wanted, budget = _shapes(model), memory_budget()
     blocks: list[list[np.ndarray]] = []
     structure: Any = None
@@ -140,7 +138,7 @@ def _joined(name: str, elements: Iterable[tuple[Any, Any]], model: keras.Model) 
         if isinstance(labels, Mapping | list | tuple):
             raise ConfigError(
                 f"{name} must have one array of labels. Received: elements with "
-                f"{type(labels).__name__} of labels. The model has one output: choose its labels."
+                f"{type(labels).__name__} of labels. Pass the labels of the model's single output."
             )
         shapes = [tuple(array.shape) for array in map(_shaped, flat)]
         batch = _is_batch(shapes[:-1], wanted, len(shapes[-1]))
@@ -150,23 +148,23 @@ def _joined(name: str, elements: Iterable[tuple[Any, Any]], model: keras.Model) 
         if len(made) != len(blocks):
             raise ConfigError(
                 f"{name} must have the same inputs in all elements. Received: {len(made) - 1} inputs "
-                f"after {len(blocks) - 1}. Correct what the dataset does."
+                f"after {len(blocks) - 1}. Fix the dataset."
             )
-        for held, new in zip(blocks, made, strict=True):
-            held.extend(new)
+        for rows_before, new in zip(blocks, made, strict=True):
+            rows_before.extend(new)
         size += sum(block.nbytes for new in made for block in new)
         rows += sum(map(len, made[-1]))
         if size > budget:
             raise ConfigError(
-                f"{name} must be within half of the memory that is free: it is read once. Received: "
-                f"more than {budget / 2**30:.1f} GiB by example {rows}. End it with take(n)."
+                f"{name} must fit into half of the free memory, because it is read once. Received: "
+                f"more than {budget / 2**30:.1f} GiB by example {rows}. Limit it with take(n)."
             )
         if time.monotonic() - noticed > _NOTICE_SECONDS:
             noticed = time.monotonic()
             log.warning("reading %s into memory: %d examples so far", name, rows)
     if not rows:
         raise ConfigError(
-            f"{name} must have at least one example. Received: an empty dataset. Fill it."
+            f"{name} must have at least one example. Received: an empty dataset. Add examples."
         )
     masked = zero_masked(model)
     specs = [*model.inputs, None] if len(blocks) == 1 + len(model.inputs) else [None] * len(blocks)
@@ -182,7 +180,7 @@ def _shaped(value: Any) -> Any:
 
 
 def _blocks(value: Any, batch: bool) -> list[np.ndarray]:
-    """Returns the rows of one element, each block of one shape."""
+    """Returns the rows of one element as blocks, each of one shape."""
     if isinstance(value, tf.RaggedTensor):
         return [_dense(row)[None] for row in value] if batch else [_dense(value)[None]]
     array = _dense(value)
@@ -198,16 +196,16 @@ def _dense(value: Any) -> np.ndarray:
 
 
 def rows_of(where: str, given: Any, spec: keras.KerasTensor, masked: bool) -> Any:
-    """Returns rows of different lengths as one array; what has rows of one length as it is.
+    """Returns rows of different lengths as one array, and other inputs unchanged.
 
     Args:
-        where: what messages call it.
-        given: anything that the user has passed as one input.
-        spec: the input.
-        masked: whether the model leaves zeros out, as padding.
+        where: Name of the input for messages.
+        given: The values that the user passed as one input.
+        spec: Keras tensor of the input.
+        masked: Whether the model masks zeros as padding.
 
     Raises:
-        ConfigError: where the model does not.
+        ConfigError: If lengths differ and the model does not mask zeros.
     """
     if isinstance(given, tf.SparseTensor):
         return _dense(given)
@@ -218,7 +216,7 @@ def rows_of(where: str, given: Any, spec: keras.KerasTensor, masked: bool) -> An
         return given
     try:
         rows = [np.asarray(row)[None] for row in given]
-    except ValueError:  # uneven inside of a row
+    except ValueError:  # of different lengths within a row
         return given
     if len({row.shape for row in rows}) == 1 or not all(row.dtype.kind in "uifb" for row in rows):
         return given
@@ -226,7 +224,7 @@ def rows_of(where: str, given: Any, spec: keras.KerasTensor, masked: bool) -> An
 
 
 def _one_array(where: str, blocks: Sequence[np.ndarray], masked: bool) -> np.ndarray:
-    """Joins blocks of rows; of different lengths where zeros are padding to the model."""
+    """Joins blocks of rows; pads different lengths with zeros if the model masks zeros."""
     shapes = {block.shape[1:] for block in blocks}
     if len(shapes) == 1:
         return np.concatenate(blocks)
@@ -235,15 +233,15 @@ def _one_array(where: str, blocks: Sequence[np.ndarray], masked: bool) -> np.nda
     if not even:
         shown = ", ".join(map(str, sorted(shapes, key=str)[:3]))
         raise ConfigError(
-            f"{where} must have examples of one shape. Received: {shown}. Bring them to one shape."
+            f"{where} must have examples of one shape. Received: {shown}. Pad or resize them."
         )
     lengths = [length for (length,) in first]
     if not masked:
         raise ConfigError(
             f"{where} must have examples of one length. Received: lengths from {min(lengths)} to "
-            f"{max(lengths)}. Pad all to one length (tf.data: padded_batch with padded_shapes); or let "
-            "the model leave zeros out, with Embedding(mask_zero=True) or a Masking layer, then "
-            "they are padded here."
+            f"{max(lengths)}. Pad all to one length (tf.data: padded_batch with padded_shapes); or "
+            "mask zeros in the model, with Embedding(mask_zero=True) or a Masking layer, to have "
+            "them padded automatically."
         )
     shape = (sum(map(len, blocks)), max(lengths), *blocks[0].shape[2:])
     whole = np.zeros(shape, np.result_type(*blocks))
@@ -255,7 +253,7 @@ def _one_array(where: str, blocks: Sequence[np.ndarray], masked: bool) -> np.nda
 
 
 def zero_masked(model: Any) -> frozenset[int]:
-    """Finds the inputs of a model in which zeros are padding: whatever uses them masks zeros.
+    """Finds the inputs of a model in which zeros are padding, because all uses of them mask zeros.
 
     Returns:
         `id` of the Keras tensors in ``model.inputs``.

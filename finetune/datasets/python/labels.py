@@ -1,4 +1,4 @@
-"""Labels that a user hands over in Python: class indices, names, one-hot rows, or several a row."""
+"""Labels passed in Python: class indices, names, one-hot or multi-label rows."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ def read_labels(
 ) -> dict[str, np.ndarray]:
     """Returns the labels of all splits as (n,) int64 indices, or as (n, classes) uint8 of 0 and 1.
 
-    Rows of which each has exactly one 1, in all splits that have rows, are one-hot: they become
-    indices, unless the model ends with a sigmoid.
+    Rows with exactly one 1 each, in all splits that have rows, are one-hot. They become indices,
+    unless the model ends with a sigmoid.
 
     Args:
-        given: by split.
-        classes: label names in the order of the outputs.
-        activation: ``softmax``, ``sigmoid``, or ``linear`` of a model that returns logits.
+        given: Labels of each split.
+        classes: Label names in the order of the outputs.
+        activation: Activation of the output: ``softmax``, ``sigmoid``, or ``linear`` for logits.
 
     Raises:
-        ConfigError: for anything else, in any split.
+        ConfigError: If the labels of any split are anything else.
     """
     labels: dict[str, np.ndarray] = {}
     problems: list[str] = []
@@ -42,18 +42,18 @@ def read_labels(
     if activation != "sigmoid" and rows and all(map(is_one_hot, rows)):
         if activation != "softmax" and len(rows) == len(labels):
             log.warning(
-                "labels are one-hot: every row has one 1, so each example has one label. End the model "
-                "with a sigmoid where an example may have several."
+                "labels are one-hot: every row has one 1, so each example has one label. For "
+                "multi-label data, end the model with a sigmoid."
             )
         return {
             name: array if array.ndim == 1 else array.argmax(axis=1).astype(np.int64)
             for name, array in labels.items()
         }
-    kinds = {1: "one label an example", 2: "several labels an example"}
+    kinds = {1: "one label per example", 2: "several labels per example"}
     if len({array.ndim for array in labels.values()}) > 1:
         received = ", ".join(f"{name} {kinds[array.ndim]}" for name, array in labels.items())
         raise ConfigError(
-            f"labels must be of one kind in all splits. Received: {received}. Convert them."
+            f"labels must be of one kind in all splits. Received: {received}. Convert the labels."
         )
     return labels
 
@@ -74,13 +74,13 @@ def _read(name: str, given: Any, classes: Sequence[str]) -> np.ndarray:
         return labels.astype(np.uint8)
     received, advice = _described(labels, number)
     raise ConfigError(
-        f"{name} must have labels 0..{number - 1}, shape (n,), or 0 and 1, shape (n, {number}): the "
-        f"model has {number} outputs. Received: {labels.dtype} {labels.shape}{received}. {advice}"
+        f"{name} must have labels 0..{number - 1}, shape (n,), or 0 and 1, shape (n, {number}), "
+        f"for the {number} outputs of the model. Received: {labels.dtype} {labels.shape}{received}. {advice}"
     )
 
 
 def _as_array(name: str, given: Any) -> np.ndarray:
-    """Returns labels as an array; objects that are numbers become an array of numbers."""
+    """Returns labels as an array. Object arrays of numbers become arrays of numbers."""
     kind = type(given).__name__
     try:
         labels = np.asarray(None if isinstance(given, Mapping) else given)
@@ -90,36 +90,36 @@ def _as_array(name: str, given: Any) -> np.ndarray:
         labels = np.asarray(None)
     if labels.ndim == 0:
         raise ConfigError(
-            f"{name} must have one array of labels, with a row for each example. Received: {kind}. "
+            f"{name} must have one array of labels, with one row per example. Received: {kind}. "
             "Pass class indices, names, or rows of 0 and 1 of one length."
         )
     return labels
 
 
 def _described(labels: np.ndarray, number: int) -> tuple[str, str]:
-    """Returns what is said of labels that do not fit, and what to do about them."""
-    advice = "Number the classes from 0, or give the model as many outputs as there are classes."
+    """Returns the description of labels that do not fit, and what to do about them."""
+    advice = "Number the classes from 0, or build the model with one output per class."
     if labels.dtype.kind not in "uibf" or not labels.size:
         return "", advice
     rows = labels.reshape(len(labels), -1)
     absent = np.flatnonzero(~np.isfinite(rows.astype(np.float64)).all(axis=1))
     if len(absent):
-        return f", NaN or infinity in row {absent[0]}", "Remove the rows that have no label."
+        return f", NaN or infinity in row {absent[0]}", "Remove the rows without a label."
     span = f" from {labels.min()} to {labels.max()}"
     shares = labels.shape[1:] == (number,) and labels.min() >= 0
     if shares and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
-        return f"{span}, shares of classes", "Give the class of each row: labels.argmax(axis=1)."
+        return f"{span}, class probabilities", "Pass the class of each row: labels.argmax(axis=1)."
     broken = np.flatnonzero((rows != np.round(rows)).any(axis=1))
     if labels.ndim == 1 and len(broken):
         first = broken[0]
         return span, (
-            f"Row {first} is {labels[first]:g}, which numbers no class: make classes of such values, "
-            "for example with numpy.digitize; values themselves cannot be predicted here."
+            f"Row {first} is {labels[first]:g}, which is not a class index. Turn the values into "
+            "classes, for example with numpy.digitize: regression is not supported."
         )
     if labels.ndim == 2 and labels.shape[1] != number and np.isin(labels, (0, 1)).all():
         return (
             span,
-            f"The labels have {labels.shape[1]} columns: end the model with as many outputs.",
+            f"The labels have {labels.shape[1]} columns: build the model with as many outputs.",
         )
     return span, advice
 

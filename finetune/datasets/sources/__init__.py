@@ -1,1 +1,1 @@
-"""Where examples come from: one module for each source."""
+"""The sources that examples come from, one module each."""

@@ -15,19 +15,19 @@ def labels_of(
     given: np.ndarray | None,
     where: str = "dataset.path",
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns the labels of each split by index, and the class names.
+    """Returns the labels of each split as indices, and the class names.
 
-    Rows of 0 and 1 of which each has exactly one 1, in all splits, are one-hot: they become
-    indices, as those that FineTuner is given do.
+    Rows of 0 and 1 with exactly one 1 each, in all splits, are one-hot. They become indices, as for
+    the labels given to FineTuner.
 
     Args:
-        names: of the arrays, by split; the first one decides what they are.
-        targets: the arrays.
-        given: class names, (classes,) of type str; None: those of the first array.
-        where: What messages call the dataset.
+        names: Name of the array of each split; the first array determines the kind of labels.
+        targets: Array of each split.
+        given: Class names, (classes,) of type str; None takes those of the first array.
+        where: Name of the dataset in messages.
 
     Raises:
-        ConfigError: for labels that are no such thing, or differ from split to split.
+        ConfigError: If the labels are of no such kind, or differ between splits.
     """
     targets = {part: _plain(array) for part, array in targets.items()}
     train = column_of(next(iter(targets.values())))
@@ -48,8 +48,8 @@ def labels_of(
     else:
         raise ConfigError(
             f"{where}: classes must be different names, (classes,) of type str. Received: "
-            f"{given.tolist()} of {given.dtype}. Store numpy.asarray(names, dtype=str), where no "
-            "two names differ only in white space or in how their accents are stored."
+            f"{given.tolist()} of {given.dtype}. Store numpy.asarray(names, dtype=str), with names "
+            "that differ in more than white space and the encoding of accents."
         )
     done = {}
     for part, array in targets.items():
@@ -64,15 +64,15 @@ def labels_of(
             if not np.isin(array, (0, 1)).all():
                 problems.append(
                     f"{place} must be 0 or 1 for each class. Received: other values in rows "
-                    f"{listed(np.flatnonzero(~np.isin(array, (0, 1)).all(1)))}. Fix them."
+                    f"{listed(np.flatnonzero(~np.isin(array, (0, 1)).all(1)))}. Fix these labels."
                 )
             else:
                 done[part] = array.astype(np.uint8)
         else:
             problems.append(
                 f"{place} must be class indices (n,) of an integer type, names (n,) of type str, "
-                f"or 0 and 1 of shape (n, {len(classes)}), alike in all splits. Received: shape "
-                f"{array.shape} of {array.dtype}. Convert it."
+                f"or 0 and 1 of shape (n, {len(classes)}), the same in all splits. Received: shape "
+                f"{array.shape} of {array.dtype}. Convert the array."
             )
     if problems:
         raise ConfigError(problems)
@@ -84,12 +84,12 @@ def labels_of(
 def one_hot_note(
     names: Mapping[str, str], targets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
-    """Returns what to say of rows of 0 and 1 that were read as one label an example.
+    """Returns a note about rows of 0 and 1 that were read as one label per example.
 
     Args:
-        names: of the arrays, by split.
-        targets: the arrays.
-        labels: what `labels_of` made of them.
+        names: Name of the array of each split.
+        targets: Array of each split.
+        labels: Labels that `labels_of` made of them.
     """
     hot = [
         names[part]
@@ -100,12 +100,12 @@ def one_hot_note(
         return ()
     return (
         f"labels of {', '.join(hot)} are one-hot: every row has one 1, so each example has one label. "
-        "Examples may have several labels where at least one row has none or several",
+        "For multi-label data at least one row must have no 1 or more than one",
     )
 
 
 def _require_all_classes(where: str, train: np.ndarray) -> None:
-    """Refuses numbers of classes that no training example has: there would be no end of them."""
+    """Refuses class numbers with gaps, which no training example would fill."""
     found = np.unique(train)
     if len(found) and found[0] >= 0 and found[-1] != len(found) - 1:
         raise ConfigError(
@@ -116,22 +116,21 @@ def _require_all_classes(where: str, train: np.ndarray) -> None:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """Returns names as `finetune.datasets.names.plain` has them; all else as it is."""
+    """Returns names as `finetune.datasets.names.plain` writes them, other arrays unchanged."""
     if array.dtype.kind != "U" or not array.size:
         return array
     return np.asarray([plain(name) for name in array.ravel().tolist()]).reshape(array.shape)
 
 
 def _float_labels(where: str, array: np.ndarray) -> str:
-    """Returns the refusal of labels that are floats, which may be classes or measurements."""
+    """Returns the error for labels that are floats, which may be classes or measurements."""
     name = where.rpartition(" ")[2]
     wrong = np.flatnonzero(~(np.isfinite(array) & (array == np.round(array))).ravel())
     fix = f"Store {name}.astype('int64')"
     if len(wrong):
         fix = (
-            f"Row {wrong[0]} is {array.ravel()[wrong[0]]:g}, which numbers no class: store classes, "
-            "for example ranges of such values by numpy.digitize; values themselves cannot be "
-            "predicted here"
+            f"Row {wrong[0]} is {array.ravel()[wrong[0]]:g}, which is not a class index. Store "
+            "classes, for example ranges of values with numpy.digitize: regression is not supported"
         )
     return (
         f"{where} must be class indices (n,) of an integer type, names (n,) of type str, or 0 and 1 "
@@ -140,7 +139,7 @@ def _float_labels(where: str, array: np.ndarray) -> str:
 
 
 def column_of(array: np.ndarray) -> np.ndarray:
-    """Returns (n, 1) as (n,): Keras' own datasets have labels of this shape."""
+    """Returns (n, 1) as (n,): labels of Keras' own datasets have this shape."""
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
@@ -158,6 +157,6 @@ def _out_of_range(where: str, array: np.ndarray, number: int) -> list[str]:
     if not len(wrong):
         return []
     return [
-        f"{where} must be in 0..{number - 1}, an index of a class. Received: something else in "
-        f"rows {listed(wrong)}. Fix these labels; the first row is 0."
+        f"{where} must be class indices in 0..{number - 1}. Received: other values in rows "
+        f"{listed(wrong)}. Fix these labels; the first row is 0."
     ]

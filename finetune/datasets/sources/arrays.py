@@ -1,4 +1,4 @@
-"""Arrays of images or texts in one NumPy file."""
+"""Images or texts in the arrays of one NumPy file."""
 
 import os
 import zipfile
@@ -27,8 +27,8 @@ from finetune.errors import ConfigError, unknown_name
 
 _WHERE = "dataset.path must be a .npz file of arrays"
 _LAYOUT = (
-    "It needs x_train and y_train, and may have x_validation, y_validation, x_test, y_test (or "
-    "only x and y, which are split), and classes."
+    "It needs x_train and y_train (or x and y, which are split), and may have x_validation, "
+    "y_validation, x_test, y_test and classes."
 )
 _IMAGES = "(n, height, width) or (n, height, width, 1 or 3) of 0..255, or texts (n,) of type str"
 
@@ -41,23 +41,23 @@ def load_arrays(
     seed: int,
     skip: bool = False,
 ) -> Dataset:
-    """Loads a ``.npz`` file with x_train, y_train, and x_validation (x_val), …, or x and y.
+    """Loads a ``.npz`` file with x_train, y_train, and x_validation (x_val), …, or with x and y.
 
-    A split that is missing is taken from the training rows as in `load_folder`. x are images,
-    uint8 or other numbers of 0..255, (n, height, width) or (n, height, width, 1 or 3); or texts,
-    (n,) of type str. y are class indices (n,) or (n, 1); names (n,) of type str, sorted to
-    indices; or (n, classes) of 0 and 1: one-hot where every row of all splits has one 1; otherwise an
-    example may have several classes. ``classes`` names them.
+    A missing split is taken from the training rows as in `load_folder`. x are images, uint8 or
+    other numbers in 0..255, (n, height, width) or (n, height, width, 1 or 3); or texts, (n,) of
+    type str. y are class indices, (n,) or (n, 1); names, (n,) of type str, sorted to indices; or 0
+    and 1, (n, classes). The latter are one-hot if every row of all splits has one 1, and
+    multi-label otherwise. ``classes`` contains the class names.
 
     Args:
         path: FILE.npz.
-        max_samples: keep at most this many of each split; None keeps all.
-        train_per_class: keep this many training rows of each class; None keeps all.
-        seed: chooses what is held out and the rows that are kept, 0..2**32-1.
-        skip: whether rows of an empty text are left out, not refused.
+        max_samples: Maximum number of rows to keep of each split, stratified; None keeps all.
+        train_per_class: Number of training rows to keep of each class; None keeps all.
+        seed: Seed of the rows that are held out and kept, 0..2**32-1.
+        skip: Whether to leave rows with an empty text out instead of refusing them.
 
     Raises:
-        ConfigError: for arrays that cannot be used, with what they should be.
+        ConfigError: If the arrays cannot be used; it says what they should be.
     """
     arrays = _read(Path(path).expanduser(), path)
     keys = _keys(arrays, path, "train")
@@ -74,7 +74,7 @@ def load_arrays(
         received = ", ".join(f"{x} {arrays[x].shape} {arrays[x].dtype}" for x, _ in keys.values())
         raise ConfigError(
             f"dataset.path must have examples of one kind and shape. Received: {received}. "
-            "Store all splits alike."
+            "Store all splits in the same way."
         )
     targets = {part: arrays[y] for part, (_, y) in keys.items()}
     names = {part: y for part, (_, y) in keys.items()}
@@ -98,14 +98,14 @@ def load_arrays(
 
 
 def arrays_part(path: str, part: str) -> Part:
-    """Reads one split by itself: x_part and y_part, or all of x and y.
+    """Reads a single split: x_part and y_part, or all of x and y.
 
     Args:
         path: FILE.npz.
-        part: train, validation or test.
+        part: Name of the split: train, validation or test.
 
     Raises:
-        ConfigError: as `load_arrays`; also where there are other splits, and not this one.
+        ConfigError: As for `load_arrays`; also if there are other splits but not this one.
     """
     arrays = _read(Path(path).expanduser(), path)
     x, y = _keys(arrays, path, part)[part]
@@ -134,12 +134,12 @@ def _unequal(arrays: Mapping[str, np.ndarray], x: str, y: str) -> list[str]:
         return []
     return [
         f"dataset.path: {x} and {y} must have the same length. Received: shapes "
-        f"{arrays[x].shape} and {arrays[y].shape}. Store a label for each example."
+        f"{arrays[x].shape} and {arrays[y].shape}. Store one label for each example."
     ]
 
 
 def rows_of(part: str, name: str, inputs: np.ndarray, labels: np.ndarray) -> Rows:
-    """Returns the rows of a split; a row of no text is a bad one."""
+    """Returns the rows of a split; rows without a text are bad samples."""
     sources = row_names(name, len(inputs))
     if inputs.dtype != object:
         return Rows(inputs, labels, sources)
@@ -158,8 +158,8 @@ def _read(file: Path, given: str) -> dict[str, np.ndarray]:
         budget = memory_budget()
         if size > budget:
             raise ConfigError(
-                "dataset.path must be arrays within half of the memory that is free. Received: "
-                f"{given} of {size / 2**30:.1f} GiB, where {budget / 2**30:.1f} GiB may be used. "
+                "dataset.path must be arrays that fit into half of the free memory. Received: "
+                f"{given} of {size / 2**30:.1f} GiB, more than the {budget / 2**30:.1f} GiB available. "
                 "Store fewer examples, or images as files."
             )
         with np.load(file, allow_pickle=False) as loaded:  # a pickle could run code
@@ -172,7 +172,7 @@ def _read(file: Path, given: str) -> dict[str, np.ndarray]:
 
 
 def _is_npz(file: Path) -> bool:
-    """Whether a file of another suffix is one of arrays, and no archive of anything else."""
+    """Returns whether a file with another suffix is an archive of arrays."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:
@@ -182,8 +182,8 @@ def _is_npz(file: Path) -> bool:
 def _array(loaded: Any, name: str, given: str) -> np.ndarray:
     try:
         array = loaded[name]
-        if not isinstance(array, np.ndarray):  # NumPy gives the bytes of any other file
-            raise ValueError(f"{name} is no array")
+        if not isinstance(array, np.ndarray):  # NumPy returns the bytes of any other file
+            raise ValueError(f"{name} is not an array")
         return array
     except ValueError as error:
         if "allow_pickle" not in str(error):
@@ -196,7 +196,7 @@ def _array(loaded: Any, name: str, given: str) -> np.ndarray:
 
 
 def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, tuple[str, str]]:
-    """Returns the names of x and y of each split; `lead` must be there, by its name or without."""
+    """Returns the names of x and y of each split; `lead` must be among them, by name or unnamed."""
     problems: list[str] = []
     found: dict[str, dict[str, list[str]]] = {}
     for name in arrays:
@@ -214,7 +214,7 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, 
         if max(map(len, names.values())) > 1:
             double = [name for alike in names.values() if len(alike) > 1 for name in alike]
             problems.append(
-                f"dataset.path must have one x and y for {part}. Received: {given} with "
+                f"dataset.path must have one x and one y for {part}. Received: {given} with "
                 f"{' and '.join(double)}. Keep one of them."
             )
         elif not all(names.values()):
@@ -222,8 +222,8 @@ def _keys(arrays: Mapping[str, np.ndarray], given: str, lead: str) -> dict[str, 
             lacking = f"{'y' if names['x'] else 'x'}{there[1:]}"
             problems.append(
                 f"dataset.path must have both {min(there, lacking, key=str.lower)} and "
-                f"{max(there, lacking, key=str.lower)}. Received: {given} with {there} alone. "
-                "Store the other too."
+                f"{max(there, lacking, key=str.lower)}. Received: {given} with only {there}. "
+                "Store the other one too."
             )
     if not problems and lead not in found:
         problems.append(f"{_WHERE}. Received: {given} without x_{lead} and y_{lead}. {_LAYOUT}")

@@ -1,4 +1,4 @@
-"""Images in folders that are named as their classes; split folders above them, or none."""
+"""Images in folders named after their classes, with or without split folders above them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,25 +25,25 @@ def load_folder(
 ) -> Dataset:
     """Loads ``DIR/{train,validation,test}/CLASS/FILE``, or ``DIR/CLASS/FILE``.
 
-    Folders of splits may have any usual name in any case, see `finetune.datasets.names.split_of`.
-    A split that has no folder is taken from the training images: a tenth of them, each class in
-    its share, chosen by the seed. Classes are the folder names, see
-    `finetune.datasets.names.plain`, sorted; so are files.
+    Split folders may have any usual name in any case, see `finetune.datasets.names.split_of`. A
+    split without a folder is taken from the training images: a tenth of them, stratified and chosen
+    by the seed. Classes are the sorted folder names, see `finetune.datasets.names.plain`. Files are
+    sorted too.
 
     Args:
         path: DIR.
-        max_samples: keep at most this many of each split, stratified; None keeps all.
-        train_per_class: keep this many training images of each class; None keeps all.
-        seed: chooses what is held out and the rows that are kept, 0..2**32-1.
-        skip: whether bad samples are left out, not refused.
+        max_samples: Maximum number of images to keep of each split, stratified; None keeps all.
+        train_per_class: Number of training images to keep of each class; None keeps all.
+        seed: Seed of the rows that are held out and kept, 0..2**32-1.
+        skip: Whether to leave bad samples out instead of refusing them.
 
     Raises:
-        ConfigError: for a layout that cannot be read, with what it should be.
+        ConfigError: If the layout cannot be read; it says what the layout should be.
     """
     root = Path(path).expanduser()
     layout = find_layout(root, path)
     if layout.splits and "train" not in layout.splits:
-        raise ConfigError(f"{WHERE}. Received: {path} without a folder train. {NEEDS}")
+        raise ConfigError(f"{WHERE}. Received: {path}, without a folder train. {NEEDS}")
     given = layout.splits or {"train": root}
     listed = {part: list_folder(folder) for part, folder in given.items()}
     classes = _classes("train", listed["train"])
@@ -68,29 +68,29 @@ def load_folder(
 
 
 def folder_part(path: str, part: str) -> Part:
-    """Lists the images of one split by itself: ``DIR/part/CLASS/FILE``, or all of ``DIR/CLASS/FILE``.
+    """Lists the images of a single split: ``DIR/part/CLASS/FILE``, or all of ``DIR/CLASS/FILE``.
 
     Args:
         path: DIR.
-        part: train, validation or test.
+        part: Name of the split: train, validation or test.
 
     Raises:
-        ConfigError: as `load_folder`; also where there are other splits, and not this one.
+        ConfigError: As for `load_folder`; also if there are other splits but not this one.
     """
     root = Path(path).expanduser()
     layout = find_layout(root, path)
     top = layout.splits.get(part)
     if top is None and layout.splits:
         raise ConfigError(
-            f"{WHERE}. Received: {path} without a folder {part}; it has "
-            f"{', '.join(layout.splits)}. Name another split, or add {part}."
+            f"{WHERE}. Received: {path}, without a folder {part}; it has "
+            f"{', '.join(layout.splits)}. Choose another split, or add {part}."
         )
     listed = list_folder(top or root)
     where = "all" if top is None else part
     classes = _classes(where, listed)
     problems = list(_problems(top or root, listed, classes))
     if problems or not classes:
-        raise ConfigError(problems or f"{WHERE}. Received: {path}, which has none. {NEEDS}")
+        raise ConfigError(problems or f"{WHERE}. Received: {path}, which contains none. {NEEDS}")
     rows = _rows(root, where, listed, classes)
     return Part(
         root.resolve().name,
@@ -103,7 +103,7 @@ def folder_part(path: str, part: str) -> Part:
 
 
 def _found(root: Path, layout: Layout, listed: Mapping[str, Listing]) -> Found:
-    """Returns what was found where."""
+    """Returns what the folders hold apart from the examples."""
     ignored = Counter(layout.ignored)
     for listing in listed.values():
         ignored += listing.ignored
@@ -123,7 +123,7 @@ def _classes(part: str, listed: Listing) -> list[str]:
 
 
 def _problems(folder: Path, listed: Listing, classes: Sequence[str]) -> Iterator[str]:
-    """Yields what is wrong with the folders of a split: unknown, empty, not to be written down."""
+    """Yields the problems of a split's folders: unknown classes, no images, unprintable names."""
     for name, images in listed.folders.items():
         places = [folder / stored for stored in listed.names[name]]
         shown = printable(name)
@@ -136,11 +136,11 @@ def _problems(folder: Path, listed: Listing, classes: Sequence[str]) -> Iterator
         elif not images and not any(
             path.is_relative_to(place) for path, _ in listed.bad for place in places
         ):
-            yield f"{WHERE}. Received: {places[0]}, which has no image. {NEEDS}"
+            yield f"{WHERE}. Received: {places[0]}, which contains no image. {NEEDS}"
 
 
 def _rows(root: Path, part: str, listed: Listing, classes: Sequence[str]) -> Rows:
-    """Returns the images of a split, by class and by name."""
+    """Returns the images of a split, sorted by class and name."""
     named = [
         (classes.index(name), path) for name in classes for path in listed.folders.get(name, [])
     ]

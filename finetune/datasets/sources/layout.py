@@ -1,4 +1,4 @@
-"""Finds the folder of each split in a dataset, and refuses ambiguous layouts."""
+"""The folder of each split of a dataset, and the errors for ambiguous layouts."""
 
 import os
 from collections import Counter
@@ -16,8 +16,8 @@ from finetune.errors import ConfigError
 WHERE = "dataset.path must be a folder of images"
 NEEDS = "It needs DIR/{train,validation,test}/CLASS/FILE, or DIR/CLASS/FILE."
 _RENAME = f"Give split folders one of their usual names: {USUAL_NAMES}"
-_DEPTH = 3  # folders below dataset.path that are searched for splits
-_MOST = 2000  # folders that are looked into
+_DEPTH = 3  # levels of folders below dataset.path that are searched for splits
+_MOST = 2000  # maximum number of folders to look into
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Layout:
     """The folders of a dataset.
 
     Args:
-        splits: the folder of each split; none: the classes are in `root` itself.
-        unused: names of folders beside those of the splits.
-        ignored: how many entries beside them are no data, by kind.
+        splits: The folder of each split; empty if `root` itself contains the classes.
+        unused: Names of folders next to those of the splits.
+        ignored: Number of entries next to them that are not data, by kind.
     """
 
     splits: dict[str, Path] = field(default_factory=dict)
@@ -45,18 +45,18 @@ class _Look:
 
 
 def find_layout(root: Path, given: str) -> Layout:
-    """Returns which folder of a dataset is which split.
+    """Finds the folder of each split of a dataset.
 
     Args:
-        root: of the dataset.
-        given: the same as it was typed.
+        root: Root folder of the dataset.
+        given: The same path as the user typed it.
 
     Raises:
-        ConfigError: for a path that is not a folder, and for an ambiguous layout: two folders for
-            one split, class folders beside split folders, splits with unusual names, or a dataset
-            that is one level too deep.
+        ConfigError: If the path is not a folder, or the layout is ambiguous: two folders for one
+            split, class folders next to split folders, splits with unusual names, or a dataset that
+            is nested one level too deep.
     """
-    if not os.path.isdir(root):  # pathlib's raises where it may not look
+    if not os.path.isdir(root):  # pathlib's method raises without permission
         raise ConfigError(f"{WHERE}. Received: {given}, {what_it_is(root, 'image_folder')} {NEEDS}")
     top = _look(root)
     splits: dict[str, list[str]] = {}
@@ -86,27 +86,28 @@ def _look(folder: Path) -> _Look:
             else:
                 images += is_image(entry.path)
     except OSError:
-        pass  # the listing names it
+        pass  # the listing reports it
     return _Look(tuple(sorted(folders)), images, ignored)
 
 
 def _ambiguous(
     root: Path, given: str, splits: dict[str, list[str]], others: Sequence[str]
 ) -> Iterator[str]:
-    """Yields the problems of a layout in which some folders have the name of a split."""
+    """Yields the problems of a layout in which some folders are named like splits."""
     for split, names in splits.items():
         if len(names) > 1:
             yield (
-                f"{WHERE} with one folder for a split. Received: {given} with {listed_names(names, ' and ')} for "
-                f"{split}. Keep one of them, or move the images of the other into it."
+                f"{WHERE} with one folder per split. Received: {given} with "
+                f"{listed_names(names, ' and ')} for {split}. Keep one of them, or move the images of "
+                "the other into it."
             )
     classes = [name for name in others if _look(root / name).images]
     if classes:
         there = listed_names(name for names in splits.values() for name in names)
         yield (
             f"{WHERE} in split folders or in class folders. Received: {given} with both: splits "
-            f"({there}) and folders of images beside them ({listed_names(classes)}). Move the class "
-            "folders into the split folders, and other images out of DIR. If all of these are "
+            f"({there}) and folders of images next to them ({listed_names(classes)}). Move the class "
+            "folders into the split folders, and other images out of DIR. If all of these folders are "
             "classes, move them into DIR/train."
         )
 
@@ -119,7 +120,7 @@ def _inside(root: Path, splits: dict[str, list[str]]) -> Iterator[str]:
             yield (
                 f"{WHERE} in class folders. Received: {root / names[0]}, which holds "
                 f"{look.images:,} images and no class folder. Put the images of each class into a "
-                f"folder with its name. If the classes are unknown, move {printable(names[0])} "
+                f"folder named after it. If the classes are unknown, move {printable(names[0])} "
                 "out of DIR."
             )
         elif len(look.folders) == 1 and not look.images:
@@ -127,8 +128,8 @@ def _inside(root: Path, splits: dict[str, list[str]]) -> Iterator[str]:
             below = _look(inner)
             if len(below.folders) > 1 and not below.images:
                 yield (
-                    f"{WHERE} in class folders. Received: {root / names[0]}, which holds only the "
-                    f"folder {printable(look.folders[0])}, with {listed_names(below.folders)} in "
+                    f"{WHERE} in class folders. Received: {root / names[0]}, which contains only "
+                    f"the folder {printable(look.folders[0])}, with {listed_names(below.folders)} in "
                     f"it. If these are the classes, move them up into {root / names[0]} ({split})."
                 )
 
@@ -136,7 +137,7 @@ def _inside(root: Path, splits: dict[str, list[str]]) -> Iterator[str]:
 def _unnamed(
     root: Path, given: str, splits: dict[str, list[str]], others: Sequence[str]
 ) -> Iterator[str]:
-    """Yields the folders beside splits that look like the split that is missing."""
+    """Yields the folders next to splits that look like the missing split."""
     missing = [split for split in SPLITS if split not in splits]
     classes = {plain(name) for names in splits.values() for name in _look(root / names[0]).folders}
     alike = [
@@ -146,19 +147,19 @@ def _unnamed(
     ]
     if missing and alike:
         yield (
-            f"{WHERE} in split folders that are named so. Received: {given} without a folder "
-            f"{' or '.join(missing)}, but with {listed_names(alike)}, which hold folders of the same "
-            f"classes. {_RENAME}. If these folders are no splits, move them out of DIR."
+            f"{WHERE} in split folders with usual names. Received: {given} without a folder "
+            f"{' or '.join(missing)}, but with {listed_names(alike)}, which contain the same class "
+            f"folders. {_RENAME}. If these folders are not splits, move them out of DIR."
         )
 
 
 def _hidden_splits(root: Path, given: str, top: _Look) -> Iterator[str]:
-    """Yields the most likely problem of a layout in which no folder has the name of a split."""
+    """Yields the most likely problem of a layout in which no folder is named like a split."""
     if not top.folders:
         if top.images:
             yield (
                 f"{WHERE} in class folders. Received: {given}, which holds {top.images:,} images and "
-                "no class folder. Put the images of each class into a folder with its name, or list "
+                "no class folder. Put the images of each class into a folder named after it, or list "
                 "them in a table with the columns image and label and use dataset=table."
             )
         return
@@ -194,7 +195,7 @@ def _hidden_splits(root: Path, given: str, top: _Look) -> Iterator[str]:
 
 
 def _same_inside(looks: Sequence[_Look]) -> bool:
-    """Returns whether the folders hold only subfolders, and all have the same names for them."""
+    """Returns whether folders hold only subfolders, with the same names in all of them."""
     inner = [set(look.folders) for look in looks]
     most = max(inner, key=len)
     alike = all(names and names <= most for names in inner)
@@ -202,7 +203,7 @@ def _same_inside(looks: Sequence[_Look]) -> bool:
 
 
 def _with_splits(root: Path, below: dict[str, _Look]) -> list[Path]:
-    """Returns the folders nearest to the root that hold at least two splits."""
+    """Returns the folders closest to the root that contain at least two splits."""
     level = {root / name: look for name, look in below.items()}
     looked = len(level)
     for _ in range(_DEPTH):
@@ -222,7 +223,7 @@ def _with_splits(root: Path, below: dict[str, _Look]) -> list[Path]:
 
 
 def _is_class_first(folder: Path) -> bool:
-    """Returns whether a folder is a class with split folders in it, which hold the images."""
+    """Returns whether a folder is a class whose images are in split folders."""
     return all(_look(folder / name).images for name in _look(folder).folders if split_of(name))
 
 

@@ -1,4 +1,4 @@
-"""The files of a split's folder: those of each class, those that are left out, and bad ones."""
+"""The files in the folder of a split: those of each class, ignored ones and bad ones."""
 
 import os
 from collections import Counter
@@ -11,18 +11,18 @@ from finetune.datasets.images.files import is_image
 from finetune.datasets.names import clutter, plain
 
 Parts = tuple[str, ...]
-OUTSIDE = "images outside of the class folders"
+OUTSIDE = "images outside the class folders"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is in a folder of classes.
+    """The content of a folder of classes.
 
     Args:
-        folders: images at any depth of each class folder, sorted, by the name of the class.
-        names: of the folders of each class, as they are on disk.
-        ignored: how many files are no images, by suffix; and what is no data, by its kind.
-        bad: what cannot be listed, and why: links to nowhere or back, unreadable folders.
+        folders: Sorted images of each class, at any depth of its folder, by class name.
+        names: Names of the folders of each class as they are on disk.
+        ignored: Number of files that are not images, by suffix or kind.
+        bad: Paths that cannot be listed, such as broken links and unreadable folders, and why.
     """
 
     folders: dict[str, list[Path]] = field(default_factory=dict)
@@ -32,9 +32,9 @@ class Listing:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Lists the class folders of `folder`; links to folders are followed."""
+    """Lists the class folders of `folder`. Links to folders are followed."""
     found = Listing()
-    # The place of each folder, and the folders that it is in: a link to one of them has no end.
+    # The place of each folder and its parent folders: a link to one of these would never end.
     waiting: list[tuple[Parts, frozenset[tuple[int, int]]]] = [((), frozenset())]
     images: list[Parts] = []
     while waiting:
@@ -48,7 +48,7 @@ def list_folder(folder: Path) -> Listing:
             continue
         own = (status.st_dev, status.st_ino)
         if own in above:
-            found.bad.append((here, "a link to a folder that it is in"))
+            found.bad.append((here, "a link to one of its parent folders"))
             continue
         for entry, is_folder in entries:
             place = (*parts, entry.name)
@@ -63,7 +63,7 @@ def list_folder(folder: Path) -> Listing:
                 else:
                     found.ignored[OUTSIDE] += 1
             elif entry.is_symlink() and not os.path.exists(entry.path):
-                found.bad.append((folder.joinpath(*place), "a link that leads nowhere"))
+                found.bad.append((folder.joinpath(*place), "a broken link"))
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()
                 found.ignored[printable(suffix) or "without suffix"] += 1
@@ -76,11 +76,12 @@ def list_folder(folder: Path) -> Listing:
 def entries_of(
     folder: Path, left_out: Counter[str] | None = None
 ) -> Iterator[tuple[os.DirEntry[str], bool]]:
-    """Yields what is in a folder and may be data, and whether it is a folder.
+    """Yields the entries of a folder that may be data, and whether each is a folder.
 
     Args:
-        folder: the folder.
-        left_out: counts what is no data, see `finetune.datasets.names.clutter`; None: nobody does.
+        folder: The folder.
+        left_out: Counter of the entries that are not data, see `finetune.datasets.names.clutter`;
+            None does not count them.
     """
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -91,5 +92,5 @@ def entries_of(
                 continue
             try:
                 yield entry, entry.is_dir()
-            except OSError:  # a link that leads back to itself
+            except OSError:  # a link that points back to itself
                 yield entry, False

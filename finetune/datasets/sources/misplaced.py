@@ -1,4 +1,4 @@
-"""Describes a path that a dataset cannot read, and names the dataset that can."""
+"""Descriptions of paths that a dataset cannot read, with the dataset that can."""
 
 import os
 from pathlib import Path
@@ -11,37 +11,39 @@ _SHEETS = (".xlsx", ".xls", ".ods")
 
 
 def what_it_is(path: Path, dataset: str) -> str:
-    """Returns what a path is and what to do about it, as the text after "Received: PATH, ".
+    """Returns what a path is and what to do about it, to follow "Received: PATH, ".
 
     Args:
-        path: a path that the dataset cannot read.
-        dataset: image_folder, table or arrays.
+        path: Path that the dataset cannot read.
+        dataset: Name of the dataset: image_folder, table or arrays.
     """
-    if not os.path.exists(path):  # pathlib's raises where it may not look
-        return "which does not exist. Check the path; a relative one begins where the command does."
+    if not os.path.exists(path):  # pathlib's method raises without permission
+        return (
+            "which does not exist. Check the path; relative paths start from the current directory."
+        )
     if os.path.isdir(path):
         if dataset == "arrays":
-            return "which is a directory. Use dataset=image_folder or dataset=table for it."
+            return "which is a directory. Use dataset=image_folder or dataset=table."
         return "which is a directory."
     suffix = path.suffix.lower()
     if suffix in _ARCHIVES:
-        return "which is an archive. Unpack it, and give the folder that comes out of it."
+        return "which is an archive. Unpack it and give the resulting folder."
     if suffix in _SHEETS:
-        return "which is a spreadsheet. Save it as CSV, for dataset=table."
+        return "which is a spreadsheet. Save it as CSV and use dataset=table."
     if suffix in _TABLES and dataset != "table":
-        return "which is a table. Use dataset=table for it."
+        return "which is a table. Use dataset=table."
     if suffix == ".npz" and dataset != "arrays":
-        return "which is a file of arrays. Use dataset=arrays for it."
+        return "which is a file of arrays. Use dataset=arrays."
     if suffix == ".npy":
         return (
-            "which is a single array. Store examples and labels together, "
-            "numpy.savez(FILE, x=images, y=labels), for dataset=arrays."
+            "which is a single array. Store examples and labels together with "
+            "numpy.savez(FILE, x=images, y=labels) and use dataset=arrays."
         )
     if suffix in (".json", ".ndjson"):
-        return "which is JSON. Write one object a line into a file that ends in .jsonl, for dataset=table."
+        return "which is JSON. Write one object per line to a .jsonl file and use dataset=table."
     if is_image(path):
         return (
-            "which is a single image. Give the folder that holds the folders of the classes; "
-            "predict takes single images."
+            "which is a single image. Give the folder that contains the class folders; single "
+            "images are for predict."
         )
-    return "which is a file of another kind."
+    return "which is a file of an unknown kind."

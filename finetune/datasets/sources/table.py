@@ -1,4 +1,4 @@
-"""Tables of texts or images: one file a split, or one file that is split."""
+"""Tables of texts or images: one file per split, or a single file that is split."""
 
 import os
 from collections.abc import Mapping
@@ -38,24 +38,24 @@ def load_table(
 ) -> Dataset:
     """Loads ``DIR/{train,validation,test}.{csv,tsv,jsonl,parquet}``, or one such file.
 
-    Tables of splits may have any usual name in any case, see `finetune.datasets.names.split_of`.
-    A split that has no file is taken from the training rows as in `load_folder`. Classes are the
-    labels of train, sorted: numbers of JSON and Parquet as numbers, all else as text.
+    Tables of splits may have any usual name in any case, see `finetune.datasets.names.split_of`. A
+    split without a table is taken from the training rows as in `load_folder`. Classes are the
+    sorted labels of train: numbers in JSON and Parquet sort as numbers, everything else as text.
 
     Args:
         path: DIR or FILE.
-        input_column: of texts, of paths of images (relative to the table), or of encoded images
-            in Parquet; None: ``text`` or ``image``, whichever there is.
-        label_column: None: ``label``.
-        label_separator: between the labels of a row, which may then have several or none; None:
-            one label a row, except where the column holds lists.
-        max_samples: keep at most this many of each split; None keeps all.
-        train_per_class: keep this many training rows of each class; None keeps all.
-        seed: chooses what is held out and the rows that are kept, 0..2**32-1.
-        skip: whether rows that lack something, and bad images, are left out, not refused.
+        input_column: Column of texts, of image paths (relative to the table), or of encoded images
+            in Parquet. None takes ``text`` or ``image``, whichever exists.
+        label_column: Column of the labels; None takes ``label``.
+        label_separator: Separator of the labels in a row, which may then have any number of them;
+            None reads one label per row, unless the column holds lists.
+        max_samples: Maximum number of rows to keep of each split, stratified; None keeps all.
+        train_per_class: Number of training rows to keep of each class; None keeps all.
+        seed: Seed of the rows that are held out and kept, 0..2**32-1.
+        skip: Whether to leave incomplete rows and bad images out instead of refusing them.
 
     Raises:
-        ConfigError: for tables that cannot be read, with the lines that are wrong.
+        ConfigError: If tables cannot be read; it names the lines that are wrong.
     """
     root = Path(path).expanduser()
     layout = find_tables(root, path, "train")
@@ -98,18 +98,18 @@ def table_part(
     label_separator: str | None = None,
     skip: bool = False,
 ) -> Part:
-    """Reads the rows of one split by itself: those of its table, or all of ``FILE``.
+    """Reads the rows of a single split: those of its table, or all of ``FILE``.
 
     Args:
         path: DIR or FILE.
-        part: train, validation or test.
-        input_column: as in `load_table`, and so are all others.
-        label_column: column of the labels.
-        label_separator: between the labels of a row.
-        skip: whether rows that lack something are left out, not refused.
+        part: Name of the split: train, validation or test.
+        input_column: Column of the examples, as in `load_table`.
+        label_column: Column of the labels; None takes ``label``.
+        label_separator: Separator of the labels in a row, as in `load_table`.
+        skip: Whether to leave incomplete rows out instead of refusing them.
 
     Raises:
-        ConfigError: as `load_table`; also where there are other splits, and not this one.
+        ConfigError: As for `load_table`; also if there are other splits but not this one.
     """
     root = Path(path).expanduser()
     layout = find_tables(root, path, part)
@@ -134,9 +134,11 @@ def _rows(table: TableFile, done: LabelledRows, targets: np.ndarray) -> Rows:
 def _sorted_rows(
     tables: Mapping[str, TableFile], entry: str, label: str, separator: str | None, given: str
 ) -> tuple[dict[str, LabelledRows], bool, bool]:
-    """Reads all rows; returns them by split, whether they hold images, and several labels each.
+    """Reads the rows of all splits.
 
-    The first of the tables decides both, and gives the classes.
+    Returns:
+        The rows by split, whether the examples are images, and whether rows are multi-label. The
+        first table determines both.
     """
     rows = {part: table.read([entry, label]) for part, table in tables.items()}
     require_rows(
@@ -147,8 +149,8 @@ def _sorted_rows(
     if are_zeros_and_ones(first[label]):
         raise ConfigError(
             f"dataset.path: column {label} must hold a label, or a list of the labels of the example. "
-            f"Received: {first[label][0]} and other lists of 0 and 1, as many in each row. Give the "
-            "names of the classes that are 1, or their indices."
+            f"Received: {first[label][0]} and other lists of 0 and 1 of one length. Give the names or "
+            "indices of the classes that are 1."
         )
     images = holds_images(entry, first[entry], next(iter(tables.values())).path.parent)
     multi_label = separator is not None or any(isinstance(value, list) for value in first[label])
@@ -173,7 +175,8 @@ def _input(table: TableFile) -> str:
         return found[0]
     raise ConfigError(
         f"dataset.columns.input must name the column of texts or images in {table.path.name}. "
-        f"Received: null, where {'both text and image are' if found else 'neither is'} a column. "
+        f"Received: null, but {'both' if found else 'neither'} of text and image "
+        f"{'are columns' if found else 'is a column'}. "
         f"Valid: {', '.join(table.columns) or 'none'}."
     )
 
@@ -187,7 +190,7 @@ def _require_columns(tables: Mapping[str, TableFile], entry: str, label: str) ->
     ]
     if entry == label:
         problems.append(
-            "dataset.columns.input must be another column than dataset.columns.label. Received: "
+            "dataset.columns.input and dataset.columns.label must be different columns. Received: "
             f"{entry} for both. Name the column of texts or images."
         )
     if problems:
@@ -195,20 +198,20 @@ def _require_columns(tables: Mapping[str, TableFile], entry: str, label: str) ->
 
 
 def _refuse_unnamed(root: Path, layout: TableLayout, columns: tuple[str, str], given: str) -> None:
-    """Refuses tables beside those of splits that look like the split that is missing."""
+    """Refuses tables next to those of splits that look like the missing split."""
     missing = [split for split in SPLITS if split not in layout.files]
     alike = []
     for name in layout.unused if missing else ():
         try:
             alike += [name] if {*columns} <= {*open_table(root / name).columns} else []
-        except ConfigError:  # what cannot be read is no split
+        except ConfigError:  # a table that cannot be read is not a split
             continue
     if alike:
         raise ConfigError(
-            f"{WHERE}, the tables of splits named so. Received: {given} without a table "
+            f"{WHERE} with usual names of splits. Received: {given} without a table "
             f"{' or '.join(missing)}, but with {listed_names(alike)}, which have the same columns. Give "
-            f"the tables of splits their usual names: {USUAL_NAMES}. If these tables are no splits, "
-            "move them out of DIR."
+            f"the tables of splits one of their usual names: {USUAL_NAMES}. If these tables are not "
+            "splits, move them out of DIR."
         )
 
 
@@ -221,9 +224,9 @@ def _targets(
     skip: bool,
     alone: bool = False,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns the labels of each split by index, and the classes of the first, train.
+    """Returns the label indices of each split, and the classes of the first one, train.
 
-    A split that is `alone` may have any number of classes.
+    A split that is read `alone` may have any number of classes.
     """
     bad = [sample for rows in done.values() for sample in rows.bad]
     for part, rows in done.items():

@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON Lines and Parquet files to columns of plain values, with no type guessed."""
+"""Reading of CSV, TSV, JSON Lines and Parquet files as columns, without guessing types."""
 
 import codecs
 import csv
@@ -14,14 +14,14 @@ from typing import Any
 from finetune.errors import ConfigError
 
 _QUOTING = (
-    "Put a value that has a delimiter, a newline or a quote in it in double quotes, and double "
-    "the quotes in it."
+    "Put values that contain a delimiter, a newline or a quote in double quotes, and double the "
+    "quotes inside them."
 )
 _NUL = (
-    "Save it in UTF-8; UTF-16 without a byte order mark looks like this: iconv -f UTF-16LE -t "
+    "The file is probably UTF-16 without a byte order mark. Save it in UTF-8: iconv -f UTF-16LE -t "
     "UTF-8 OLD > NEW."
 )
-_MARKS = {  # the longer ones first: that of UTF-16 begins that of UTF-32
+_MARKS = {  # longer marks first: the mark of UTF-16 is the start of UTF-32's
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
@@ -34,12 +34,13 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True, eq=False)
 class TableRows:
-    """Rows of some columns.
+    """Rows of some columns of a table.
 
     Args:
-        columns: by name, each a list of one value a row; None where there is none.
-        numbers: of the rows, from 1: the line each begins in, of Parquet the row.
-        bad: number and reason of what is no row.
+        columns: Values of each column, one per row, by name; missing values are None.
+        numbers: Numbers of the rows, from 1: the line where each one starts, or the row of a
+            Parquet file.
+        bad: Number and reason of each malformed row.
     """
 
     columns: Columns
@@ -52,11 +53,11 @@ class TableFile:
     """An opened table.
 
     Args:
-        path: of the file.
-        columns: names, in the order of the file.
-        read: rows of the columns that are named.
-        unit: what its rows are numbered by: line or row.
-        class_names: by column of class indices, the names of the classes, where the file has them.
+        path: Path of the file.
+        columns: Column names in the order of the file.
+        read: Function from column names to the rows of those columns.
+        unit: Unit that rows are numbered in: line or row.
+        class_names: Class names of columns that hold class indices, if the file contains them.
     """
 
     path: Path
@@ -69,30 +70,30 @@ class TableFile:
 def open_table(path: Path) -> TableFile:
     """Opens a table by its suffix, one of `TABLE_SUFFIXES`.
 
-    Values of CSV and TSV are text as it stands, quoted as in RFC 4180: "01" and "true" stay
-    what they are, an empty value is an empty text. Empty lines are no rows.
+    Values of CSV and TSV stay text, quoted as in RFC 4180: "01" and "true" are not converted, and
+    an empty value is an empty text. Empty lines are skipped.
 
     Raises:
-        ConfigError: for a file that is not what its suffix says, naming line or row.
+        ConfigError: If the content does not match the suffix; it names the line or row.
     """
     table = _OPENERS[path.suffix.lower()](path)
-    named = [name for name in table.columns if name]  # R and Excel leave the names of some empty
+    named = [name for name in table.columns if name]  # R and Excel leave some names empty
     double = sorted({name for name in named if named.count(name) > 1})
     if double:
         raise _refused(
-            path, f"which has several columns {', '.join(double)}", "Name each column once."
+            path, f"which has more than one column {', '.join(double)}", "Use each name once."
         )
     return table
 
 
 def _refused(path: Path, what: str, fix: str) -> ConfigError:
     return ConfigError(
-        f"dataset.path must have tables that can be read. Received: {path}, {what}. {fix}"
+        f"dataset.path must be tables that can be read. Received: {path}, {what}. {fix}"
     )
 
 
 def _text(path: Path) -> str:
-    """Returns the text of a file in UTF-8, or in what its byte order mark says, without the mark."""
+    """Returns the text of a file, in UTF-8 or in the encoding of its byte order mark."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -106,25 +107,26 @@ def _text(path: Path) -> str:
         raise _refused(
             path,
             f"whose byte {start} (line {line}) is not {encoding.removesuffix('-sig').upper()}",
-            "Save it in UTF-8; if it is in Windows-1252 or Latin-1: iconv -f WINDOWS-1252 -t UTF-8 "
-            "OLD > NEW.",
+            "Save it in UTF-8. From Windows-1252 or Latin-1: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW.",
         ) from error
     if "\0" in text[: text.find("\n")]:
-        raise _refused(path, "whose first line has NUL characters", _NUL)
+        raise _refused(path, "whose first line contains NUL characters", _NUL)
     return text
 
 
 def _records(path: Path, text: str, delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields the line that each row begins in, and its values.
+    """Yields the line that each row starts in, and its values.
 
     Args:
-        path: of the table, for the error.
-        text: all of it.
-        delimiter: between values.
-        first: line of the table that `text` begins in.
+        path: Path of the table for the error message.
+        text: The whole text.
+        delimiter: Delimiter of the values.
+        first: Line of the table that `text` starts in.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    limit = csv.field_size_limit(len(text) + 1)  # of the process; 128 KiB else
+    limit = csv.field_size_limit(
+        len(text) + 1
+    )  # the limit of the whole process, 128 KiB by default
     try:
         line = first
         for row in reader:
@@ -139,15 +141,15 @@ def _records(path: Path, text: str, delimiter: str, first: int) -> Iterator[tupl
 
 
 def _delimited(path: Path, delimiters: str) -> TableFile:
-    """Reads with Python, strictly: Arrow takes a quote left open for one long last value.
+    """Reads with Python and strictly: Arrow takes an open quote for one long last value.
 
-    A first line ``sep=;``, which Excel writes and obeys, chooses the delimiter; else it is the one
-    of `delimiters` that the first line has most columns by.
+    A first line ``sep=;``, which Excel writes and obeys, sets the delimiter. Otherwise it is the
+    one of `delimiters` that splits the first line into the most columns.
     """
     text, first = _text(path), 1
-    told = _SEPARATOR.match(text)
-    if told is not None:
-        text, first, delimiters = text[told.end() :], 2, told[1]
+    separator = _SEPARATOR.match(text)
+    if separator is not None:
+        text, first, delimiters = text[separator.end() :], 2, separator[1]
 
     def header_by(delimiter: str) -> list[str]:
         return next(_records(path, text, delimiter, first), (0, []))[1]
@@ -156,7 +158,7 @@ def _delimited(path: Path, delimiters: str) -> TableFile:
     for candidate in delimiters[1:]:
         try:
             header = header_by(delimiter)
-        except ConfigError:  # a quoted name that ends before another delimiter
+        except ConfigError:  # a quoted name followed by another delimiter
             header = []
         try:
             other = header_by(candidate)
@@ -166,13 +168,13 @@ def _delimited(path: Path, delimiters: str) -> TableFile:
             delimiter, header = candidate, other
     header = [name.strip() for name in header or header_by(delimiter)]
     if not header:
-        raise _refused(path, "which is empty", "Its first line names the columns.")
+        raise _refused(path, "which is empty", "The first line must name the columns.")
     other = next((sign for sign in ",;\t|" if sign in header[0]), None)
     if len(header) == 1 and other is not None:
         name = {",": "a comma", "\t": "a tab"}
         raise _refused(
             path,
-            f"whose first line has {name.get(other, other)} and no "
+            f"whose first line contains {name.get(other, other)} but no "
             f"{name.get(delimiter, delimiter).removeprefix('a ')}",
             "Save it with commas or semicolons as .csv, or with tabs as .tsv.",
         )
@@ -204,7 +206,7 @@ def _tsv(path: Path) -> TableFile:
 
 
 def _jsonl(path: Path) -> TableFile:
-    """Reads objects with Python: Arrow's own reader turns texts that look like dates to dates."""
+    """Reads objects with Python: Arrow's reader converts texts that look like dates to dates."""
     rows: dict[int, dict[str, Any]] = {}
     bad: list[tuple[int, str]] = []
     names: dict[str, None] = {}
@@ -224,8 +226,8 @@ def _jsonl(path: Path) -> TableFile:
     if bad and not rows:
         raise _refused(
             path,
-            f"whose line {bad[0][0]} is {bad[0][1]}, and so are all others",
-            'Write an object a line: {"text": …, "label": …}.',
+            f"whose line {bad[0][0]} is {bad[0][1]}, like all other lines",
+            'Write one object per line: {"text": …, "label": …}.',
         )
 
     def read(names: Sequence[str]) -> TableRows:
@@ -253,15 +255,15 @@ def _parquet(path: Path) -> TableFile:
             table = file.read(columns=list(names))
             return {name: table.column(name).to_pylist() for name in names}
 
-        held = attempt("damaged", columns)
-        return TableRows(held, list(range(1, 1 + file.metadata.num_rows)))
+        read_columns = attempt("damaged", columns)
+        return TableRows(read_columns, list(range(1, 1 + file.metadata.num_rows)))
 
     schema = file.schema_arrow
     return TableFile(path, tuple(schema.names), read, "row", _class_names(schema.metadata))
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Returns the names of classes that Hugging Face's `datasets` writes beside their indices."""
+    """Returns the class names that Hugging Face's `datasets` stores for columns of indices."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         found = {name: _names_of(feature) for name, feature in features.items()}
@@ -271,8 +273,8 @@ def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]
 
 
 def _names_of(feature: Any) -> list[str] | None:
-    """Returns the names in a feature that is a ClassLabel, or a list of them; None: it is none."""
-    if isinstance(feature, list) and len(feature) == 1:  # as older versions write a list
+    """Returns the names of a ClassLabel feature, or of a list of them; None for other features."""
+    if isinstance(feature, list) and len(feature) == 1:  # a list as older versions write it
         feature = feature[0]
     if isinstance(feature, dict) and "feature" in feature:
         feature = feature["feature"]

@@ -1,4 +1,4 @@
-"""Finds the table of each split, and refuses ambiguous layouts."""
+"""The table of each split of a dataset, and the errors for ambiguous layouts."""
 
 import os
 import re
@@ -19,8 +19,8 @@ NEEDS = (
     "It needs DIR/train, DIR/validation and DIR/test with one of the suffixes "
     f"{', '.join(TABLE_SUFFIXES)}, or one such file."
 )
-_DEPTH, _MOST = 3, 200  # levels of folders that are searched for tables, and folders of each
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # as Hugging Face names the files of a split
+_DEPTH, _MOST = 3, 200  # levels of folders to search for tables, and folders per level
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # Hugging Face's names for the files of a split
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class TableLayout:
     """The tables of a dataset.
 
     Args:
-        files: the table of each split; a single one of all is that of the split that is asked for.
-        unused: names of tables beside them.
-        ignored: how many entries beside them are no data, by kind.
+        files: The table of each split. A single table counts as the requested split.
+        unused: Names of the other tables next to them.
+        ignored: Number of entries next to them that are not data, by kind.
     """
 
     files: dict[str, Path]
@@ -39,16 +39,16 @@ class TableLayout:
 
 
 def find_tables(root: Path, given: str, lead: str) -> TableLayout:
-    """Returns which table is which split.
+    """Finds the table of each split of a dataset.
 
     Args:
-        root: a directory of tables, or one table.
-        given: the same as it was typed.
-        lead: the split that must be there, and that a single table is.
+        root: Directory of tables, or one table.
+        given: The same path as the user typed it.
+        lead: Required split, which a single table counts as.
 
     Raises:
-        ConfigError: for a path that is neither, two tables of one split, none of `lead`, or tables
-            that do not fit into memory.
+        ConfigError: If the path is neither, a split has two tables, `lead` has none, or the tables
+            do not fit into memory.
     """
     if os.path.isdir(root):
         found = _in_directory(root, given, lead)
@@ -57,11 +57,11 @@ def find_tables(root: Path, given: str, lead: str) -> TableLayout:
     else:
         raise ConfigError(f"{WHERE}. Received: {given}, {what_it_is(root, 'table')} {NEEDS}")
     size, budget = sum(file.stat().st_size for file in found.files.values()), memory_budget()
-    if size > budget:  # a row can only be chosen once its label is read
+    if size > budget:  # rows can only be chosen after their labels are read
         raise ConfigError(
-            "dataset.path must be tables within half of the memory that is free. Received: "
-            f"{given} of {size / 2**30:.1f} GiB, where {budget / 2**30:.1f} GiB may be used. "
-            "Leave rows or columns out."
+            "dataset.path must be tables that fit into half of the free memory. Received: "
+            f"{given} of {size / 2**30:.1f} GiB, more than the {budget / 2**30:.1f} GiB available. "
+            "Remove rows or columns."
         )
     return found
 
@@ -84,13 +84,13 @@ def _in_directory(root: Path, given: str, lead: str) -> TableLayout:
             parts = all(_SHARD.search(os.path.splitext(name)[0]) for name in names)
             fix = "Join them into one file" if parts else "Keep one of them"
             problems.append(
-                f"{WHERE} with one table for a split. Received: {given} with {listed_names(names, ' and ')} for "
-                f"{split}. {fix}."
+                f"{WHERE} with one table per split. Received: {given} with "
+                f"{listed_names(names, ' and ')} for {split}. {fix}."
             )
     if not problems and lead not in splits:
         folders = [name for name, folder in entries if folder]
         problems.append(
-            f"{WHERE}. Received: {given} without a table {lead}{_instead(root, tables, folders)}. "
+            f"{WHERE}. Received: {given}, without a table {lead}{_instead(root, tables, folders)}. "
             f"{NEEDS}"
         )
     if problems:
@@ -112,17 +112,17 @@ def _is_table(name: str) -> bool:
 
 
 def _stem(name: str) -> str:
-    """Returns the name of a table without its suffixes, and without the number of a single part."""
+    """Returns the name of a table without its suffixes and the number of a single part."""
     return _SHARD.sub("", name.split(".")[0])
 
 
 def _instead(root: Path, tables: list[str], folders: list[str]) -> str:
-    """Returns what a directory without the table that must be there has instead."""
+    """Returns what a directory holds instead of the required table."""
     if tables:
         paths = listed_names((str(root / name) for name in tables), " or dataset.path=")
         return (
-            f", but with {listed_names(tables)}. Give the tables of splits their usual names "
-            f"({USUAL_NAMES}), or use one table, which is then split: dataset.path={paths}"
+            f", but with {listed_names(tables)}. Give the tables of splits one of their usual names "
+            f"({USUAL_NAMES}), or use a single table, which is then split: dataset.path={paths}"
         )
     inner = [root / folder for folder in folders]
     for _ in range(_DEPTH):

@@ -1,4 +1,4 @@
-"""Rows of a table to examples and label names; rows that lack one are bad samples."""
+"""Conversion of table rows to examples and label names. Incomplete rows are bad samples."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from finetune.datasets.labels import listed
 from finetune.datasets.names import plain
 from finetune.datasets.sources.table_files import TableFile, TableRows
 
-_LOOKED_AT = 20  # values that are tried as paths, where their suffixes say nothing
+_LOOKED_AT = 20  # values to try as paths if their suffixes are inconclusive
 _LONGEST_PATH = 4096
 _ADDRESS = re.compile(r"\s*(https?|ftp|s3|gs)://")
 
@@ -24,12 +24,12 @@ class LabelledRows:
     """The good rows of a table, and its bad ones.
 
     Args:
-        inputs: texts, paths of images, or encoded images.
-        names: label names of each row; one, where rows have one label.
-        values: the labels as they stand, as `names`.
-        numbers: of the rows, lines or rows of the file.
-        bad: rows that lack something.
-        leaving: numbers of rows whose image is outside of the table's directory.
+        inputs: Texts, image paths, or encoded images.
+        names: Label names of each row, a single one unless rows are multi-label.
+        values: Labels as they appear in the table, in the structure of `names`.
+        numbers: Numbers of the rows: lines or rows of the file.
+        bad: Incomplete rows.
+        leaving: Numbers of the rows whose image lies outside the table's directory.
     """
 
     inputs: list[Any]
@@ -51,17 +51,17 @@ def labelled_rows(
     multi_label: bool,
     separator: str | None,
 ) -> LabelledRows:
-    """Sorts the rows of a table into good and bad ones.
+    """Separates the rows of a table into good and bad ones.
 
     Args:
-        part: train, validation or test.
-        table: that the rows are of.
-        rows: with both columns.
-        entry: column of the examples.
-        label: column of the labels.
-        images: whether examples are images.
-        multi_label: whether a row may have several labels, or none.
-        separator: between the labels of a text; None: none.
+        part: Name of the split: train, validation or test.
+        table: Table of the rows.
+        rows: Rows with both columns.
+        entry: Column of the examples.
+        label: Column of the labels.
+        images: Whether examples are images.
+        multi_label: Whether a row may have any number of labels.
+        separator: Separator of the labels in a text; None does not split texts.
     """
     done = LabelledRows([], [], [], [], [], [])
     class_names = table.class_names.get(label)
@@ -95,7 +95,7 @@ def _leaves(path: str) -> bool:
 
 
 def _labels_of(value: Any, multi_label: bool, separator: str | None) -> list[Any]:
-    """Returns the labels in a value; a value that is none stays one, for `_label_reason`."""
+    """Returns the labels in a value. An invalid value is kept for `_label_reason`."""
     if multi_label and isinstance(value, list):
         return value
     if separator is not None and isinstance(value, str):
@@ -109,8 +109,10 @@ def _label_reason(value: Any, class_names: Sequence[str] | None) -> str | None:
     if value is None or value == -1 or (isinstance(value, str) and not plain(value)):
         return "without a label"
     if class_names is not None and isinstance(value, int):
-        return f"with a label that is not in 0..{len(class_names) - 1}, the classes that are named"
-    return "with a label that is no text, number or true/false"
+        return (
+            f"with a label that is not in 0..{len(class_names) - 1}, the indices of the class names"
+        )
+    return "with a label that is not text, a number or true/false"
 
 
 def are_zeros_and_ones(values: Sequence[Any]) -> bool:
@@ -127,13 +129,13 @@ def are_zeros_and_ones(values: Sequence[Any]) -> bool:
 
 
 def label_name(value: Any, class_names: Sequence[str] | None = None) -> str | None:
-    """Returns the label name of a value: text as `plain` has it, all else as JSON writes it.
+    """Returns the label name of a value: text as `plain` writes it, everything else as in JSON.
 
-    None where it has none.
+    It is None if the value has none.
 
     Args:
-        value: of the column.
-        class_names: what integers stand for; None: for themselves.
+        value: Value in the column.
+        class_names: Class names that integers index; None keeps integers.
     """
     if isinstance(value, bool):
         return str(value).lower()
@@ -147,12 +149,12 @@ def label_name(value: Any, class_names: Sequence[str] | None = None) -> str | No
 
 
 def holds_images(column: str, values: Sequence[Any], folder: Path) -> bool:
-    """Whether a column is one of images: by its name, or by what most of its values are.
+    """Returns whether a column contains images, by its name or else by most of its values.
 
     Args:
-        column: its name.
-        values: all of them.
-        folder: that relative paths begin in.
+        column: Name of the column.
+        values: All values of the column.
+        folder: Directory that relative paths start from.
     """
     if column in ("image", "text"):
         return column == "image"
@@ -171,22 +173,23 @@ def _seems_image(value: Any) -> bool:
 
 
 def _image_reason(found: Any) -> str | None:
-    """Returns why what was located is neither a path nor an encoded image; None where it is one."""
+    """Returns why a located value is neither a path nor an encoded image, or None if it is."""
     if isinstance(found, str):
         if _ADDRESS.match(found):
-            return "an address on the web; download the image and give its path"
+            return "a web address; download the image and give its path"
         return None if found.strip() and text_reason(found) is None else "without an image"
     return "without an image" if found is None else None
 
 
 def located(value: Any, folder: Path | None = None) -> bytes | str | None:
-    """Returns the encoded image in a value of a table, or its path; None where there is neither.
+    """Returns the encoded image or the path in a value of a table, or None if there is neither.
 
     Args:
-        value: bytes or a path; or both as Hugging Face has them, ``{"bytes": …, "path": …}``, of
-            which one may be missing.
-        folder: that relative paths begin in. Unless a file has that name, white space around a path
-            does not count and backslashes are those of Windows; None: paths stay as they are.
+        value: Bytes, a path, or both as in Hugging Face datasets, ``{"bytes": …, "path": …}``,
+            where one may be missing.
+        folder: Directory that relative paths start from. Unless a file has exactly that name, white
+            space around a path is ignored and backslashes are taken for Windows separators. None
+            leaves paths unchanged.
     """
     held = value
     if isinstance(value, dict):
@@ -201,12 +204,12 @@ def located(value: Any, folder: Path | None = None) -> bytes | str | None:
 
 
 def leaving_problem(table: TableFile, column: str, rows: LabelledRows) -> str:
-    """Returns the refusal of images outside of a table's directory."""
+    """Returns the error message for images outside the table's directory."""
     which = f"{table.unit}s {listed(rows.leaving)}"
     if len(rows.leaving) == len(rows.numbers) > 1:
         which = f"all of its {len(rows.numbers):,} rows"
     return (
-        f"dataset.path: column {column} of {table.path.name} must have paths below its own "
-        f"directory, {table.path.parent}. Received: paths that leave it in {which}. Move the table "
-        "up to where they begin, or name files outside of its directory by their absolute path."
+        f"dataset.path: column {column} of {table.path.name} must contain paths below the table's own "
+        f"directory, {table.path.parent}. Received: paths that leave it in {which}. Move the table to "
+        "the directory that the paths start from, or use absolute paths for files outside it."
     )

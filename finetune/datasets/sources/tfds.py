@@ -1,4 +1,4 @@
-"""Loads a classification dataset of TFDS into memory, its images still encoded."""
+"""Loading of a TFDS classification dataset into memory, with its images still encoded."""
 
 import logging
 import os
@@ -43,30 +43,32 @@ def load(
     seed: int,
     skip: bool = False,
 ) -> Dataset:
-    """Loads a bundled or TFDS dataset, preparing it on disk first where that is still to do.
+    """Loads a bundled or TFDS dataset, and first prepares it on disk if necessary.
 
     Args:
-        name: a bundled dataset or any TFDS name.
-        version: TFDS version; None is the newest.
-        config: TFDS builder config; None is its default.
-        data_dir: where TFDS keeps prepared datasets; None is TFDS's own place.
-        splits: split name (train, validation, test) -> TFDS split expression.
-        input_feature: the image or text; None: TFDS's own choice, or the only one.
-        label_feature: the class label, or a list of them; None as above.
-        max_samples: keep at most this many of each split, stratified; None keeps all.
-        train_per_class: keep this many training examples of each class; None keeps all.
-        seed: chooses the rows that are kept, 0..2**32-1.
-        skip: whether bad samples are left out, not refused; looks at each image then.
+        name: Name of a bundled dataset or any TFDS dataset.
+        version: TFDS version; None takes the newest.
+        config: TFDS builder config; None takes the default.
+        data_dir: Directory of prepared TFDS datasets; None takes TFDS's own.
+        splits: Name of each split (train, validation, test) -> TFDS split expression.
+        input_feature: Feature that is the image or text; None takes TFDS's choice, or the only
+            candidate.
+        label_feature: Feature that is the class label, or a sequence of them; None as above.
+        max_samples: Maximum number of examples to keep of each split, stratified; None keeps all.
+        train_per_class: Number of training examples to keep of each class; None keeps all.
+        seed: Seed of the rows that are kept, 0..2**32-1.
+        skip: Whether to leave bad samples out instead of refusing them. Every image is then decoded
+            once.
 
     Raises:
-        ConfigError: for whatever cannot be loaded, with what to do about it.
+        ConfigError: If the dataset cannot be loaded; it says what to do.
     """
     directory = None if data_dir is None else os.path.expanduser(data_dir)
     builder = _builder(name, version, config, directory)
-    chosen = choose(builder, name, input_feature, label_feature)  # before a vain download
+    chosen = choose(builder, name, input_feature, label_feature)  # before an unnecessary download
     if not builder.is_prepared():
         prepare(builder, name)
-        builder = _builder(name, version, config, directory)  # reads what is on disk now
+        builder = _builder(name, version, config, directory)  # reads the prepared data
         chosen = choose(builder, name, input_feature, label_feature)
     _check_splits(builder, splits)
     require_classes("dataset.name", name, chosen.classes)
@@ -96,9 +98,9 @@ def load(
 def _clean(
     split: Split, chosen: Chosen, skip: bool, budget: int, name: str
 ) -> tuple[Split, list[BadSample]]:
-    """Leaves out rows without a label, and what is no text or image."""
+    """Leaves out rows without a label and rows without a usable text or image."""
     labels = split.labels.reshape(split.num_examples, -1)
-    what = "with a label that is no class" if chosen.multi_label else "without a label"
+    what = "with a label that is not a class" if chosen.multi_label else "without a label"
     reasons = dict.fromkeys(np.flatnonzero(labels.min(axis=1) < 0).tolist(), what)
     if chosen.kind == "text":
         for row, text in enumerate(split.examples):
@@ -117,7 +119,7 @@ def _builder(name: str, version: str | None, config: str | None, data_dir: str |
     try:
         if name in _BUILDERS:
             return _BUILDERS[name](**arguments)
-        # Asked first: for an unknown name TFDS goes to the network for community datasets.
+        # Checked first: for unknown names TFDS searches community datasets over the network.
         valid = [*BUNDLED_DATASETS, *tfds.list_builders(with_community_datasets=False)]
         root = Path(data_dir or tfds.core.constants.DATA_DIR)  # type: ignore[attr-defined]
         if name not in valid and not (name.isidentifier() and (root / name).is_dir()):
@@ -154,7 +156,7 @@ def _check_splits(builder: Any, splits: dict[str, str]) -> None:
 def _empty(part: str, expression: str) -> str:
     return (
         f"dataset.splits.{part} must have at least one example. Received: {expression}, which is "
-        "empty. Choose a larger part, e.g. train[90%:]."
+        "empty. Choose a larger slice, e.g. train[90%:]."
     )
 
 
@@ -186,7 +188,7 @@ def _labels(builder: Any, expression: str, chosen: Chosen) -> np.ndarray:
 
 
 def _target(chosen: Chosen) -> Callable[[Any], tf.Tensor]:
-    """Returns what makes the label of a row: its index, or 0 and 1 for each class."""
+    """Returns a function from a row to its label: an index, or 0 and 1 for each class."""
 
     def index(row: Any) -> tf.Tensor:
         return tf.cast(row[chosen.label], tf.int64)
@@ -230,8 +232,7 @@ def _read(
     if not chosen.multi_label and targets.max() >= len(chosen.classes):
         raise ConfigError(
             f"dataset.splits.{part} must have labels in 0..{len(chosen.classes) - 1}, one for each "
-            f"class. Received: {expression}, with a label {targets.max()}. Prepare the dataset "
-            "again."
+            f"class. Received: {expression}, with label {targets.max()}. Prepare the dataset again."
         )
     if chosen.kind == "text":
         examples = _decoded(examples, part, expression)
@@ -243,6 +244,6 @@ def _decoded(texts: list[bytes], part: str, expression: str) -> list[str]:
         return [text.decode() for text in texts]
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"dataset.splits.{part} must hold texts in UTF-8. Received: {expression} ({error}). "
+            f"dataset.splits.{part} must contain texts in UTF-8. Received: {expression} ({error}). "
             "Prepare the dataset again."
         ) from error

@@ -1,4 +1,4 @@
-"""Which features of a TFDS dataset are the example and its label."""
+"""The features of a TFDS dataset that hold the example and its label."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,11 @@ class Chosen:
     """The features of a dataset that a run reads.
 
     Args:
-        input: name of the image or text.
-        label: name of the class label, or of the list of them.
-        kind: of the examples: ``image`` or ``text``.
-        multi_label: whether an example may have several labels, or none.
-        classes: label names in the order of the indices.
+        input: Name of the image or text feature.
+        label: Name of the class label, or of the sequence of class labels.
+        kind: Kind of the examples: ``image`` or ``text``.
+        multi_label: Whether an example may have any number of labels.
+        classes: Label names in the order of the indices.
     """
 
     input: str
@@ -29,16 +29,16 @@ class Chosen:
 
 
 def choose(builder: Any, name: str, entry: str | None, label: str | None) -> Chosen:
-    """Chooses what the config names, else TFDS's own supervised pair, else the only ones.
+    """Chooses the features that the config names, else TFDS's supervised pair, else the only ones.
 
     Args:
-        builder: of TFDS.
-        name: of the dataset, for the error.
-        entry: feature that holds the example; None chooses.
-        label: feature that holds the label; None chooses.
+        builder: TFDS builder of the dataset.
+        name: Name of the dataset for the error message.
+        entry: Feature that holds the example; None chooses one.
+        label: Feature that holds the label; None chooses one.
 
     Raises:
-        ConfigError: for a dataset without them, or where several could be meant.
+        ConfigError: If the dataset has no such features, or several candidates.
     """
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict):
@@ -85,13 +85,13 @@ def _pick(
     if len(likely) == 1:
         return likely[0]
     raise ConfigError(
-        f"dataset.columns.{key} must name a feature of {name}, which has several. Received: null. "
-        f"Valid: {', '.join(valid)}."
+        f"dataset.columns.{key} must name a feature of {name}, which has several candidates. "
+        f"Received: null. Valid: {', '.join(valid)}."
     )
 
 
 def _unfit(name: str, found: str) -> ConfigError:
     return ConfigError(
         "dataset.name must be a classification dataset (an 8-bit image or a text, and a class "
-        f"label or a list of them). Received: {name} ({found}). Choose another dataset."
+        f"label or a sequence of them). Received: {name} ({found}). Choose another dataset."
     )

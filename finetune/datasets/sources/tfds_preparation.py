@@ -1,4 +1,4 @@
-"""Prepares a TFDS dataset on disk, once, and says soon where a network is missing."""
+"""Preparation of a TFDS dataset on disk, with a quick error if there is no network."""
 
 import contextlib
 import ssl
@@ -21,28 +21,28 @@ _TFDS_HOST = "https://storage.googleapis.com"
 
 
 def prepare(builder: Any, name: str) -> None:
-    """Prepares a TFDS dataset on disk, downloading what it needs; one process at a time.
+    """Prepares a TFDS dataset on disk, in one process at a time, and downloads what it needs.
 
     Raises:
-        ConfigError: if the download host does not answer, or preparation fails.
+        ConfigError: If the download host does not answer, or preparation fails.
     """
-    # TFDS prints and draws on stdout, which belongs to this program's own output.
+    # TFDS prints its progress to stdout, which is reserved for this program's output.
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
         root = Path(builder.data_dir_root)
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / f".{builder.name}.lock"), _quiet_stdout():
-            if builder.is_prepared():  # by the process that held the lock
+            if builder.is_prepared():  # by the process that had the lock
                 return
             url = _download_url(builder)
             if url is not None and not reachable(url):
                 raise ConfigError(
-                    f"dataset.name must be a dataset that is on disk or can be downloaded. "
+                    "dataset.name must be a dataset that is on disk or can be downloaded. "
                     f"Received: {name}, which is not prepared in {root}, and "
-                    f"{urlsplit(url).netloc} cannot be reached. Prepare it where there is a "
-                    f"network (tfds build {name}) and copy it, or set dataset.data_dir to where "
-                    "it is; dataset=digits needs no network."
+                    f"{urlsplit(url).netloc} cannot be reached. Prepare it on a machine with a "
+                    f"network (tfds build {name}) and copy it, or set dataset.data_dir to its "
+                    "location. dataset=digits needs no network."
                 )
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -53,7 +53,7 @@ def prepare(builder: Any, name: str) -> None:
         raise ConfigError(
             f"dataset.name must be a dataset that can be prepared. Received: {name} "
             f"({type(error).__name__}: {first_line(error)}). Prepare it by hand (tfds build "
-            f"{name}), or set dataset.data_dir to where it is prepared or can be written."
+            f"{name}), or set dataset.data_dir to its location or to a writable directory."
         ) from error
 
 
@@ -64,7 +64,7 @@ def _quiet_stdout() -> Iterator[None]:
 
 
 def _download_url(builder: Any) -> str | None:
-    """Returns a URL to try before a download, or None for a builder that downloads nothing."""
+    """Returns a URL to try before a download, or None if the builder downloads nothing."""
     for url in builder.url_infos or ():
         if urlsplit(url).scheme in ("http", "https"):
             return url
@@ -72,7 +72,7 @@ def _download_url(builder: Any) -> str | None:
 
 
 def reachable(url: str, timeout_seconds: float = _CONNECT_SECONDS) -> bool:
-    """Returns whether the host of `url` answers, through the proxy where one is set."""
+    """Returns whether the host of `url` answers, through the proxy if one is set."""
     parts = urlsplit(url)
     answered = threading.Event()
     finished = threading.Event()
@@ -83,7 +83,7 @@ def reachable(url: str, timeout_seconds: float = _CONNECT_SECONDS) -> bool:
             with urllib.request.urlopen(request, timeout=timeout_seconds):
                 answered.set()
         except urllib.error.HTTPError:
-            answered.set()  # it said no, so it is there
+            answered.set()  # an error status is an answer too
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 answered.set()
@@ -92,12 +92,12 @@ def reachable(url: str, timeout_seconds: float = _CONNECT_SECONDS) -> bool:
         finally:
             finished.set()
 
-    # In a thread: resolving a name has no timeout of its own.
+    # In a thread, because name resolution has no timeout.
     threading.Thread(target=ask, daemon=True).start()
     finished.wait(2 * timeout_seconds)
     return answered.is_set()
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of what `error` says, or its type."""
+    """Returns the first line of an error's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -54,7 +54,7 @@ def fill(root, number=3):
 
 
 SEEN_AT_LOAD = {
-    "text renamed": (b"hello, I am a text\n", "no image of a known kind"),
+    "text renamed": (b"hello, I am a text\n", "not an image of a known format"),
     "zero bytes": (b"", "empty"),
     "header cut short": (png()[:20], "cut short in its header"),
     "JPEG without a picture": (b"\xff\xd8\xff\xe0\0\x04ab", "cut short in its header"),
@@ -82,7 +82,7 @@ def test_what_the_header_tells_is_found_at_load(tmp_path, kind, skip):
     data, reason = SEEN_AT_LOAD[kind]
     (fill(tmp_path) / "train" / "a" / "x.png").write_bytes(data)
     if not skip:
-        with pytest.raises(ConfigError, match=rf"1 that cannot: 1 {reason}.*\(train/a/x.png\)"):
+        with pytest.raises(ConfigError, match=rf"1 unusable ones: 1 {reason}.*\(train/a/x.png\)"):
             load_folder(str(tmp_path), seed=0)
         return
     dataset = load_folder(str(tmp_path), seed=0, skip=True)
@@ -99,7 +99,7 @@ def test_all_are_named_at_once_and_skipped_ones_are_nowhere(tmp_path, caplog):
     (root / "val" / "a" / "e.PNG").touch()
     (root / "test" / "b" / "t.jpg").write_text("text")
     with pytest.raises(
-        ConfigError, match=r"5 that cannot: 1 empty \(val/a/e.PNG\); 1 no image.*3 cut short"
+        ConfigError, match=r"5 unusable ones: 1 empty \(val/a/e.PNG\); 1 not an image.*3 cut short"
     ):
         load_folder(str(root), seed=0)
     dataset = load_folder(str(root), seed=0, skip=True)
@@ -109,7 +109,7 @@ def test_all_are_named_at_once_and_skipped_ones_are_nowhere(tmp_path, caplog):
         assert split.labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert split.sources.tolist() == clean.splits[part].sources.tolist()
     assert [sample.split for sample in dataset.skipped] == ["train"] * 3 + ["validation", "test"]
-    assert "5 bad samples are left out: 3 cut short or damaged (train/b/d0.png, " in caplog.text
+    assert "left out 5 bad samples: 3 cut short or damaged (train/b/d0.png, " in caplog.text
 
 
 def test_damage_within_is_named_once_decoding_has_failed(tmp_path):
@@ -145,13 +145,13 @@ def test_links_pipes_and_files_that_are_gone(tmp_path):
     (folder / "linked").symlink_to(elsewhere)
     (folder / "8.png").symlink_to(elsewhere / "9.png")
     expected = {
-        "train/a/gone.png": "no such file, or a link that leads nowhere",
-        "train/a/self.png": "a link that leads back to itself",
-        "train/a/up": "a link to a folder that it is in",
-        "train/a/gone": "a link that leads nowhere",
-        "train/a/round": "a link that leads nowhere",
-        "train/c": "a link that leads nowhere",
-        "train/a/pipe.png": "no regular file",
+        "train/a/gone.png": "no such file, or a broken link",
+        "train/a/self.png": "a link that points back to itself",
+        "train/a/up": "a link to one of its parent folders",
+        "train/a/gone": "a broken link",
+        "train/a/round": "a broken link",
+        "train/c": "a broken link",
+        "train/a/pipe.png": "not a regular file",
     }
     dataset = load_folder(str(root), seed=0, skip=True)
     assert {sample.source: sample.reason for sample in dataset.skipped} == expected
@@ -163,7 +163,7 @@ def test_links_pipes_and_files_that_are_gone(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_folder(str(root), seed=0)
     (text,) = caught.value.problems
-    assert "7 that cannot" in text and all(source in text for source in expected)
+    assert "7 unusable ones" in text and all(source in text for source in expected)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
@@ -188,7 +188,7 @@ def test_an_unreadable_file_is_a_bad_sample_whoever_reads(tmp_path, monkeypatch)
         return read(path)
 
     monkeypatch.setattr(type(root), "read_bytes", refuse)
-    with pytest.raises(ConfigError, match=r"6 that cannot: 6 permission denied \(train/a/0.png"):
+    with pytest.raises(ConfigError, match=r"6 unusable ones: 6 permission denied \(train/a/0.png"):
         load_folder(str(root), seed=0)
 
 
@@ -203,7 +203,7 @@ def test_nothing_left_of_a_class_or_a_split_is_refused(tmp_path):
         path.write_bytes(b"")
     with pytest.raises(
         ConfigError,
-        match=r"7 that cannot: all 6 of test: empty; the first is test/a/0.png; 1 empty \(train",
+        match=r"7 unusable ones: all 6 of test: empty; the first is test/a/0.png; 1 empty \(train",
     ):
         load_folder(str(tmp_path / "1"), seed=0)
     with pytest.raises(ConfigError, match="Received: test, where all 6 are bad"):
@@ -233,12 +233,12 @@ def test_images_of_a_table_go_the_same_way(tmp_path):
     rows = ["train/a/0.png,a", "train/b/0.png,b", "x.png,a", "gone.png,b", ",a", "train/a/1.png,"]
     for part in ("train", "validation", "test"):
         (tmp_path / f"{part}.csv").write_text("\n".join(["image,label", *rows]))
-    with pytest.raises(ConfigError, match=r"12 that cannot: 3 without an image \(train.csv:6, "):
+    with pytest.raises(ConfigError, match=r"12 unusable ones: 3 without an image \(train.csv:6, "):
         load_table(str(tmp_path), seed=0)
     dataset = load_table(str(tmp_path), seed=0, skip=True)
     assert {sample.source: sample.reason for sample in dataset.skipped if sample.split == "test"} == {
         "test.csv:4": "cut short or damaged", "test.csv:6": "without an image",
-        "test.csv:5": "no such file, or a link that leads nowhere", "test.csv:7": "without a label",
+        "test.csv:5": "no such file, or a broken link", "test.csv:7": "without a label",
     }  # fmt: skip
     assert dataset.splits["test"].sources.tolist() == ["test.csv:2", "test.csv:3"]
 
@@ -256,15 +256,15 @@ def test_ignored_files_and_repeated_samples_are_counted(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         dataset = load_folder(str(root), seed=0)
     assert dataset.ignored == {
-        ".txt": 1, "Thumbs.db": 1, "images outside of the class folders": 1, "without suffix": 1,
+        ".txt": 1, "Thumbs.db": 1, "images outside the class folders": 1, "without suffix": 1,
         "dot files": 1,
     }  # fmt: skip
     assert dataset.repeated == {"train and test": 2, "validation and test": 1}
     assert (
-        "left out, because they are not examples: 1 .txt, 1 Thumbs.db, 1 dot files, 1 images outside of"
+        "ignored, because they are not examples: 1 .txt, 1 Thumbs.db, 1 dot files, 1 images outside"
         in caplog.text
     )
-    assert "2 samples are both in train and test" in caplog.text
+    assert "2 samples occur in both train and test" in caplog.text
 
 
 def test_twenty_are_named_and_a_thousand_recorded():

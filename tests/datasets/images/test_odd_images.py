@@ -102,7 +102,7 @@ def test_parquet_and_folder_say_the_same(tmp_path):
 def test_values_without_a_scale_are_refused(tmp_path):
     image = Image.fromarray(np.ones((2, 2), np.float32))
     dataset = folder(tmp_path, {"x.tif": encoded(image, "TIFF")})
-    assert [sample.reason for sample in dataset.skipped] == ["32-bit values, of no known scale"]
+    assert [sample.reason for sample in dataset.skipped] == ["32-bit values of unknown scale"]
 
 
 def test_ordinary_files_stay_as_they_are(tmp_path, monkeypatch):

@@ -66,12 +66,12 @@ def test_a_list_of_one_row_is_one_row():
 @pytest.mark.parametrize(
     ("given", "dtype", "message"),
     [
-        ([[0.5, 1, 2]], "int32", "to 2147483647: the model takes int32. Received: float64 from 0.5 to 2.0. Round"),
-        ([[0, 1, 300]], "uint8", "from 0 to 255: the model takes uint8. Received: int64 from 0 to 300"),
+        ([[0.5, 1, 2]], "int32", "to 2147483647, because the model takes int32. Received: float64 from 0.5 to 2.0"),
+        ([[0, 1, 300]], "uint8", "from 0 to 255, because the model takes uint8. Received: int64 from 0 to 300"),
         ([[0, 1, 2]], "bool", "must be whole numbers from 0 to 1"),
-        ([[0, 1, 1e300]], "float32", "the first is 0. The model takes float32, which cannot hold them: scale"),
-        ([[0, 1, 1e6]], "float16", "The model takes float16, which cannot hold them"),
-        ([[0, 1, None]], "float32", "must be numbers of shape ('n', 3), what the model takes. Received: object"),
+        ([[0, 1, 1e300]], "float32", "first in row 0. Scale them: the model takes float32, which cannot"),
+        ([[0, 1, 1e6]], "float16", "Scale them: the model takes float16, which cannot represent them"),
+        ([[0, 1, None]], "float32", "must be numbers of shape ('n', 3), as the model takes them. Received: object"),
         ([[0, 1, float("nan")]], "float32", "must be finite numbers"),
         ([[0, 1], [2]], "float32", "must be numbers of shape ('n', 3)"),
     ],

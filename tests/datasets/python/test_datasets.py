@@ -157,19 +157,19 @@ def failing():
 
 
 REFUSED = [
-    (PAIRS.repeat(), "train must end: it is read into memory once. Received: a tf.data.Dataset without"),
-    (LENGTHS.repeat(), "train must end"),
-    (Endless(), "a PyDataset without end"),
-    (D.from_tensor_slices((X, Y, Y)), "3 values. Weights of single examples are not supported"),
-    (Weighted(), "3 values. Weights of single examples are not supported"),
-    ((X, Y, Y), "3 values. Weights of single examples are not supported"),
+    (PAIRS.repeat(), "must be finite, because it is read into memory once. Received: an infinite tf.data"),
+    (LENGTHS.repeat(), "train must be finite"),
+    (Endless(), "an infinite PyDataset"),
+    (D.from_tensor_slices((X, Y, Y)), "3 values. Sample weights are not supported"),
+    (Weighted(), "3 values. Sample weights are not supported"),
+    ((X, Y, Y), "3 values. Sample weights are not supported"),
     (D.from_tensor_slices(X), "elements (inputs, labels)"),
     (D.from_tensor_slices((X, {"one": Y})), "one array of labels"),
     (iter([(X, Y)]), "which may never end. Join its batches"),
     ([X, Y], "a tuple (inputs, labels), or a tf.data.Dataset"),
     (None, "Received: NoneType. Pass train=(x, y)"),
     (PAIRS.take(0), "an empty dataset"),
-    (D.from_generator(failing, output_signature=SIGNATURE), "Received: OSError: the disk is gone. Correct"),
+    (D.from_generator(failing, output_signature=SIGNATURE), "Received: OSError: the disk is gone. Fix"),
     (D.from_tensor_slices((X[:, :4], Y)), "must be numbers of shape ('n', 6)"),
     (generated([(X[0], 0), (X[1, :4], 1)], tf.TensorSpec((None,), tf.float32), SIGNATURE[1]), "one length"),
     (generated([(X[0], 0), (X[:2], 1)], tf.TensorSpec(None, tf.float32), SIGNATURE[1]), "as many inputs as labels"),
@@ -185,7 +185,9 @@ def test_what_cannot_be_read_is_refused_by_name(data, message):
 def test_a_dataset_larger_than_memory_is_refused(monkeypatch):
     monkeypatch.setattr("finetune.datasets.python.datasets.memory_budget", lambda: 100)
     endless = D.from_generator(lambda: iter(lambda: (X[0], 1), None), output_signature=SIGNATURE)
-    with pytest.raises(ConfigError, match=r"half of the memory.*by example \d+\. End it with take"):
+    with pytest.raises(
+        ConfigError, match=r"half of the free memory.*by example \d+\. Limit it with take"
+    ):
         read(endless)
 
 

@@ -49,16 +49,16 @@ def test_one_split_may_have_indices_and_another_one_hot_rows(caplog, activation)
 
 
 REFUSED = [
-    ([0.5, 1, 2], "from 0.5 to 2.0. Row 0 is 0.5, which numbers no class"),
+    ([0.5, 1, 2], "from 0.5 to 2.0. Row 0 is 0.5, which is not a class index"),
     ([0, 1, float("nan")], "NaN or infinity in row 2. Remove the rows"),
     ([1, 2, 3], "from 1 to 3. Number the classes from 0"),
     ([-1, 1, 1], "from -1 to 1. Number the classes from 0"),
-    ([[0.2, 0.3, 0.5]], "shares of classes. Give the class of each row: labels.argmax"),
-    (np.eye(5), "The labels have 5 columns: end the model"),
+    ([[0.2, 0.3, 0.5]], "class probabilities. Pass the class of each row: labels.argmax"),
+    (np.eye(5), "The labels have 5 columns: build the model"),
     ([[0, 1, 2]], "must have labels 0..2, shape (n,)"),
     (np.zeros((2, 3, 4)), "shape (n,)"),
-    ([[0], [1, 2]], "one array of labels, with a row for each example. Received: list"),
-    ({"x": [1]}, "one array of labels, with a row for each example. Received: dict"),
+    ([[0], [1, 2]], "one array of labels, with one row per example. Received: list"),
+    ({"x": [1]}, "one array of labels, with one row per example. Received: dict"),
     (3, "one array of labels"),
     (["a", "d"], "Received: d"),
     (np.array(["2020-01-01"], "datetime64[D]"), "Received: datetime64[D] (1,)"),

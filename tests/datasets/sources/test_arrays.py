@@ -112,8 +112,8 @@ def test_a_split_alone_is_measured_whatever_its_labels_look_like(tmp_path):
 BAD = {
     "objects": ({"x": np.asarray([["a"], [1]], object), "y": Y}, "x is an array of Python objects"),
     "length": ({"x": X, "y": Y[:-1]}, r"x and y must have the same length.*\(39,\)"),
-    "range": ({"x": X, "y": Y, "classes": np.asarray(["a"])}, r"y must be in 0\.\.0.*rows 1, 3, "),
-    "negative": ({"x": X, "y": Y - 1}, r"y must be in 0\.\.0.*rows 0, 2, "),
+    "range": ({"x": X, "y": Y, "classes": np.asarray(["a"])}, r"y must be class indices in 0\.\.0.*rows 1, 3, "),
+    "negative": ({"x": X, "y": Y - 1}, r"y must be class indices in 0\.\.0.*rows 0, 2, "),
     "nan": ({"x": np.where(X == 7, np.nan, X), "y": Y}, r"images in 0\.\.255.*nan"),
     "scaled": ({"x": X / 255, "y": Y}, "Multiply them by 255"),
     "high": ({"x": X.astype(int) * 2, "y": Y}, r"in 0\.\.255. Received: values 0\.\.478"),
@@ -126,9 +126,9 @@ BAD = {
     "empty": ({"x": X[:0], "y": Y[:0]}, "where train is empty"),
     "text": ({"x": np.asarray(["a", " "] * 20), "y": Y}, r"20 without a text \(x:2, x:4, "),
     "unknown": ({"x": X, "y": Y, "x_extra": X}, "Received: x_extra.*Did you mean x_train"),
-    "no y": ({"x": X}, "both x and y. Received: .* with x alone"),
+    "no y": ({"x": X}, "both x and y. Received: .* with only x"),
     "no train": ({"x_test": X, "y_test": Y}, "without x_train and y_train"),
-    "twice": ({"x": X, "y": Y, "x_train": X, "y_train": Y}, "one x and y for train"),
+    "twice": ({"x": X, "y": Y, "x_train": X, "y_train": Y}, "one x and one y for train"),
     "kinds": ({"x": X, "y": Y, "x_test": X[:, :1], "y_test": Y}, "one kind and shape"),
     "new name": (
         {"x": X, "y": Y.astype(str), "x_test": X, "y_test": (Y + 1).astype(str)},
@@ -151,7 +151,7 @@ def test_not_a_npz_file(tmp_path):
         load(str(tmp_path))
     with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
         archive.writestr("x", "no array")
-    with pytest.raises(ConfigError, match=r"must be a .npz file of arrays.*x is no array"):
+    with pytest.raises(ConfigError, match=r"must be a .npz file of arrays.*x is not an array"):
         load(str(tmp_path / "other.npz"))
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(ConfigError, match="must be a .npz file"):
@@ -161,7 +161,7 @@ def test_not_a_npz_file(tmp_path):
 def test_more_than_memory(tmp_path, monkeypatch):
     free = type("Memory", (), {"available": 400})
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
-    with pytest.raises(ConfigError, match="arrays within half of the memory"):
+    with pytest.raises(ConfigError, match="arrays that fit into half of the free memory"):
         load(save(tmp_path, x=X, y=Y))
 
 
@@ -176,7 +176,7 @@ def test_rows_without_a_text_are_left_out(tmp_path):
     x = np.asarray([f"text {row}" for row in range(40)])
     x[[3, 30]] = " "
     path = save(tmp_path, x=x, y=np.arange(40) % 2)
-    with pytest.raises(ConfigError, match=r"2 that cannot: 2 without a text \(x:4, x:31\)"):
+    with pytest.raises(ConfigError, match=r"2 unusable ones: 2 without a text \(x:4, x:31\)"):
         load(path)
     dataset = load(path, skip=True)
     assert [(sample.source, sample.split) for sample in dataset.skipped] == [

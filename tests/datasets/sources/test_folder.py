@@ -80,10 +80,10 @@ def test_the_fingerprint_changes_with_any_file_and_not_with_the_place(tmp_path, 
     [
         (lambda root: (root / "train").rename(root / "other"), "without a folder train"),
         (lambda root: (root / "val" / "c").mkdir(), "val/ must be a class of train"),
-        (lambda root: (root / "train" / "c").mkdir(), "c, which has no image"),
+        (lambda root: (root / "train" / "c").mkdir(), "c, which contains no image"),
         (
             lambda root: [p.rename(root / p.name) for p in (root / "val").iterdir()],
-            "with both: splits.*folders of images beside them",
+            "with both: splits.*folders of images next to them",
         ),
         (lambda root: (root / "train" / "a" / "x.png").touch(), r"1 empty \(train/a/x.png\)"),
     ],
@@ -100,7 +100,7 @@ def test_no_directory_one_class_or_too_few_images(tmp_path):
     with pytest.raises(ConfigError, match="nowhere, which does not exist"):
         load_folder(str(tmp_path / "nowhere"), seed=0)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file, which is a file of another kind"):
+    with pytest.raises(ConfigError, match="file, which is a file of an unknown kind"):
         load_folder(str(tmp_path / "file"), seed=0)
     with pytest.raises(ConfigError, match=r"at least 2 classes.*0 classes"):
         load_folder(str(tmp_path), seed=0)
@@ -108,7 +108,7 @@ def test_no_directory_one_class_or_too_few_images(tmp_path):
     with pytest.raises(ConfigError, match=r"at least 2 classes.*1 class"):
         load_folder(str(tmp_path), seed=0)
     fill(tmp_path, ["b"], 2)
-    with pytest.raises(ConfigError, match="too few to hold a tenth out as validation"):
+    with pytest.raises(ConfigError, match="too few to hold out a tenth as validation"):
         load_folder(str(tmp_path), seed=0)
 
 

@@ -83,9 +83,9 @@ def test_what_is_held_out_is_in_the_line(tmp_path):
     [
         (["train/a", "train/b", "Train/a", "test/a"], "with Train and train for train. Keep one"),
         (["train/a", "train/b", "val/a", "valid/b"], "with val and valid for validation"),
-        (["train/a", "train/b", "cats", "dogs"], r"splits \(train\) and folders of images beside.*cats, d"),
-        (["train", "bus", "car"], r"splits \(train\) and folders of images beside them \(bus, car"),
-        (["test/a", "a", "b"], "folders of images beside them"),
+        (["train/a", "train/b", "cats", "dogs"], r"splits \(train\) and folders of images next to.*cats, d"),
+        (["train", "bus", "car"], r"splits \(train\) and folders of images next to them \(bus, car"),
+        (["test/a", "a", "b"], "folders of images next to them"),
         (["train/a", "train/b", "test"], "test, which holds 2 images and no class folder"),
         (["part1/a", "part1/b", "part2/a", "part2/b"], r"same names in each \(a, b\)"),
         (["x/a", "x/b", "x/c", "y/a", "y/b"], r"same names in each \(a, b, c\)"),
@@ -134,7 +134,7 @@ def test_images_without_folders_of_classes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x.png", "which is a single image.*predict takes single images"),
+        ("x.png", "which is a single image.*single images are for predict"),
         ("x.zip", "which is an archive. Unpack it"),
         ("x.tar.gz", "which is an archive. Unpack it"),
         ("x.csv", "which is a table. Use dataset=table"),
@@ -193,9 +193,7 @@ def test_folders_of_the_same_classes_are_refused_where_a_split_is_missing(tmp_pa
     splits_of(tmp_path, "train", "test", number=12)
     fill(tmp_path, f"{name}/a", "notes/other")
     message = refused(tmp_path)
-    assert (
-        f"without a folder validation, but with {name}, which hold folders of the same" in message
-    )
+    assert f"without a folder validation, but with {name}, which contain the same class" in message
     assert "validation, valid, val or dev" in message and "move them out of DIR" in message
     splits_of(tmp_path, "val")
     assert line_of(load(tmp_path)).endswith(

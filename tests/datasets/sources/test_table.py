@@ -132,7 +132,7 @@ def test_one_file_is_split_by_seed_and_log_says_so(tmp_path, caplog):
     path = write(tmp_path, "jsonl", whole=columns) + "/whole.jsonl"
     with caplog.at_level(logging.INFO):
         one, same, other = (load(path, seed=seed) for seed in (0, 0, 1))
-    assert "no split test: 4 training examples, stratified, seed 0" in caplog.text
+    assert "no split test: took 4 training examples, stratified, seed 0" in caplog.text
     assert {name: s.num_examples for name, s in one.splits.items()} == {
         "train": 32, "validation": 4, "test": 4,
     }  # fmt: skip
@@ -216,7 +216,7 @@ def test_several_labels_are_kept_by_number_not_by_class(tmp_path, caplog):
     path = write(tmp_path, train=columns)
     with caplog.at_level(logging.INFO):
         dataset = load(path, label_separator=";", max_samples=3)
-    assert "no split validation: 4 training examples, not stratified" in caplog.text
+    assert "no split validation: took 4 training examples, not stratified" in caplog.text
     assert "train: at most 3 examples, not stratified" in caplog.text
     assert [split.num_examples for split in dataset.splits.values()] == [3, 3, 3]
     with pytest.raises(ConfigError, match=r"dataset.train_per_class must be null.*Received: 2"):
@@ -232,16 +232,22 @@ def csv_of(text, name="train.csv"):
     [
         (csv_of(b"text,label\na,x\n\xff,y\n"), r"byte 15 \(line 3\) is not UTF-8"),
         (csv_of(b"\xef\xbb\xbftext,label\n\xff,y\n"), r"byte 14 \(line 2\) is not UTF-8"),
-        (csv_of("text,label\na,b\n".encode("utf-16-le")), "first line has NUL.*iconv -f UTF-16LE"),
+        (
+            csv_of("text,label\na,b\n".encode("utf-16-le")),
+            "first line contains NUL.*iconv -f UTF-16LE",
+        ),
         (csv_of(b""), "which is empty"),
         (csv_of(b"text,label\n"), "where train is empty"),
         (csv_of(b"text,label\na,b,c\n"), r"1 with 3 values for 2 columns \(train.csv:2\)"),
         (csv_of(b'text,label\na,"b\nc,d\n'), "line 3 has unexpected end of data"),
         (csv_of(b'text,label\n"a"b,c\n'), "line 2 has ',' expected after '\"'"),
-        (csv_of(b"text,label,label\na,b,c\n"), "several columns label"),
+        (csv_of(b"text,label,label\na,b,c\n"), "more than one column label"),
         (csv_of(b"text,lable\na,b\n"), r"columns.label must be a column of train.csv.*Did you"),
-        (csv_of(b"words,label\na,b\n"), r"columns.input must name.*neither is a column.*words"),
-        (csv_of(b"text,image,label\na,b,c\n"), r"columns.input must name.*both text and image"),
+        (
+            csv_of(b"words,label\na,b\n"),
+            r"columns.input must name.*neither of text and image is a column.*words",
+        ),
+        (csv_of(b"text,image,label\na,b,c\n"), r"columns.input must name.*both of text and image"),
         (csv_of(b"text,label\n ,a\nb,a\n,b\n"), r"2 without a text \(train.csv:2, train.csv:4\)"),
         (csv_of(b"text,label\na,\nb,a\nc, \n"), r"2 without a label \(train.csv:2, train.csv:4\)"),
         (csv_of(b"text,label\na,x\nb,x\n"), r"at least 2 classes.*1 class\)"),
@@ -277,7 +283,7 @@ def test_what_is_wrong_with_a_csv_is_named(tmp_path, spoil, message):
         (
             "a.jsonl",
             b'{"text": "a", "label": {}}\n{"text": "b", "label": NaN}',
-            "all 2 of train: with a label that is no text, number.*; the first is a.jsonl:1",
+            "all 2 of train: with a label that is not text, a number.*; the first is a.jsonl:1",
         ),
         ("a.jsonl", b'{"text": "a", "label": ["x", null]}\n', r"1 without a label \(a.jsonl:1\)"),
         ("a.parquet", b"text,label\n", "a.parquet, which is not Parquet"),
@@ -297,9 +303,10 @@ def test_wrong_images_are_named_once_for_all_rows(tmp_path):
         load(path)
     (text,) = caught.value.problems
     assert (
-        "Received: 24 that cannot: 3 without an image (train.csv:8, val.csv:8, test.csv:8)" in text
+        "Received: 24 unusable ones: 3 without an image (train.csv:8, val.csv:8, test.csv:8)"
+        in text
     )
-    assert "21 no such file, or a link that leads nowhere (train.csv:2, train.csv:3, " in text
+    assert "21 no such file, or a broken link (train.csv:2, train.csv:3, " in text
     assert text.count(".csv:") == 20 and ", …)" in text
 
 
@@ -309,7 +316,7 @@ def test_paths_out_of_the_table_s_directory_are_refused_in_any_case(tmp_path):
     images(tmp_path, ["up.png"])
     path = three(tmp_path / "data", {"image": names, "label": ["a", "b", "a"]})
     for skip in (False, True):
-        with pytest.raises(ConfigError, match=r"below its own.*lines 3, 4 \(2 in all\)"):
+        with pytest.raises(ConfigError, match=r"below the table's own.*lines 3, 4 \(2 in all\)"):
             load(path, skip=skip)
 
 
@@ -317,12 +324,14 @@ def test_unknown_paths_columns_and_memory(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="nowhere, which does not exist"):
         load(tmp_path / "nowhere")
     path = three(tmp_path, {"text": TEXTS, "label": LABELS})
-    with pytest.raises(ConfigError, match="columns.input must be another column"):
+    with pytest.raises(
+        ConfigError, match="columns.input and dataset.columns.label must be different columns"
+    ):
         load(path, input_column="label")
     size = sum(file.stat().st_size for file in tmp_path.iterdir())
     free = type("Memory", (), {"available": 2 * size - 1})
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
-    with pytest.raises(ConfigError, match="within half of the memory"):
+    with pytest.raises(ConfigError, match="fit into half of the free memory"):
         load(path)
     free.available = 2 * size
     assert load(path).classes == ("a", "b")
@@ -386,7 +395,7 @@ def test_usual_names_are_splits_and_other_tables_are_named(tmp_path, caplog):
         (["Train.csv", "train.csv"], "with Train.csv and train.csv for train. Keep one"),
         (
             ["data.csv"],
-            "but with data.csv.*usual.*one table, which is then split: dataset.path=.*data",
+            "but with data.csv.*usual.*a single table, which is then split: dataset.path=.*data",
         ),
         (["deep/train.csv"], "but with tables in deep. Use dataset.path=.*deep"),
         (["a/b/train.csv", "c/x.txt"], "but with tables in b. Use dataset.path=.*a/b"),
@@ -420,7 +429,7 @@ def test_paths_may_have_backslashes(tmp_path):
     dataset = load(three(tmp_path / "data", columns))
     assert dataset.splits["train"].examples.tolist() == [png(row) for row in range(4)]
     columns["image"][0] = "..\\up.png"
-    with pytest.raises(ConfigError, match=r"below its own.*line.* 2 "):
+    with pytest.raises(ConfigError, match=r"below the table's own.*line.* 2 "):
         load(three(tmp_path / "data", columns))
 
 
@@ -462,9 +471,9 @@ def test_one_sentence_where_every_row_fails_for_one_reason(tmp_path):
     (text,) = caught.value.problems
     root = tmp_path / "tables"
     assert (
-        "12 that cannot: all 12 of train and validation and test: no such file, or a link that "
-        f"leads nowhere; the first is train.csv:2, looked for at {root}/images/0.png (relative "
-        f"paths begin in {root}). " in text
+        "12 unusable ones: all 12 of train and validation and test: no such file, or a broken link; "
+        f"the first is train.csv:2, looked for at {root}/images/0.png (relative paths start from "
+        f"{root}). " in text
     )
     assert text.count(".csv") == 1
     many = {"image": [f"images/{row}.png" for row in range(10)], "label": ["a", "b"] * 5}
@@ -473,7 +482,9 @@ def test_one_sentence_where_every_row_fails_for_one_reason(tmp_path):
         load(tmp_path / "many.csv")
     images(root, columns["image"])  # and the test split alone is elsewhere
     delimited(",")(root / "test.csv", columns | {"image": ["x.png"] * 4})
-    with pytest.raises(ConfigError, match=r"4 that cannot: all 4 of test: no such.*test.csv:2, l"):
+    with pytest.raises(
+        ConfigError, match=r"4 unusable ones: all 4 of test: no such.*test.csv:2, l"
+    ):
         load(root)
 
 
@@ -495,7 +506,7 @@ def test_one_sentence_where_every_path_or_label_is_of_elsewhere(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path / "texts", train=columns, val=other, test=columns))
     (text,) = caught.value.problems
-    assert "others in each of its 4 lines: 0, 1, 2 (3 in all). Valid: a, b (2 in all)" in text
+    assert "other names in all 4 lines: 0, 1, 2 (3 in all). Valid: a, b (2 in all)" in text
 
 
 @pytest.mark.parametrize("name", ["eval", "my_val", "holdout"])
@@ -519,7 +530,7 @@ def test_one_hot_lists_are_refused(tmp_path, first):
     labels = [first, [1, *first[1:]]] * 20
     path = write(tmp_path, "jsonl", train={"text": TEXTS * 10, "label": labels})
     with pytest.raises(
-        ConfigError, match=r"column label must hold a label, or a list.*as many in each row.*names"
+        ConfigError, match=r"column label must hold a label, or a list.*of one length.*names"
     ):
         load_table(path, seed=0)
 
@@ -536,7 +547,7 @@ def test_addresses_on_the_web_are_named(tmp_path):
     where = [f"https://host/{row}.png" for row in range(4)]
     path = three(tmp_path, {"image": where, "label": LABELS})
     with pytest.raises(
-        ConfigError, match="all 4 .*: an address on the web; download the image and give its path"
+        ConfigError, match="all 4 .*: a web address; download the image and give its path"
     ):
         load_table(path, seed=0)
 

@@ -157,7 +157,7 @@ def test_a_label_that_is_no_class_is_refused(data_dir):
         store(data_dir, name, {"text": TEXT, "label": feature}, row)
         for file in Path(data_dir, name, "1.2.0").glob("*labels.txt"):
             file.write_text("no\nyes\n")  # of another version than the records
-    with pytest.raises(ConfigError, match=r"splits.train must have labels in 0..1.*a label 2"):
+    with pytest.raises(ConfigError, match=r"splits.train must have labels in 0..1.*label 2"):
         load(data_dir, "wide")
-    with pytest.raises(ConfigError, match=r"that is no class \(train row 3, train row 6"):
+    with pytest.raises(ConfigError, match=r"that is not a class \(train row 3, train row 6"):
         load(data_dir, "wider")
