@@ -13,7 +13,7 @@ import keras
 import keras_hub
 
 from finetune.backbones.untrusted import ASSETS, check_h5, read_json
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, first_line
 
 _CONFIG, _TASK, _WEIGHTS = "config.json", "task.json", "model.weights.h5"
 _FLOOR, _EXPANSION = 64 << 20, 100  # bytes; weights hardly compress
@@ -162,8 +162,7 @@ def _unpacked(archive: Path, where: str) -> Iterator[Path]:
 
 
 def _unusable(archive: Path, where: str, error: BaseException) -> ConfigError:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return ConfigError(
-        f"{where} must be a complete model saved by Keras. Received: {archive} ({said}). Save it "
+        f"{where} must be a complete model saved by Keras. Received: {archive} ({first_line(error)}). Save it "
         "again, or copy it again from the original."
     )

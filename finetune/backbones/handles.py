@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from finetune.backbones import directories, network
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, first_line
 
 HF_SCHEME, KAGGLE_SCHEME = "hf://", "kaggle://"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -101,8 +101,7 @@ def _snapshot(handle: str, revision: str | None, offline: bool) -> Path | None:
             "model, accept its terms and set HF_TOKEN."
         ) from error
     except network.errors() as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConfigError(network.message(handle, reason[0].rstrip("."))) from error
+        raise ConfigError(network.message(handle, first_line(error))) from error
     return Path(found)
 
 
@@ -132,6 +131,5 @@ def _kaggle(handle: str) -> Fetched:
         try:
             directory = Path(kagglehub.model_download(name))
         except (*network.errors(), ValueError) as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise ConfigError(network.message(handle, reason[0].rstrip("."))) from error
+            raise ConfigError(network.message(handle, first_line(error))) from error
     return Fetched(directory, "kaggle", name if pinned else f"{name}/{directory.name}")

@@ -16,11 +16,12 @@ from finetune.datasets.bad_samples import unreadable
 from finetune.datasets.images.conversion import to_png
 from finetune.datasets.images.decoding import PARALLEL, decoded
 from finetune.datasets.images.headers import CONVERT, DAMAGED, UPRIGHT, BadImage, way_to_decode
-from finetune.datasets.python.data import fitting_inputs, wanted_inputs
+from finetune.datasets.python.data import fitting_inputs
 from finetune.datasets.readers import ImageReader, shortened
 from finetune.errors import ConfigError
 from finetune.inference.examples import Example, Failure
 from finetune.inference.trained import TrainedModel
+from finetune.keras_internals import input_structure
 from finetune.training.tracing import traced
 
 Prepared = tuple[Example, Any] | Failure
@@ -190,7 +191,7 @@ class ArrayInputs:
         return tf.nest.map_structure(lambda *rows: np.stack(rows), *prepared)
 
     def _rows(self, source: str, path: Path) -> Iterator[Prepared]:
-        first = tf.nest.flatten(wanted_inputs(self._model))[0]
+        first = tf.nest.flatten(input_structure(self._model))[0]
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             single = array.ndim == (0 if array.dtype.kind in "US" else len(first.shape) - 1)

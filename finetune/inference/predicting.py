@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from finetune.datasets.python.data import wanted_inputs
 from finetune.evaluation.named import probabilities_of
 from finetune.inference.examples import Example, Failure, Prediction
 from finetune.inference.inputs import Prepared, inputs_of
 from finetune.inference.trained import TrainedModel
+from finetune.keras_internals import input_structure
 from finetune.training.tracing import traced
 
 
@@ -72,7 +72,7 @@ def forward(trained: TrainedModel) -> Callable[[Any], np.ndarray]:
         Function from (batch, …) arrays in the structure of the model's inputs to (batch, classes)
         float32.
     """
-    wanted = wanted_inputs(trained.model)
+    wanted = input_structure(trained.model)
     if isinstance(wanted, list | tuple):
         wanted = wanted[0] if len(wanted) == 1 else tuple(wanted)
     specs = tf.nest.map_structure(

@@ -7,7 +7,7 @@ import keras
 
 from finetune.backbones.own import last_activation
 from finetune.datasets.names import plain
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, first_line
 from finetune.keras_internals import flatten
 from finetune.tasks.objective import MULTI_LABEL, ONE, Objective
 
@@ -48,7 +48,7 @@ def require_writable(model: keras.Model) -> None:
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ConfigError(
             f"model must be one that Keras can save. Received: {model.name} "
-            f"({(str(error).strip().splitlines() or [type(error).__name__])[0]}). Give its custom "
+            f"({first_line(error)}). Give its custom "
             "layers a get_config."
         ) from error
 

@@ -137,7 +137,7 @@ def test_steps_that_are_left_out(vit, changes, scale, offset):
 )
 def test_settings_that_keras_has_nothing_for(vit, changes, match):
     processor(vit, **changes)
-    with pytest.raises(ConfigError, match=f"^backbone.path must hold.*{match}"):
+    with pytest.raises(ConfigError, match=f"^backbone.path must contain.*{match}"):
         load(path=vit)
 
 

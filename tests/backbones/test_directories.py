@@ -216,7 +216,7 @@ def test_missing_sentencepiece(tmp_path, model_type):
         ("{", "must contain a JSON mapping in config.json.*is not JSON"),
         ("[]", "must contain a JSON mapping in config.json.*not a mapping"),
         ({}, "has none of registered_name, model_type, architecture"),
-        ({"registered_name": "Functional"}, "registered_name is.*Received: Functional. Valid: "),
+        ({"registered_name": "Functional"}, "registered_name names.*Received: Functional. Valid: "),
         ({"registered_name": "keras_hub>GPT2Backbone"}, "Received: keras_hub>GPT2Backbone"),
         ({"registered_name": "keras_hub>BertBackbones"}, r"Did you mean keras_hub>BertBackbone\?"),
         ({"model_type": "vitt"}, r"model_type is.*Valid: deit, .*xlm-roberta. Did you mean vit\?"),

@@ -181,4 +181,4 @@ def test_the_command_line_refuses_with_one_block(copy, capsys):
     edit(copy / "config.json", lambda old: old["config"].update(dtype=IMPORTED))
     assert main(["inspect", "backbone=local", f"backbone.path={copy}"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: backbone.path must hold") and error.count("\n") == 1
+    assert error.startswith("error: backbone.path must contain") and error.count("\n") == 1

@@ -54,7 +54,7 @@ def test_other_names_are_refused(copy, name):
         hostile.assert_refused(copy, "in config.json, keras_hub>ViTBackbone and no other class")
     else:
         hostile.edit(copy / "config.json", lambda old: old.update(registered_name=name))
-        hostile.assert_refused(copy, f"registered_name is.*Received: {name}")
+        hostile.assert_refused(copy, f"registered_name names.*Received: {name}")
 
 
 @pytest.mark.parametrize("scale", [1 / 255, None])

@@ -145,7 +145,7 @@ class Relabelling(keras_hub.models.ImageClassifierPreprocessor):
 @pytest.mark.parametrize(
     ("preprocessor", "message"),
     [
-        (lambda: keras.layers.RandomFlip(), "must give the same inputs for the same examples"),
+        (lambda: keras.layers.RandomFlip(), "must return the same inputs for the same examples"),
         (lambda: Relabelling(), "must not change labels. Received: Relabelling"),
         (
             lambda: keras.layers.Resizing(4, 4),

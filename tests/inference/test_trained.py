@@ -81,7 +81,8 @@ def test_unregistered_layers_are_named(tmp_path, monkeypatch):
     )
     monkeypatch.delitem(keras.saving.get_custom_objects(), "tests_inference>Doubled")
     with pytest.raises(
-        ConfigError, match="RUN_DIR must contain only layers of Keras.*Received: Doubled in.*finetune.load"
+        ConfigError,
+        match="RUN_DIR must contain only layers of Keras.*Received: Doubled in.*finetune.load",
     ):
         load_trained(tmp_path)
     with keras.saving.custom_object_scope({"tests_inference>Doubled": Doubled}):
@@ -123,7 +124,9 @@ def test_no_archive_can_choose_the_code_that_runs(name, tmp_path, monkeypatch):
     rewrite(tmp_path / "model/model.keras", spoilt)
     seal(tmp_path, source="own")  # whoever changes a model can write its digest too
     monkeypatch.setattr(keras.saving, "load_model", None)  # must not be called
-    with pytest.raises(ConfigError, match=f"must contain only layers of Keras.*Received: {name} in"):
+    with pytest.raises(
+        ConfigError, match=f"must contain only layers of Keras.*Received: {name} in"
+    ):
         load_trained(tmp_path)
 
 

@@ -86,11 +86,6 @@ def _split(name: str, inputs: Any, labels: np.ndarray) -> Split:
     return Split(name, inputs, labels)
 
 
-def wanted_inputs(model: Any) -> Any:
-    """Returns the structure of a model's inputs, with Keras tensors as leaves."""
-    return input_structure(model)
-
-
 def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
     """Returns inputs in the structure of the model's, as arrays of matching shapes.
 
@@ -102,7 +97,7 @@ def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
     Raises:
         ConfigError: If the structure, a shape or a dtype does not match.
     """
-    wanted, masked = wanted_inputs(model), zero_masked(model)
+    wanted, masked = input_structure(model), zero_masked(model)
     if isinstance(wanted, Mapping):
         if not isinstance(given, Mapping) or set(given) != set(wanted):
             received = ", ".join(given) if isinstance(given, Mapping) else type(given).__name__
@@ -131,7 +126,7 @@ def fitting_inputs(name: str, given: Any, model: keras.Model) -> Any:
 
 def input_dtypes(model: Any) -> Any:
     """Returns the dtype of each input of a model, in the structure of `fitting_inputs`."""
-    wanted = wanted_inputs(model)
+    wanted = input_structure(model)
     if isinstance(wanted, Mapping):
         return {key: str(spec.dtype) for key, spec in wanted.items()}
     if isinstance(wanted, list | tuple) and len(wanted) > 1:

@@ -20,9 +20,9 @@ from finetune.datasets.dataset import Dataset, Found, Split, require_classes
 from finetune.datasets.images.cleaning import clean_images, require_left, settle, without
 from finetune.datasets.memory import memory_budget, num_bytes, too_large
 from finetune.datasets.sources.tfds_features import Chosen, choose
-from finetune.datasets.sources.tfds_preparation import first_line, prepare
+from finetune.datasets.sources.tfds_preparation import prepare
 from finetune.datasets.splits import chosen_rows
-from finetune.errors import ConfigError, unknown_name
+from finetune.errors import ConfigError, first_line, unknown_name
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import filelock
 import tensorflow_datasets as tfds
 
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, first_line
 
 _CONNECT_SECONDS = 5.0
 _TFDS_HOST = "https://storage.googleapis.com"
@@ -96,8 +96,3 @@ def reachable(url: str, timeout_seconds: float = _CONNECT_SECONDS) -> bool:
     threading.Thread(target=ask, daemon=True).start()
     finished.wait(2 * timeout_seconds)
     return answered.is_set()
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
