@@ -154,8 +154,8 @@ def test_a_config_of_another_model_than_the_weights(tmp_path):
     file.write_text(json.dumps(config | {"max_position_embeddings": 99}))
     with pytest.raises(
         ConfigError,
-        match=r"\(ValueError: position_embedding/embeddings has the shape \(\d+, 8\), and "
-        r"\(99, 8\) by config.json\)\. Copy config.json and the weights again",
+        match=r"\(ValueError: position_embedding/embeddings has the shape \(\d+, 8\), but "
+        r"\(99, 8\) in config.json\)\. Copy config.json and the weights again",
     ):
         load(path=directory)
 
