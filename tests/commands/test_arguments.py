@@ -178,4 +178,7 @@ def test_a_run_directory_may_have_an_equals_sign_in_its_name(tmp_path, monkeypat
             in error
         )
     assert main(["evaluate", "split=train"]) == 2
-    assert "evaluate must be given one run directory, then overrides" in capsys.readouterr().err
+    assert (
+        "evaluate must be given one run directory and, optionally, overrides"
+        in capsys.readouterr().err
+    )

@@ -16,8 +16,8 @@ import pytest
 FILE = Path(__file__).resolve().parents[1] / "durations.json"
 LIMIT = 0.3
 NEVER_FAST = ("slow", "browser", "gpu", "network")
-# What the program promises about frozen weights is tried even where it takes longer.
-ALWAYS_FAST = ("tests/freezing/",)
+# The promises about frozen weights and the rules of the architecture, even where a test takes longer.
+ALWAYS_FAST = ("tests/freezing/", "tests/test_architecture.py")
 # Whole commands are run by the whole suite alone.
 NEVER_FAST_FOLDERS = ("tests/end_to_end/",)
 SHARED = ("module", "class", "package")
