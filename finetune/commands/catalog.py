@@ -37,7 +37,7 @@ def show(arguments: Sequence[str], console: Console) -> int:
     Raises:
         ConfigError: for a catalog that does not exist, or --clear with any but ``features``.
     """
-    names = [each for each in arguments if each != CLEAR and not each.startswith(_DIRECTORY)]
+    names = [word for word in arguments if word != CLEAR and not word.startswith(_DIRECTORY)]
     for name in names:
         if name not in CATALOGS:
             raise ConfigError(unknown_name("catalog", "a catalog", name, CATALOGS))
@@ -202,17 +202,17 @@ def _trackers(_arguments: Sequence[str]) -> Table:
 
 def _features(arguments: Sequence[str]) -> Table:
     store = _store(arguments)
-    entries = sorted(store.entries(), key=lambda each: -each.used)
+    entries = sorted(store.entries(), key=lambda entry: -entry.used)
     table = _table("stored features", "of", "split", "cut", "samples", "size", "used")
-    for each in entries:
-        made = {"split": "", "view": None, "cut": ""} | each.ingredients
+    for entry in entries:
+        made = {"split": "", "view": None, "cut": ""} | entry.ingredients
         split = (
             made["split"] if made["view"] is None else f"{made['split']}, view {made['view'][0]}"
         )
-        used = time.strftime("%y-%m-%d %H:%M", time.localtime(each.used))
-        cells = [made["label"], split, made["cut"], f"{each.num_samples:,}"]
-        table.add_row(*(Text(printable(cell)) for cell in cells), decimal(each.num_bytes), used)
-    total = decimal(sum(each.num_bytes for each in entries))
+        used = time.strftime("%y-%m-%d %H:%M", time.localtime(entry.used))
+        cells = [made["label"], split, made["cut"], f"{entry.num_samples:,}"]
+        table.add_row(*(Text(printable(cell)) for cell in cells), decimal(entry.num_bytes), used)
+    total = decimal(sum(entry.num_bytes for entry in entries))
     table.caption = Text(printable(f"{len(entries)} entries, {total} in {store.directory}"))
     table.caption_justify = "left"
     return table
@@ -221,7 +221,7 @@ def _features(arguments: Sequence[str]) -> Table:
 def _store(arguments: Sequence[str]) -> Any:
     from finetune.features.store import Store, features_directory  # NumPy is not for all verbs
 
-    given = [each.removeprefix(_DIRECTORY) for each in arguments if each.startswith(_DIRECTORY)]
+    given = [w.removeprefix(_DIRECTORY) for w in arguments if w.startswith(_DIRECTORY)]
     return Store(features_directory(given[-1] if given else None), max_bytes=0)
 
 

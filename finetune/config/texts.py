@@ -70,7 +70,7 @@ def keys_within(kind: Kind) -> list[str]:
 
 def kind_of_items(kind: Kind) -> Kind:
     """Returns the type of the items of a list; None for another type."""
-    lists = [each for each in _choices(kind) if get_origin(each) is list]
+    lists = [choice for choice in _choices(kind) if get_origin(choice) is list]
     return get_args(lists[0])[0] if lists else None
 
 
@@ -96,7 +96,7 @@ def described(kind: Kind) -> str | None:
     'a list'
     """
     if may_be_null(kind) and isinstance(kind, UnionType):
-        named = [described(each) for each in _choices(kind) if each is not NoneType]
+        named = [described(choice) for choice in _choices(kind) if choice is not NoneType]
         return " or ".join(filter(None, named)) + ", or null"
     if kind_of_items(kind) is not None:
         return "a list"

@@ -40,7 +40,7 @@ def test_a_sweep_stands_for_its_runs_in_natural_order(sweep):
     (sweep / ".hidden").mkdir()
     write_run(sweep / ".hidden" / "7")
     runs, problems = read_runs([sweep / "10", sweep])
-    assert [each.directory.name for each in runs] == ["10", "0", "1", "2"]
+    assert [run.directory.name for run in runs] == ["10", "0", "1", "2"]
     assert problems == []
     assert runs[0].record.history == write_run(sweep.parent / "again", 1.0, 10).history
 
@@ -48,7 +48,7 @@ def test_a_sweep_stands_for_its_runs_in_natural_order(sweep):
 def test_runs_below_a_folder_of_folders_are_found(sweep):
     write_run(sweep.parent / "b" / "1")
     runs, _ = read_runs([sweep.parent])
-    names = [str(each.directory.relative_to(sweep.parent)) for each in runs]
+    names = [str(run.directory.relative_to(sweep.parent)) for run in runs]
     assert names == ["b/1", "sweep/0", "sweep/1", "sweep/2", "sweep/10"]
 
 
@@ -157,5 +157,5 @@ def test_a_sweep_gets_a_page_of_its_own(sweep):
 def test_a_run_that_is_named_twice_counts_once(sweep):
     (sweep.parent / "link").symlink_to(sweep / "2")
     runs, problems = read_runs([sweep, sweep.parent / "sweep" / "0", sweep.parent / "link"])
-    assert [each.directory.name for each in runs] == ["0", "1", "2", "10"]
+    assert [run.directory.name for run in runs] == ["0", "1", "2", "10"]
     assert problems == []

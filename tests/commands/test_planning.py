@@ -21,5 +21,5 @@ def test_inspect_draws_the_freeze_map(suffix, begin, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert main(["inspect", "experiment=resnet_probe", "--picture", f"map.{suffix}"]) == 0
     assert f"freeze map  map.{suffix}" in capsys.readouterr().out
-    assert [each.name for each in tmp_path.iterdir()] == [f"map.{suffix}"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"map.{suffix}"]
     assert (tmp_path / f"map.{suffix}").read_bytes().startswith(begin)

@@ -136,7 +136,7 @@ def test_a_job_whose_config_is_refused_leaves_no_folder(train, tmp_path, capsys)
     swept = ["-m", "optimizer.name=adam,adamax", "hydra.sweep.dir=s"]
     assert train(begun, *swept, "hydra.sweep.subdir=${optimizer.name}/0") == 2
     assert "job 1: error: optimizer.name must be an optimizer" in capsys.readouterr().err
-    assert [each for each in folders(tmp_path) if "adamax" in each] == []
+    assert [name for name in folders(tmp_path) if "adamax" in name] == []
 
 
 def test_a_directory_that_the_file_system_refuses_is_no_traceback(train, capsys):

@@ -102,7 +102,7 @@ def test_a_hostile_file_is_refused(tmp_path, configs, monkeypatch, capsys, name)
     error = run(
         tmp_path, monkeypatch, capsys, f"--config-dir={where}", "experiment=evil", "hydra.run.dir=o"
     )
-    assert any(each in error for each in match.split("|")), error
+    assert any(part in error for part in match.split("|")), error
 
 
 @pytest.mark.parametrize(

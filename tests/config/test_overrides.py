@@ -83,7 +83,7 @@ def test_numbers_stay_numbers():
 
 def test_a_sweep_over_texts():
     given = ["dataset.version=1e3,2024_01", "dataset.config=choice(.5)", "trackers.group=a (1)"]
-    assert [[each.partition("=")[2] for each in job] for job in jobs(given)] == [
+    assert [[text.partition("=")[2] for text in job] for job in jobs(given)] == [
         ['"1e3"', '".5"', '"a (1)"'],
         ['"2024_01"', '".5"', '"a (1)"'],
     ]  # fmt: skip
@@ -164,15 +164,15 @@ def test_quotes_and_interpolations_keep_their_meaning():
 def test_a_refused_value_comes_with_the_line_that_works(arguments, swept):
     from finetune.config.overrides import unparsed
 
-    overrides = [each for each in arguments if "=" in each]
+    overrides = [word for word in arguments if "=" in word]
     with typed(arguments):
         (problem,) = unparsed(overrides, swept)
     line = problem.partition("Quote the value, as in: ")[2]
     program, *words = shlex.split(line.removeprefix("python -m "))
     assert (program, len(words)) == ("finetune", len(arguments))
-    corrected = [each for each in words if "=" in each]
+    corrected = [word for word in words if "=" in word]
     assert unparsed(corrected, swept) == []
-    changed = [each for each in corrected if each not in overrides]
+    changed = [text for text in corrected if text not in overrides]
     assert len(changed) == 1
 
 
