@@ -59,7 +59,8 @@ def evaluate(arguments: list[str], console: Console) -> int:
             f"Received: {request.directory}. Call finetune.load({str(request.directory)!r})."
             "evaluate(inputs, labels)."
         )
-    require_still_there(request.directory, record.plugins)
+    needed = {k: v for k, v in record.plugins.items() if not k.startswith("backbones.")}
+    require_still_there(request.directory, needed)  # the run has kept its backbone
     config = read_saved(request.directory, request.overrides)
     _warn_on_stderr()
     with console.status("evaluating"):
