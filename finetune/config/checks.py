@@ -1,4 +1,4 @@
-"""All checks of a config that need nothing but its values: no file, no model, no TensorFlow."""
+"""Checks of a config that need only its values: no file, no model, and no TensorFlow."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ from finetune.config.values import choice, number, positive
 
 
 def check(config: Config) -> list[str]:
-    """Returns every problem that can be seen in the config alone; an empty list where none is."""
+    """Returns every problem that the config alone shows; an empty list if there is none."""
     return [
         *_check_seed(config.seed),
         *_check_backbone(config.backbone),
