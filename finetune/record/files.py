@@ -1,4 +1,4 @@
-"""The record on disk: run.json, sealed with a digest of all that it says, and metrics.csv."""
+"""The record on disk: run.json, sealed with a digest of its content, and metrics.csv."""
 
 import csv
 import hashlib
@@ -31,18 +31,18 @@ def to_values(record: Any) -> dict[str, Any]:
 
 
 def to_json(record: RunRecord) -> str:
-    """Returns run.json, with a digest of all that it says; `history` is left to metrics.csv."""
+    """Returns the text of run.json with a digest of its content; metrics.csv holds `history`."""
     values = to_values(record)
     del values["history"]
     return json.dumps(sealed(values), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> RunRecord:
-    """Reads a run.json, and checks that it is what was written; `history` is left empty.
+    """Reads a run.json and checks that it is as the run wrote it; `history` stays empty.
 
     Raises:
-        ConfigError: for one that is damaged.
-        FileNotFoundError: for none.
+        ConfigError: If it is damaged.
+        FileNotFoundError: If there is none.
     """
     try:
         return build(RunRecord, read_sealed(path))
@@ -56,11 +56,11 @@ def read_json(path: Path) -> RunRecord:
 
 
 def read_csv(path: Path) -> list[MetricRow]:
-    """Reads a metrics.csv, every value of its type; what is lacking is not guessed.
+    """Reads a metrics.csv; every value must be present and have its type.
 
     Raises:
-        ConfigError: naming the first line that a run would not have written.
-        FileNotFoundError: for no file.
+        ConfigError: If a line is not as a run writes it; the message says which.
+        FileNotFoundError: If there is no file.
     """
     names = list(MetricRow.__dataclass_fields__)
     kinds = get_type_hints(MetricRow)
@@ -87,13 +87,13 @@ def read_csv(path: Path) -> list[MetricRow]:
 
 
 def read_record(directory: Path) -> RunRecord:
-    """Reads run.json and metrics.csv of a run, however far it has come.
+    """Reads run.json and metrics.csv of a run, also of one that is not completed.
 
-    While a run goes on, metrics.csv may be an epoch ahead.
+    While a run trains, metrics.csv may be one epoch ahead.
 
     Raises:
-        ConfigError: for one that is damaged, or a metrics.csv that is gone.
-        FileNotFoundError: for a directory without run.json.
+        ConfigError: If one of them is damaged, or metrics.csv is missing.
+        FileNotFoundError: If there is no run.json.
     """
     record = read_json(directory / "run.json")
     path = directory / "metrics.csv"
@@ -112,9 +112,9 @@ def read_record(directory: Path) -> RunRecord:
 
 
 def changed_files(directory: Path, record: RunRecord) -> list[str]:
-    """Returns the files of a completed run that are not what it wrote, or are gone.
+    """Returns the files of a completed run that are missing or not as the run wrote them.
 
-    The model card is none of them: it asks its readers to fill in what the run did not know.
+    The model card is left out, because it asks its readers to fill in what the run did not know.
     """
     sealed = {name: digest for name, digest in record.model_sha256.items() if name != CARD_FILE}
     expected = {f"model/{name}": digest for name, digest in sealed.items()}
@@ -122,7 +122,7 @@ def changed_files(directory: Path, record: RunRecord) -> list[str]:
     found = {}
     for name in expected:
         try:
-            # A record may have been edited, too: what it names elsewhere is not looked at.
+            # The record may have been edited, too: files outside of the directory are not read.
             found[name] = "elsewhere" if ".." in Path(name).parts else file_digest(directory / name)
         except (OSError, ValueError):
             found[name] = "gone"
@@ -131,25 +131,25 @@ def changed_files(directory: Path, record: RunRecord) -> list[str]:
 
 def _strict(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _strict(each) for key, each in value.items()}
+        return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(each) for each in value]
+        return [_strict(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
 class RecordListener(Listener):
-    """Keeps run.json and metrics.csv of a run directory true.
+    """Keeps run.json and metrics.csv of a run directory up to date.
 
-    Both are written at the start and end of each phase and of the run, and after an epoch that
-    ends `EPOCH_SECONDS` or more after the last writing: an epoch on stored features is shorter
-    than writing it down.
+    Both are written at the start and end of each phase and of the run, and after an epoch that ends
+    at least `EPOCH_SECONDS` after the last time, because an epoch on stored features takes less
+    time than writing the files.
 
     Args:
-        directory: the run directory; made if it is not there.
-        others: texts by the names of their files, written once the run has begun.
-        removed: is called once the directory has been made again after somebody removed it.
+        directory: The run directory; created if it does not exist.
+        others: Other texts by the names of their files, written when the run starts.
+        removed: Called after the directory was removed and created again.
     """
 
     def __init__(
@@ -165,25 +165,25 @@ class RecordListener(Listener):
         directory.mkdir(parents=True, exist_ok=True)
 
     def run_started(self, record: RunRecord) -> None:
-        """Writes the record, and what lies beside it, before anything is spent."""
+        """Writes the record and the other files before anything is computed."""
         self._write(record)
         self._write_others()
 
     def phase_started(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Writes the record with the phase's counts."""
+        """Writes the record with the counts of the phase."""
         self._write(record)
 
     def epoch_ended(self, record: RunRecord, phase: PhaseRecord, rows: list[MetricRow]) -> None:
-        """Writes if the last time was some time ago."""
+        """Writes the record, unless it was just written."""
         if time.monotonic() - self._written >= EPOCH_SECONDS:
             self._write(record)
 
     def phase_ended(self, record: RunRecord, phase: PhaseRecord) -> None:
-        """Writes the record with the phase's proof."""
+        """Writes the record with the proof of the phase."""
         self._write(record)
 
     def run_ended(self, record: RunRecord) -> None:
-        """Writes the record with its last status."""
+        """Writes the record with its final status."""
         self._write(record)
 
     def _write(self, record: RunRecord) -> None:

@@ -1,4 +1,4 @@
-"""What a run writes down: the record of run.json, the rows of metrics.csv, and who listens."""
+"""The record of a run: the content of run.json and the rows of metrics.csv."""
 
 import copy
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
-STATES = ("trainable", "frozen", "untrainable")  # of a weight; each is in one of them
-# Parts of a run that do not overlap; building is of data and model, evaluation of validation and test,
-# saving of checkpoints and the model.
+STATES = ("trainable", "frozen", "untrainable")  # every weight is in one of them
+# Parts of a run that do not overlap. Data and model are built; validation and test are evaluated;
+# checkpoints and the model are saved.
 SECONDS = ("imports", "building", "extraction", "training", "evaluation", "saving", "reporting")
 UNITS = ("weights", "parameters")  # variables, and the numbers in them
 OWN = "own"  # source of a backbone that is the user's own model, trained by FineTuner
@@ -16,12 +16,12 @@ Count = dict[str, int]
 
 
 def non_trainable(states: Mapping[str, Any]) -> Count:
-    """Returns what Keras calls non-trainable: the sum of the frozen and the untrainable counts."""
+    """Returns the count of what Keras calls non-trainable: frozen and untrainable weights together."""
     return {unit: states["frozen"][unit] + states["untrainable"][unit] for unit in UNITS}
 
 
 def count_text(count: Mapping[str, int]) -> str:
-    """Returns a count as it is shown everywhere: weights / parameters.
+    """Returns a count as every output shows it: weights / parameters.
 
     >>> count_text({"weights": 45, "parameters": 1_227_712})
     '45 / 1,227,712'
@@ -31,7 +31,7 @@ def count_text(count: Mapping[str, int]) -> str:
 
 @dataclass
 class FrozenProof:
-    """How many weights a phase held still, and their combined digest before and after."""
+    """Number of weights that a phase held, and their combined digest before and after it."""
 
     weights_checked: int
     weights_changed: int
@@ -41,11 +41,11 @@ class FrozenProof:
 
 @dataclass
 class BackboneRecord:
-    """Which pretrained network, by the digest of its weights, and its stages.
+    """The pretrained network, with the digest of its weights, and its stages.
 
-    `weights` says how many weights were ``loaded`` from the checkpoint, of how many in ``total``, and
-    which were ``absent`` from it. `preprocessing` is what the checkpoint asks of the data: size,
-    scale, mean, tokenizer.
+    `weights` says how many weights were ``loaded`` from the checkpoint, how many there are in
+    ``total``, and which were ``absent`` from it. `preprocessing` holds what the checkpoint requires of
+    the data, such as size, scale, mean and tokenizer.
     """
 
     name: str
@@ -58,12 +58,12 @@ class BackboneRecord:
 
     @property
     def loaded(self) -> str | None:
-        """How many weights came from the checkpoint, for people; None for a user's own model."""
+        """A text about how many weights the checkpoint has; None for a user's own model."""
         return loaded_weights(self.weights) if self.weights else None
 
     @property
     def own(self) -> bool:
-        """Whether the whole model is the user's own, trained by FineTuner."""
+        """Whether the whole model is the user's own, trained by `FineTuner`."""
         return self.source == OWN
 
 
@@ -72,15 +72,15 @@ class Sample:
     """A training example as the model gets it.
 
     Args:
-        source: where it comes from: a file, or a row of one.
-        label: the names of its classes.
-        image: a picture below the run directory, at the model's size and before scaling.
-        augmented: the same picture as the first epoch augments it; None without augmentation.
-        augmented_label: shares of the classes after MixUp or CutMix; None where the label stays.
-        text: the beginning of a text.
-        tokens: the first tokens of that text.
-        tokens_read: the number of tokens that the model reads.
-        tokens_whole: the number of tokens that the whole text has; larger where it is truncated.
+        source: A file, or a row of a file.
+        label: Names of its classes.
+        image: File of a picture below the run directory, at the model's size and before scaling.
+        augmented: File of the same picture as the first epoch augments it; None without augmentation.
+        augmented_label: Shares of the classes after MixUp or CutMix; None without them.
+        text: Start of a text.
+        tokens: First tokens of that text.
+        tokens_read: Number of tokens that the model reads.
+        tokens_whole: Number of tokens of the whole text; larger if the text is truncated.
     """
 
     source: str
@@ -95,7 +95,7 @@ class Sample:
 
 
 def loaded_weights(weights: Mapping[str, Any]) -> str:
-    """Returns `BackboneRecord.weights` as a line."""
+    """Returns `BackboneRecord.weights` as one line of text."""
     if weights["loaded"] == 0:
         return f"{weights['total']} weights drawn at random"
     text = f"loaded {weights['loaded']} of {weights['total']} weights"
@@ -105,14 +105,23 @@ def loaded_weights(weights: Mapping[str, Any]) -> str:
 
 @dataclass
 class DatasetRecord:
-    """Which data, by fingerprint, and how many samples each split has.
+    """The data, with their fingerprint, and the number of samples in each split.
 
-    `skipped`: bad samples left out, counted by split, the first 1000 named. `repeated`: samples in
-    two splits. `ignored`: files that are no examples, by suffix, and what is no data, by kind.
-    `split_sources`: the folder, file or array that each split is, or is a share of. `unused`: folders
-    and files beside those that are in no split. `multi_label`: whether an example has several labels;
-    accuracy is then of the decisions for and against each. `class_counts`: the examples of each class
-    by split, in the order of `classes`. `samples`: a few training examples.
+    Args:
+        name: Name of the dataset.
+        fingerprint: Digest that changes with any sample.
+        num_classes: Number of classes.
+        classes: Names of the classes, in the order of the outputs.
+        splits: Number of samples by split.
+        skipped: Bad samples that were left out, counted by split; the first 1000 are named.
+        repeated: Number of samples that are in two splits, by pair of splits.
+        ignored: Number of files that are not examples, by suffix or kind.
+        split_sources: Folder, file or array of each split, or of which it is a share.
+        unused: Folders and files that belong to no split.
+        multi_label: Whether a sample may have several labels. The accuracy is then the share of
+            correct decisions over all classes.
+        class_counts: Number of samples of each class by split, in the order of `classes`.
+        samples: A few training examples.
     """
 
     name: str
@@ -135,16 +144,16 @@ class FeatureDecision:
     """Whether the features of one phase are stored, and why; seconds are a forecast.
 
     Args:
-        phase: its name.
-        cut: the layers whose outputs are stored; None where no frozen prefix is.
-        reason: for people.
-        stored: the decision.
-        bytes_per_sample: of one sample on disk.
-        bytes: of all that the phase reads.
-        saves_seconds: forward passes that training is spared.
-        costs_seconds: forward pass and writing of what is not on disk yet.
-        below: by stage, the share of its weights that is below the cut, in (0, 1]; stages of which
-            none is are left out. The cut runs above the last of them.
+        phase: Name of the phase.
+        cut: Names of the layers whose outputs are stored; None if there is no frozen prefix.
+        reason: Reason in words.
+        stored: The decision.
+        bytes_per_sample: Size of one sample on disk.
+        bytes: Size of everything that the phase reads.
+        saves_seconds: Seconds of forward passes that training saves.
+        costs_seconds: Seconds for computing and writing what is not stored yet.
+        below: By stage, the share of its weights that is below the cut, in (0, 1]. Stages above the
+            cut are left out.
     """
 
     phase: str
@@ -196,15 +205,15 @@ class PhaseRecord:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An example of the test split that the model was sure of, and wrong.
+    """An example of the test split that the model misclassified with high confidence.
 
     Args:
-        source: where it comes from: a file, or a row of one.
-        label: name of its class.
-        predicted: name of the class that the model chose.
-        probability: that the model gave to `predicted`, in [0, 1].
-        text: the start of a text.
-        image: file of a thumbnail below the run directory, a PNG.
+        source: A file, or a row of a file.
+        label: Name of its class.
+        predicted: Name of the class that the model predicted.
+        probability: Predicted probability of `predicted`, in [0, 1].
+        text: Start of a text.
+        image: File of a thumbnail below the run directory, a PNG.
     """
 
     source: str
@@ -217,12 +226,14 @@ class Mistake:
 
 @dataclass
 class EvaluationDetails:
-    """What the test split shows beside its metrics.
+    """Results on the test split apart from its metrics.
 
-    `confusion`: [class, predicted class, number of examples], indices of classes, only those that
-    occur, most frequent first, at most 10,000; of one label alone. `reliability`: one entry for
-    each of the bins of the calibration error that holds predictions: confidence (mean), accuracy,
-    count. `mistakes`: the most confident first.
+    Args:
+        confusion: Entries [class, predicted class, number of examples] with indices of classes that
+            occur, most frequent first, at most 10,000; empty for multi-label data.
+        reliability: Mean confidence, accuracy and count of each bin of the calibration error that
+            holds predictions.
+        mistakes: Misclassified examples, the most confident first.
     """
 
     confusion: list[list[int]] = field(default_factory=list)
@@ -232,14 +243,14 @@ class EvaluationDetails:
 
 @dataclass(frozen=True)
 class Interval:
-    """Where the true accuracy lies, as far as the examples of a split tell.
+    """A confidence interval of the accuracy.
 
     Args:
-        low: lower bound, in [0, 1].
-        high: upper bound, in [0, 1].
-        examples: number of independent examples that it was measured on.
-        confidence: share of such intervals that hold the true accuracy.
-        method: by which it was computed.
+        low: Lower bound, in [0, 1].
+        high: Upper bound, in [0, 1].
+        examples: Number of independent examples on which the accuracy was measured.
+        confidence: Share of such intervals that contain the true accuracy.
+        method: Name of the method.
     """
 
     low: float
@@ -266,16 +277,36 @@ class MetricRow:
 
 @dataclass
 class RunRecord:
-    """What run.json and metrics.csv hold.
+    """The content of run.json and metrics.csv.
 
-    `started`: when the command was called, in ISO 8601 with the offset from UTC.
-    `seconds`: total; startup (until the first training step, all before it included); and `SECONDS`,
-    the parts of the total. `history` is metrics.csv.
-    `resumed` says where the run went on each time: phase, epoch and step, counted from 0.
-    `test_interval` is of the test accuracy. `remarks` judge the run at its end, in sentences.
-    `metrics_sha256` is of metrics.csv, `model_sha256` of each file in model/.
-    `plugins` are the package and version of each plug-in entry, by ``group.name``; `directions` say of
-    the metrics of plug-ins whether larger (``max``) or smaller (``min``) is better.
+    Args:
+        config: The config, with every value.
+        overrides: Overrides as the user typed them.
+        seed: Seed of the run.
+        versions: Versions of Python, this program and the libraries.
+        device: What the run computed on.
+        backbone: The pretrained network.
+        dataset: The data.
+        schema: Version of this format.
+        status: ``running``, ``completed``, ``interrupted`` or ``failed``.
+        started: When the command started, in ISO 8601 with the offset from UTC.
+        features: Decisions about storing features, one a phase.
+        phases: The phases that have started.
+        test: Metrics of the test split.
+        test_interval: Confidence interval of the test accuracy.
+        test_per_class: Precision, recall, F1 and support of each class.
+        test_details: Confusion, reliability and mistakes on the test split.
+        seconds: ``total``; ``startup``, everything before the first training step; and the parts of
+            the total, which `SECONDS` names.
+        peak_memory_bytes: Largest amount of memory that a process of the run held.
+        resumed: Phase, epoch and step, from 0, at which the run was resumed each time.
+        remarks: Sentences that judge the completed run.
+        metrics_sha256: Digest of metrics.csv.
+        model_sha256: Digest of each file in ``model/``.
+        plugins: Package and version of each plug-in entry, by ``group.name``.
+        directions: For each metric of a plug-in, whether larger (``max``) or smaller (``min``) is
+            better.
+        history: The rows of metrics.csv.
     """
 
     config: dict[str, Any]
@@ -305,12 +336,12 @@ class RunRecord:
     history: list[MetricRow] = field(default_factory=list)
 
 
-def go_on(record: RunRecord, earlier: RunRecord) -> None:
-    """Takes what an earlier process has come to into the record of a run that goes on.
+def resume_record(record: RunRecord, earlier: RunRecord) -> None:
+    """Copies the results of an earlier process into the record of a run that resumes.
 
     Args:
-        record: of the run as it is built now; changed in place.
-        earlier: of the process before.
+        record: Record of the run as it is built now; changed in place.
+        earlier: Record of the earlier process.
     """
     for name in ("features", "phases", "history", "peak_memory_bytes", "resumed"):
         setattr(record, name, copy.deepcopy(getattr(earlier, name)))

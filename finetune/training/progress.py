@@ -11,7 +11,7 @@ import numpy as np
 from finetune.backbones import HEAD
 from finetune.errors import ConfigError, NotFiniteError
 from finetune.record.listener import Listener
-from finetune.record.schema import MetricRow, PhaseRecord, RunRecord, go_on
+from finetune.record.schema import MetricRow, PhaseRecord, RunRecord, resume_record
 from finetune.schedule.phase import Phase
 from finetune.training import scaling
 from finetune.training.best_epoch import BestEpoch
@@ -133,7 +133,7 @@ class RunProgress:
         return point
 
     def _resume(self, point: ResumePoint) -> None:
-        go_on(self.record, point.state.record)
+        resume_record(self.record, point.state.record)
         self.position = point.state.position
         self._require_same_phases()
         load_arrays(self._setup.inventory, self._setup.optimizers, point.arrays)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from finetune.errors import StorageError
-from finetune.record.schema import go_on
+from finetune.record.schema import resume_record
 from finetune.runs import run as runs
 from tests.helpers.records import make_record
 
@@ -47,7 +47,7 @@ def test_a_full_disk_and_a_damaged_example_end_it(tmp_path, monkeypatch, error):
 
 def test_a_resumed_run_was_started_when_its_first_process_was():
     now = replace(make_record(), started="2026-02-01T00:00:00+00:00")
-    go_on(now, replace(make_record(), started="2026-01-31T00:00:00+00:00"))
+    resume_record(now, replace(make_record(), started="2026-01-31T00:00:00+00:00"))
     assert now.started == "2026-01-31T00:00:00+00:00"
-    go_on(now, replace(make_record(), started=""))
+    resume_record(now, replace(make_record(), started=""))
     assert now.started == "2026-01-31T00:00:00+00:00"

@@ -10,19 +10,16 @@ import tensorflow as tf
 from finetune.errors import FrozenWeightsError, TrainingError
 from finetune.evaluation.metrics import report
 from finetune.freezing.inventory import take_inventory, to_numpy
-from finetune.freezing.plan import make_plan
 from finetune.freezing.policies.depth import Depth
 from finetune.freezing.policies.none import NothingFrozen
 from finetune.record.listener import Listener
-from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.schedule.phase import Phase
-from finetune.tasks.objective import ONE, Objective
-from finetune.training.compiled_steps import CompiledSteps
 from finetune.training.optimizers import OptimizerSettings
-from finetune.training.phase_data import PhaseData, SamePhaseData
-from finetune.training.setup import TrainingSetup
+from finetune.training.phase_data import PhaseData
+from finetune.training.phase_run import PhaseRun
 from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
+from tests.helpers.tiny_training import OBJECTIVE, tiny_record, tiny_setup
 
 PROBE = Depth(0)
 ALL = NothingFrozen()
@@ -60,21 +57,12 @@ def train(phases, on_step=None, inventory=None, settings=None, finish=None, exec
         return one.repeat(last - first).skip(skip)
 
     data = PhaseData(inventory.model, training, batches, batches, 3, executions)
-    plans = [make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases]
-    record = RunRecord(
-        config={}, overrides=[], seed=0, versions={}, device={},
-        backbone=BackboneRecord(name="tiny", source="test", weights_sha256="", stages=[]),
-        dataset=DatasetRecord(name="noise", fingerprint="", num_classes=3, classes=[], splits={}),
-    )  # fmt: skip
-    spy, objective = Spy(on_step), Objective(ONE, 3)
-    setup = TrainingSetup(
-        CompiledSteps(inventory, objective), tuple(phases), tuple(plans), SamePhaseData(data),
-        settings or OptimizerSettings("sgd"), labels,
-    )  # fmt: skip
+    setup = tiny_setup(inventory, phases, data, settings, labels)
+    record, spy = tiny_record(), Spy(on_step)
     trainer = Trainer(setup, record, spy)
 
     def run():
-        trainer.run(lambda outputs: report(outputs, labels, "abc", objective), finish)
+        trainer.run(lambda outputs: report(outputs, labels, "abc", OBJECTIVE), finish)
 
     return run, record, spy, inventory
 
@@ -214,3 +202,15 @@ def test_ctrl_c_ends_the_step_and_a_second_one_does_not_wait(interruptible):
     with pytest.raises(KeyboardInterrupt):
         run()
     assert spy.steps == 1 and not hasattr(spy, "noted")
+
+
+def test_out_of_memory_names_phase_and_batch_size(monkeypatch):
+    def exhausted(self):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(PhaseRun, "run", exhausted)
+    run, _, _, _ = train([Phase("top", 6, 0.2, Depth(1))])
+    with pytest.raises(
+        TrainingError, match=r"dataset.batch_size must be.*phase top.*depth\(1\).*Received: 8.*OOM"
+    ):
+        run()
