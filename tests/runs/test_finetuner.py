@@ -271,7 +271,7 @@ def test_where_no_stage_is_found_one_must_be_given():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"head": "a_.*"}, "none of them head"),
+        ({"head": "a_.*"}, "other than head"),
         ({"b": ["b_dense"], "a": "a_.*"}, "order from input to output.*The order is a, b"),
         (lambda layer: 1, "names of type str"),
         ({"a": 3}, r"stages\[a\] must be a regular expression or a list"),
@@ -436,7 +436,7 @@ def test_a_dataset_of_single_pairs_and_a_list_of_inputs_are_read(tmp_path):
         ({"overrides": ["seedy=3"]}, "Received: seedy. .* Did you mean seed[?]"),
         ({"overrides": ["runtime.precision=mixed_bfloat16"]}, "Received: runtime.precision"),
         ({"schedule": TWO_PHASES, "overrides": ["schedule.phases.head.epochs=4"]},
-         "leave a schedule alone"),
+         "must not change a schedule that is passed"),
         ({"schedule": None}, "schedule must be the name of a config or a mapping"),
         ({"classes": [1, 2, 3]}, "3 different names"),
         ({"model": "x"}, "model must be a keras.Model. Received: str"),
