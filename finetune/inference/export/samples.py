@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from finetune.config import plugins
 from finetune.config.saved import SAVED, read_saved
-from finetune.config.schema import FILE_DATASETS, Config
-from finetune.datasets.catalog import BUNDLED_DATASETS
+from finetune.config.schema import Config
 from finetune.datasets.dataset import Split
 from finetune.datasets.images.decoding import decoded
 from finetune.datasets.load import load_dataset
@@ -57,7 +57,7 @@ def find_samples(trained: TrainedModel) -> Samples:
 def _on_this_machine(config: Config) -> bool:
     """Returns whether the data can be read without a download."""
     name = config.dataset.name
-    if name in FILE_DATASETS or name in BUNDLED_DATASETS:
+    if name in plugins.names("datasets"):
         return True
     default = os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets")
     return (Path(config.dataset.data_dir or default).expanduser() / name).is_dir()

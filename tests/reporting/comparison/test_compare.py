@@ -188,3 +188,13 @@ def test_names_of_runs_are_data():
 )  # fmt: skip
 def test_values_are_written_for_people(value, kind, expected):
     assert shown(value, kind) == expected
+
+
+def test_metrics_of_plug_ins_are_compared_in_their_direction():
+    runs = [make_run(name, directions={"gap": "min"}) for name in ("a", "b")]
+    for run, gap in zip(runs, (7.0, 3.0), strict=True):
+        run.record.phases[0].metrics["validation"]["gap"] = gap
+    column = compare(runs).columns["validation.gap"]
+    assert (column.better, column.kind, column.best) == ("low", "number", {1})
+    sorted_runs = compare(runs, "validation.gap").runs
+    assert [run.directory.name for run in sorted_runs] == ["b", "a"]
