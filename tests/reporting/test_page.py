@@ -169,6 +169,13 @@ def test_a_phase_whose_proof_is_broken_is_open():
     assert open_phases(replace(record, phases=[])) == set()
 
 
+def test_another_monitored_metric_is_shown_by_epoch():
+    record = make_run()
+    assert "Validation macro_f1" not in words(page(record))
+    record.phases[0].monitor, record.phases[0].monitored = "macro_f1", [0.5, None, 0.75]
+    assert "Validation macro_f1 by epoch: 0.5000, –, 0.7500." in words(page(record))
+
+
 def test_classes_are_counted_in_each_split():
     text = page(make_run())
     shown = words(text)
