@@ -126,7 +126,12 @@ def check_freeze(freeze: Mapping[str, Any], where: str) -> Iterator[str]:
             f"Add {where}.{missing[0]}=…"
         )
     else:
-        yield from _made(policy, freeze).problems(where)
+        try:
+            with plugins.guarded(GROUP, name, f"{where}.policy"):
+                problems = list(_made(policy, freeze).problems(where))
+        except ConfigError as error:
+            problems = error.problems
+        yield from problems
 
 
 def make_policy(freeze: Mapping[str, Any], where: str) -> Any:

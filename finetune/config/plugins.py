@@ -11,6 +11,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
@@ -119,13 +120,20 @@ def call(group: str, name: str, where: str, *arguments: Any) -> Any:
         ConfigError: As from `load`, and for anything that the code of a plug-in raises.
     """
     entry = load(group, name, where)
-    if is_own(group, name):
+    with guarded(group, name, where):
         return entry(*arguments)
+
+
+@contextmanager
+def guarded(group: str, name: str, where: str) -> Iterator[None]:
+    """Turns what the code of a plug-in raises into a `ConfigError` that names the package."""
     try:
-        return entry(*arguments)
+        yield
     except FinetuneError:
         raise
     except Exception as error:
+        if is_own(group, name):
+            raise
         (offer,) = _offers(group, name)
         raise ConfigError(
             f"{where} must be {GROUPS[group].kind} that works. Received: {name} of {offer.origin}, "

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from finetune.backbones import HEAD
+from finetune.config import plugins
 from finetune.errors import ConfigError
 from finetune.freezing.policy import Policy, WeightInfo
 from finetune.freezing.upkeep import Upkeep
@@ -111,8 +112,9 @@ def resolve(
         ConfigError: If the policy does not fit the model, selects what is no weight of it, or leaves
             nothing to train.
     """
-    chosen = policy.select(infos, stage_names, where)
-    unknown = sorted(set(chosen).difference(info.path for info in infos))
+    with plugins.guarded("policies", policy.name, f"{where}.policy"):
+        chosen = set(policy.select(infos, stage_names, where))
+    unknown = sorted(chosen.difference(info.path for info in infos))
     if unknown:
         raise ConfigError(
             f"{where}.policy must select weights of the model. Received: {policy}, which selects "
