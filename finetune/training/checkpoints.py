@@ -188,7 +188,7 @@ def _read(path: Path, manifest: Mapping[str, Any]) -> Checkpoint:
     arrays = {}
     for name, digest in manifest["files"].items():
         if Path(name).name != name:
-            raise ValueError(f"{name} is no name of a file")
+            raise ValueError(f"{name} is not a file name")
         if file_digest(path / name) != digest:
             raise ValueError(f"{name} is not what was written")
         arrays[name.removesuffix(".safetensors")] = load_file(path / name)

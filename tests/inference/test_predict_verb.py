@@ -222,7 +222,7 @@ def test_no_model_is_loaded_if_no_file_can_be_read(here, runs, capsys, monkeypat
     assert capsys.readouterr().err.splitlines() == [
         "error: gone.png: no such file, or a broken link",
         "error: empty: the folder holds no image",
-        r"error: no\x00name.png: no name of a file",
+        r"error: no\x00name.png: not a file name",
     ]
     found = list(examples_of("image", ["loop"], io.BytesIO()))
     assert [failure.reason for failure in found if isinstance(failure, Failure)] == [

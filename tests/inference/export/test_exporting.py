@@ -126,7 +126,7 @@ def test_a_text_model(name, pooling, tmp_path, here):
             "makes": kinds,
         }
     ]  # fmt: skip
-    assert "tokenize, to at most 4 tokens" in done.interface["before"]
+    assert "tokenize to at most 4 tokens" in done.interface["before"]
     import keras_hub
 
     place = str(directory / "tokenizer")
