@@ -197,7 +197,8 @@ def test_pickled_weights_are_not_opened(tmp_path):
     directory, _ = checkpoints.bert(tmp_path)
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     with pytest.raises(
-        ConfigError, match="pytorch_model.bin is not opened, because reading it can run code: convert it to model.safe"
+        ConfigError,
+        match="pytorch_model.bin is not opened, because reading it can run code: convert it to model.safe",
     ):
         load(path=directory)
 
@@ -219,7 +220,10 @@ def test_missing_sentencepiece(tmp_path, model_type):
         ({"registered_name": "Functional"}, "registered_name names.*Received: Functional. Valid: "),
         ({"registered_name": "keras_hub>GPT2Backbone"}, "Received: keras_hub>GPT2Backbone"),
         ({"registered_name": "keras_hub>BertBackbones"}, r"Did you mean keras_hub>BertBackbone\?"),
-        ({"model_type": "vitt"}, r"model_type names.*Valid: deit, .*xlm-roberta. Did you mean vit\?"),
+        (
+            {"model_type": "vitt"},
+            r"model_type names.*Valid: deit, .*xlm-roberta. Did you mean vit\?",
+        ),
         ({"architecture": "resnet19"}, r"architecture names.*Did you mean resnet\d+\?"),
         (
             {"architecture": "resnet18", "registered_name": "keras_hub>ResNetBackbone"},
