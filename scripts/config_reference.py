@@ -45,7 +45,7 @@ CHOICES = {
     f"{PHASE}.batch_norm": config.BATCH_NORM_MODES,
     f"{PHASE}.monitor": METRICS,
     f"{PHASE}.solver": config.SOLVERS,
-    f"{PHASE}.freeze.policy": tuple(freeze.built_in()),
+    f"{PHASE}.freeze.policy": tuple(plugins.built_in(freeze.GROUP)),
     "optimizer.name": config.OPTIMIZERS,
     "features.cache": config.CACHE_MODES,
     "features.dtype": config.FEATURE_DTYPES,
@@ -79,7 +79,7 @@ def keys(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
 def policy_keys() -> dict[str, str]:
     """Returns the description of each key of a freeze policy, from the ``Args`` of the policy's docstring."""
     found: dict[str, str] = {}
-    for name in freeze.built_in():
+    for name in plugins.built_in(freeze.GROUP):
         text = inspect.getdoc(freeze.policy_class(name, "freeze")) or ""
         for key, what in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE):
             found.setdefault(f"{PHASE}.freeze.{key}", f"`{name}`: {' '.join(what.split())}")
@@ -147,7 +147,9 @@ def config_page() -> str:
         parts += ["\n".join(rows), ""]
         if name == "phase":
             parts += ["The policies:\n\n| policy | what it does |\n| --- | --- |"]
-            named = [(policy, freeze.description(policy)) for policy in freeze.built_in()]
+            named = [
+                (policy, freeze.description(policy)) for policy in plugins.built_in(freeze.GROUP)
+            ]
             parts += ["\n".join(f"| `{n}` | {_cell(text)} |" for n, text in named), ""]
         if name == "optimizer":
             parts += ["What each optimizer takes, beside `clipnorm`; the others stay null:\n"]

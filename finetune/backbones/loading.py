@@ -151,8 +151,16 @@ def load(
 def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Origin:
     where = "backbone.preset"
     if preset in plugins.names("backbones"):
-        checkpoint = recognise(plugins.call("backbones", preset, where), where, load_weights)
+        directory = plugins.call("backbones", preset, where)
         own = NAMED_BACKBONES.get(preset)
+        if own is None:
+            where = f"{where} ({preset} of {plugins.origin('backbones', preset)})"
+        if not isinstance(directory, str | Path):
+            raise ConfigError(
+                f"{where} must be a function that returns the directory of a checkpoint. Received: "
+                f"{type(directory).__name__}. Correct the function."
+            )
+        checkpoint = recognise(directory, where, load_weights)
         return _Origin(preset, "package" if own is None else own.source, checkpoint, where)
     if "://" in preset:
         fetched = handles.fetch(preset, revision)

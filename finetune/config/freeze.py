@@ -19,11 +19,6 @@ DEFAULT = "depth"
 _SCALARS = (int, float, bool, str)
 
 
-def built_in() -> list[str]:
-    """Returns the names of the policies of this program."""
-    return [name for name in plugins.names(GROUP) if plugins.origin(GROUP, name) == plugins.HOUSE]
-
-
 def unset() -> dict[str, Any]:
     """Returns the mapping of a phase that sets nothing: the keys of all built-in policies, null."""
     return {"policy": DEFAULT, **dict.fromkeys(_built_in_keys())}
@@ -52,8 +47,8 @@ def policy_class(name: str, where: str) -> Any:
     except (TypeError, NameError) as error:
         raise ConfigError(
             f"{where}.policy must be a policy whose keys are int, float, bool, str or a tuple of "
-            f"these. Received: {name} of {plugins.origin(GROUP, name)}: {error}. Change the type "
-            "of the field."
+            f"these. Received: {name} of {plugins.origin(GROUP, name)}: {error}. Change this field "
+            "of the class."
         ) from error
     return policy
 
@@ -120,12 +115,9 @@ def check_freeze(freeze: Mapping[str, Any], where: str) -> Iterator[str]:
         if key != "policy" and key not in keys and value is not None:
             yield _foreign(name, key, value, where)
     missing = [k for k in keys if freeze.get(k) in (None, []) and _default(keys[k]) is MISSING]
-    if missing:
-        yield (
-            f"{where} must have {' and '.join(missing)} for policy {name}. Received: none. "
-            f"Add {where}.{missing[0]}=…"
-        )
-    else:
+    for key in missing:
+        yield f"{where}.{key} must be set for policy {name}. Received: nothing. Add {where}.{key}=…"
+    if not missing:
         try:
             with plugins.guarded(GROUP, name, f"{where}.policy"):
                 problems = list(_made(policy, freeze).problems(where))
@@ -180,7 +172,7 @@ def _foreign(name: str, key: str, value: Any, where: str) -> str:
     if not owners:
         return unknown_name(f"{where}.{key}", "a key of the config", key, known_keys())
     return (
-        f"{where}.{key} must be left out: two rules would disagree, policy {name} does not use it. "
+        f"{where}.{key} must be left out: policy {name} does not use it, and two rules would disagree. "
         f"Received: {value}. Set {where}.{key}=null, or {where}.policy={owners[0]}."
     )
 
@@ -201,6 +193,8 @@ def _type_in_config(key: str, hint: Any) -> Any:
     choices = [kind for kind in get_args(hint) if kind is not NoneType] if union else [hint]
     kind = choices[0]
     item, *rest = get_args(kind) if get_origin(kind) is tuple else (kind,)
+    if key == "policy":
+        raise TypeError("its key policy would hide the name of the policy")
     if len(choices) != 1 or item not in _SCALARS or rest not in ([], [...]):
         raise TypeError(f"its key {key} is {hint}")
     return (list[item] if rest else item) | None
@@ -216,15 +210,15 @@ def _types_or_none(name: str) -> dict[str, Any]:
 
 @cache
 def _built_in_keys() -> dict[str, Any]:
-    return _merged(built_in())
+    return _merged(map(_key_types, plugins.built_in(GROUP).values()))
 
 
 def _all_keys() -> dict[str, Any]:
-    return _merged(plugins.names(GROUP))
+    return _merged(map(_types_or_none, plugins.names(GROUP)))
 
 
-def _merged(names: Iterable[str]) -> dict[str, Any]:
+def _merged(types_of_policies: Iterable[dict[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
-    for name in names:
-        merged |= {k: kind for k, kind in _types_or_none(name).items() if k not in merged}
+    for types in types_of_policies:
+        merged |= {key: kind for key, kind in types.items() if key not in merged}
     return merged

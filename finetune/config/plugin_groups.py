@@ -18,7 +18,8 @@ _METRICS = (
 
 def _is_policy(entry: Any) -> bool:
     methods = [getattr(entry, name, None) for name in ("problems", "select")]
-    return inspect.isclass(entry) and is_dataclass(entry) and all(map(callable, methods))
+    is_frozen = inspect.isclass(entry) and is_dataclass(entry) and entry.__dataclass_params__.frozen
+    return is_frozen and all(map(callable, methods))
 
 
 def is_metric(entry: Any) -> bool:

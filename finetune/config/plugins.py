@@ -59,6 +59,11 @@ def names(group: str) -> list[str]:
     return [*own, *sorted(others.difference(own))]
 
 
+def built_in(group: str) -> dict[str, Any]:
+    """Imports and returns the entries of this program by name, whatever plug-ins offer."""
+    return {offer.name: offer.load() for offer in _built_in(group)}
+
+
 def origin(group: str, name: str) -> str:
     """Returns where an entry comes from: ``finetune``, or a package with its version.
 
@@ -131,7 +136,7 @@ def guarded(group: str, name: str, where: str) -> Iterator[None]:
         yield
     except FinetuneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_own(group, name):
             raise
         (offer,) = _offers(group, name)

@@ -58,7 +58,7 @@ def _check_keys(where: str, phase: PhaseConfig | ScheduleConfig) -> Iterator[str
     fix = "1 gives every stage the same rate, 0.5 halves it stage by stage below the head."
     yield from number(f"{where}.stage_lr_decay", decay, "in (0, 1]", ok, fix)
     yield from choice(f"{where}.batch_norm", "a BatchNorm mode", phase.batch_norm, BATCH_NORM_MODES)
-    yield from choice(f"{where}.monitor", "a monitored metric", phase.monitor, names("metrics"))
+    yield from choice(f"{where}.monitor", "a metric", phase.monitor, names("metrics"))
     yield from positive(f"{where}.patience", phase.patience, "null trains all epochs.")
 
 

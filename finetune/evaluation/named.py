@@ -114,9 +114,5 @@ def probabilities_of(outputs: np.ndarray, objective: Objective) -> np.ndarray:
 
 def _fitting(task: str) -> list[str]:
     """Returns the built-in metrics that are defined for a task."""
-    own = [
-        name
-        for name in plugins.names("metrics")
-        if plugins.origin("metrics", name) == plugins.HOUSE
-    ]
-    return [name for name in own if plugins.load("metrics", name, "metrics").task in (None, task)]
+    own = plugins.built_in("metrics").items()
+    return [name for name, built_in in own if built_in.task in (None, task)]

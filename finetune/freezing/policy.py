@@ -87,8 +87,15 @@ class Policy(ABC):
         """
 
     def __str__(self) -> str:
-        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
-        words = [", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values]
+        keys = fields(self)  # type: ignore[arg-type]
+        words = []
+        for key in keys:
+            value = getattr(self, key.name)
+            text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            if len(keys) == 1:
+                words.append(text)
+            elif value != key.default:
+                words.append(f"{key.name}={text}")
         return f"{self.name}({'; '.join(words)})" if words else self.name
 
 

@@ -45,7 +45,16 @@ def test_a_function_that_fails_or_names_no_checkpoint(tmp_path):
         f"backbone.preset must be a backbone that works. Received: failing of {__name__}, which "
         "raised OSError: no network. Correct what is registered."
     )
-    with pytest.raises(ConfigError, match="backbone.preset must be"):
+
+    @finetune.backbone("nothing")
+    def nothing():
+        return None
+
+    with pytest.raises(ConfigError, match=rf"backbone\.preset \(empty of {__name__}\) must be"):
         load(preset="empty")
+    with pytest.raises(
+        ConfigError, match="returns the directory of a checkpoint. Received: NoneType"
+    ):
+        load(preset="nothing")
     with pytest.raises(ConfigError, match=r"Received: fail\..*failing"):
         load(preset="fail")

@@ -79,7 +79,7 @@ def problems(*overrides):
         ("schedule.phases.head.batch_norm=off", "must be a BatchNorm mode"),
         ("schedule.phases.head.freeze.policy=dept", "Did you mean depth?"),
         ("schedule.phases.head.freeze.unfreeze_depth=-1", "must be at least 0"),
-        ("schedule.phases.head.freeze.unfreeze_depth=null", "must have unfreeze_depth"),
+        ("schedule.phases.head.freeze.unfreeze_depth=null", "unfreeze_depth must be set for policy depth"),
         ("schedule.phases.head.freeze.stages=[a]", "two rules would disagree"),
         ("schedule.phases.head.freeze={policy: patterns, unfreeze_depth: null, train: ['(']}",
          "must be a regular expression. Received: ("),

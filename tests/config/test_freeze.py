@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import pytest
 
-from finetune.config import plugins
+from finetune.config import freeze, plugins
 from finetune.config.compose import compose_config
 from finetune.config.freeze import (
     as_mapping,
-    built_in,
     check_freeze,
     description,
     known_keys,
@@ -25,6 +24,7 @@ from finetune.freezing.policies.depth import Depth
 from finetune.freezing.policies.patterns import Patterns
 from finetune.freezing.policies.stages import Stages
 from finetune.freezing.policy import Policy, with_head
+from tests.helpers.plugins import installer
 
 WHERE = "schedule.phases.head.freeze"
 
@@ -86,8 +86,8 @@ def test_the_modules_of_the_package_are_the_policies():
     import finetune.freezing.policies as package
 
     files = {file.stem for file in Path(package.__file__).parent.glob("[!_]*.py")}
-    assert set(built_in()) == files and len(files) >= 7
-    for name in built_in():
+    assert set(plugins.built_in("policies")) == files and len(files) >= 7
+    for name in plugins.built_in("policies"):
         assert description(name).endswith("."), name
     assert known_keys()[0] == "policy"
 
@@ -99,13 +99,13 @@ def test_a_policy_of_another_package_is_read_like_the_own(every):
              f"{WHERE}.loud=on", f"{WHERE}.step=3"]
         )
     )  # fmt: skip
-    freeze = config.schedule.phases["head"].freeze
-    made = make_policy(freeze, WHERE)
+    given = config.schedule.phases["head"].freeze
+    made = make_policy(given, WHERE)
     assert made == Every(3, share=1.0, loud=True, tags=("1e3",))
     assert as_mapping(made) == {
         "policy": "every", "step": 3, "share": 1.0, "loud": True, "tags": ["1e3"],
     }  # fmt: skip
-    assert str(made) == "every(3; 1.0; True; 1e3; None)"
+    assert str(made) == "every(step=3; share=1.0; loud=True; tags=1e3)"
     assert keep_text(f"{WHERE}.tags=[1e3]") == f'{WHERE}.tags=["1e3"]'
     assert type_of_key("step") == int | None
     assert "step" not in known_keys() and "step" not in unset()  # other runs are saved as before
@@ -122,18 +122,18 @@ def test_the_policy_decides_the_type_of_a_key_that_several_have(every):
     ("freeze", "message"),
     [
         ("{policy: evry}", "policy must be a freeze policy. Received: evry."),
-        ("{policy: every}", f"{WHERE} must have step for policy every. Received: none."),
+        ("{policy: every}", f"{WHERE}.step must be set for policy every. Received: nothing."),
         ("{policy: every, step: 0}", "step must be above 0. Received: 0."),
         ("{policy: every, step: x}", "step must have the right type. Received: x. It is a whole"),
         ("{policy: every, stepp: 1}", f"{WHERE}.stepp must be a key of the config. Received: stepp."),
         ("{policy: every, stepp: 1}", "Did you mean step?"),
         ("{policy: every, stages: [a]}", f"Set {WHERE}.stages=null, or {WHERE}.policy=stages."),
-        ("{policy: depth, step: 1}", "policy depth does not use it. Received: 1. "
+        ("{policy: depth, step: 1}", "policy depth does not use it, and two rules would disagree. Received: 1. "
          f"Set {WHERE}.step=null, or {WHERE}.policy=every."),
         ("{policy: top, stages: x}", f"{WHERE}.stages must have the right type. Received: x. It is "
          "a whole number, or null."),
         ("{policy: {a: 1}}", f"{WHERE}.policy must have the right type"),
-        ("{policy: '???'}", f"{WHERE} must have unfreeze_depth for policy depth"),
+        ("{policy: '???'}", f"{WHERE}.unfreeze_depth must be set for policy depth"),
         ("{policy: '${nope}'}", f"{WHERE}.policy must have the right type"),
         ("3", f"{WHERE} must be a mapping of policy, "),
     ],
@@ -146,6 +146,41 @@ def test_what_is_wrong_is_named(every, freeze, message):
     with pytest.raises(ConfigError) as refused:
         read(node)
     assert message in "\n".join(refused.value.problems)
+
+
+def test_a_value_of_the_wrong_type_is_not_also_called_missing(every):
+    with pytest.raises(ConfigError) as refused:
+        read(compose_config([f"{WHERE}={{policy: every, unfreeze_depth: null, step: x}}"]))
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{WHERE}.step must have the right type. Received: x.")
+
+
+def test_a_package_that_takes_the_name_of_a_policy_stops_no_other_run(tmp_path, monkeypatch):
+    install = installer(tmp_path, monkeypatch)
+    install("acme", "1.2", "[finetune.policies]\ndepth = acme:Depth\n")
+    freeze._built_in_keys.cache_clear()
+    assert {"unfreeze_depth", "train", "stages"} <= unset().keys()
+    assert (
+        read(compose_config(["schedule=full"])).schedule.phases["full"].freeze["policy"] == "none"
+    )
+    with pytest.raises(ConfigError) as refused:
+        read(compose_config([]))
+    (problem,) = refused.value.problems
+    assert "Received: depth, which finetune and acme 1.2 both offer." in problem
+
+
+def test_a_key_that_hides_the_name_of_the_policy_is_refused(monkeypatch):
+    @dataclass(frozen=True)
+    class Hiding(Every):
+        name: ClassVar[str] = "hiding"
+        step: int = 1
+        policy: str = "a"
+
+    monkeypatch.setitem(plugins._registered, "policies", {})
+    plugins.register("policies", "hiding", Hiding)
+    (problem,) = check_freeze({"policy": "hiding"}, WHERE)
+    assert "its key policy would hide the name of the policy. Change this field" in problem
+    assert not list(check_freeze({"policy": "all"}, WHERE))
 
 
 def test_mistakes_are_reported_together(every):

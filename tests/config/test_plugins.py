@@ -132,8 +132,15 @@ def test_what_is_registered_must_have_the_form_of_its_group():
     class Odd:
         select = None
 
-    with pytest.raises(ConfigError, match=r"odd must be a freeze policy: a frozen dataclass"):
-        plugins.register("policies", "odd", Odd)
+    @dataclass
+    class Thawed:
+        def problems(self, where): ...
+
+        def select(self, weights, stage_names, where): ...
+
+    for policy in (Odd, Thawed):
+        with pytest.raises(ConfigError, match=r"odd must be a freeze policy: a frozen dataclass"):
+            plugins.register("policies", "odd", policy)
     with pytest.raises(ConfigError, match=r"the name of a dataset must be letters.*'a b'"):
         plugins.register("datasets", "a b", print)
 
@@ -174,6 +181,13 @@ def test_what_an_entry_raises_is_a_config_error_that_names_the_package(install):
         "dataset.name must be a dataset that works. Received: moons of acme 1.2, which raised "
         "KeyError: 'x'. Repair the package, or remove it: pip uninstall acme."
     )
+
+
+def test_an_entry_that_exits_is_a_config_error_too(install):
+    code = "def moons(*given):\n    raise SystemExit(4)"
+    install("acme", "1.2", "[finetune.datasets]\nmoons = acme_h:moons\n", "acme_h", code)
+    with pytest.raises(ConfigError, match=r"moons of acme 1\.2, which raised SystemExit: 4"):
+        plugins.call("datasets", "moons", "dataset.name", 1, 2)
 
 
 def test_decorators_register_entries():

@@ -50,7 +50,7 @@ def chosen(settings: TrackersConfig, directory: Path) -> dict[str, Tracker]:
 
 
 def _asked(settings: TrackersConfig) -> list[str]:
-    return [key for key in plugins.names("trackers") if getattr(settings, key, False)]
+    return [key for key in plugins.names("trackers") if getattr(settings, key, None) is True]
 
 
 def require_installed(settings: TrackersConfig) -> None:

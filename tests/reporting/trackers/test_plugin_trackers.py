@@ -39,6 +39,14 @@ def test_a_tracker_is_made_with_the_config_when_it_is_asked_for(tmp_path):
     assert given == [settings]
 
 
+def test_a_tracker_with_the_name_of_another_key_is_never_asked_for(tmp_path):
+    @finetune.tracker("project")
+    def project(settings):
+        raise AssertionError("trackers.project is a text")
+
+    assert list(chosen(trackers_config(), tmp_path)) == ["TensorBoard"]
+
+
 def test_a_broken_tracker_is_refused_before_anything_is_spent(install):
     install("acme", "1.2", "[finetune.trackers]\nnotes = nothing_like_it:notes\n")
     require_installed(trackers_config())
