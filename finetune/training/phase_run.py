@@ -57,8 +57,9 @@ class PhaseRun:
         """
         setup, progress, plan = self._setup, self._progress, self._plan
         inventory = setup.inventory
+        began = time.perf_counter()
         record = self._begin()
-        began = time.perf_counter() - record.seconds
+        began -= record.seconds  # of earlier processes
         before = proof.digests(inventory.variables, plan.held_weights)
         state = self._state
         if state is not None:
@@ -68,6 +69,7 @@ class PhaseRun:
         monitor = setup.monitors[self._index]
         moving = sorted(set(plan.states) - set(plan.held_weights))
         begun = None if self._point is None else self._point.arrays.get("begun", {})
+        movement = Movement(inventory, moving, begun)  # in plain coordinates
         with self._standardised(data) as is_standardised:
             current = CurrentPhase(
                 phase=self._phase,
@@ -75,7 +77,7 @@ class PhaseRun:
                 data=data,
                 monitor=monitor,
                 best=BestEpoch(self._phase, monitor, inventory, moving),
-                movement=Movement(inventory, moving, begun),
+                movement=movement,
                 frozen_sha256=proof.combine(before),
                 began=began,
                 standardised=is_standardised,
@@ -98,7 +100,7 @@ class PhaseRun:
             sha256_before=current.frozen_sha256,
             sha256_after=proof.combine(after),
         )
-        record.weight_change = current.movement.by_stage()
+        record.weight_change = movement.by_stage()
         record.seconds = time.perf_counter() - began
         proof.require_unchanged(self._phase.name, before, after)
         progress.position = Position(self._index + 1, epoch=progress.position.epoch)
@@ -119,9 +121,8 @@ class PhaseRun:
         if self._point is None:
             run.phases.append(planned)
         record = run.phases[-1]
-        record.epochs_planned = (
-            planned.epochs_planned
-        )  # may differ from those of an earlier process
+        # The settings of a run that resumes with a changed config may differ.
+        record.epochs_planned = planned.epochs_planned
         record.learning_rates = planned.learning_rates
         self._progress.listener.phase_started(run, record)
         log_counts(self._phase, counts)

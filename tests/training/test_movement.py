@@ -3,8 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 
+from finetune.freezing.inventory import to_numpy
 from finetune.training.movement import Movement
+from tests.helpers.resumable_runs import PHASES, Run
 
 
 def head_paths(inventory):
@@ -36,6 +39,19 @@ def test_what_an_earlier_process_began_with_is_what_counts(tiny):
     tiny.variables[head_paths(tiny)[1]].assign(np.zeros(3))
     movement = Movement(tiny, [path], {path: np.full((4, 3), 2.0)})
     assert movement.by_stage()["head"] == 0.5
+
+
+def test_a_standardised_head_is_measured_in_plain_coordinates():
+    run = Run(None, phases=PHASES[:1], standardise=True)
+    head = [run.inventory.variables[path] for path in head_paths(run.inventory)]
+
+    def values():
+        return np.concatenate([to_numpy(variable).ravel() for variable in head])
+
+    before = values()
+    changes = run.run().record.phases[0].weight_change
+    distance = np.linalg.norm(values() - before) / np.linalg.norm(before)
+    assert changes["head"] == pytest.approx(distance, rel=1e-4)
 
 
 def test_from_nothing_there_is_no_ratio(tiny):
