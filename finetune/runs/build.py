@@ -187,11 +187,28 @@ def plan_run(
     plans = tuple(
         make_plan(p, inventory.infos, inventory.stage_names, inventory.upkeep) for p in phases
     )
-    metrics = tuple(dict.fromkeys([*config.metrics, *(phase.monitor for phase in phases)]))
-    for name in metrics:
-        require_metric(name, "metrics", built.objective)
+    metrics = _metrics(config, phases, built.objective)
     settings = run_settings(config)
     return PlannedRun(config, settings, built, phases, plans, metrics, seconds or {})
+
+
+def _metrics(config: Config, phases: Sequence[Phase], objective: Objective) -> tuple[str, ...]:
+    """Returns the metrics of the test split: those asked for, and those that phases monitor.
+
+    Raises:
+        ConfigError: If one of them is not defined for the data; the message holds every problem.
+    """
+    named = [("metrics", name) for name in config.metrics]
+    named += [(f"{phase.where}.monitor", phase.monitor) for phase in phases]
+    problems: list[str] = []
+    for where, name in dict.fromkeys(named):
+        try:
+            require_metric(name, where, objective)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return tuple(dict.fromkeys(name for _, name in named))
 
 
 class Workbench:

@@ -40,7 +40,10 @@ def expand(schedule: ScheduleConfig, stage_names: Sequence[str]) -> tuple[Phase,
                 )
             policy = make_policy({"policy": "depth", "unfreeze_depth": depth}, "schedule")
             rate = float(schedule.learning_rate)
-            phases.append(Phase(name, schedule.epochs_per_phase, rate, policy, **_shared(schedule)))
+            keys = _shared(schedule)
+            phases.append(
+                Phase(name, schedule.epochs_per_phase, rate, policy, is_generated=True, **keys)
+            )
     return tuple(phases)
 
 

@@ -18,6 +18,7 @@ class Phase(PhaseKeys):
         learning_rate: Rate of the head and of the topmost backbone stage, above 0.
         policy: Decides which weights train.
         solver: ``gradient``, or ``lbfgs``: the exact linear head, which counts as one epoch.
+        is_generated: Whether it comes from the range of depths and has no entry of its own.
     """
 
     name: str
@@ -25,6 +26,12 @@ class Phase(PhaseKeys):
     learning_rate: float
     policy: Policy
     solver: str = field(default="gradient", kw_only=True)
+    is_generated: bool = field(default=False, kw_only=True, compare=False)
+
+    @property
+    def where(self) -> str:
+        """Config path of its keys, for messages."""
+        return "schedule" if self.is_generated else f"schedule.phases.{self.name}"
 
     def stage_rates(self, stage_names: Sequence[str]) -> dict[str, float]:
         """Returns the learning rate of each stage; `stage_names` end with the head."""

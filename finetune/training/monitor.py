@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finetune.evaluation.named import measured, metric
+from finetune.evaluation.named import metric, probabilities_of, value
 from finetune.schedule.phase import Phase
 from finetune.tasks.objective import Objective
 from finetune.training.interrupt import Interrupt, WatchBatches
@@ -27,13 +27,13 @@ class Monitor:
     """
 
     def __init__(self, phase: Phase, objective: Objective, labels: np.ndarray) -> None:
-        self.name, self._where = phase.monitor, f"schedule.phases.{phase.name}.monitor"
+        self.name, self._where = phase.monitor, f"{phase.where}.monitor"
         self._metric = metric(self.name, self._where, objective)
         self._objective, self._labels = objective, labels
 
-    def score(self, value: float) -> float:
+    def score(self, found: float) -> float:
         """Returns a value of the metric so that higher is better."""
-        return value if self._metric.direction == "max" else -value
+        return found if self._metric.direction == "max" else -found
 
     def measure(self, data: PhaseData, interrupt: Interrupt) -> dict[str, float]:
         """Returns the metric by its name; nothing if the evaluation has it already.
@@ -50,4 +50,5 @@ class Monitor:
             callbacks=[WatchBatches(interrupt)],
         )
         labels = self._labels[: len(outputs)]  # `check` reads one batch only
-        return measured([self.name], self._where, np.asarray(outputs), labels, self._objective)
+        probabilities = probabilities_of(np.asarray(outputs), self._objective)
+        return {self.name: value(self.name, self._where, labels, probabilities)}

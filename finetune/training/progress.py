@@ -76,7 +76,7 @@ class CurrentPhase:
             raise NotFiniteError(
                 f"{loss} in phase {self.phase.name}, epoch {epoch}, {where}, at learning rate "
                 f"{self.phase.learning_rate:g}",
-                f"schedule.phases.{self.phase.name}.learning_rate={self.phase.learning_rate / 10:g}",
+                f"{self.phase.where}.learning_rate={self.phase.learning_rate / 10:g}",
             )
 
 

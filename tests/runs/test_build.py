@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from finetune.config.compose import compose_config
 from finetune.config.read import read
+from finetune.errors import ConfigError
 from finetune.record.schema import FeatureDecision
 from finetune.reporting.terminal.console import make_console
 from finetune.runs import preview
@@ -110,6 +111,19 @@ def test_check_tries_the_phase_that_trains_most_first(monkeypatch, capsys):
     assert tried == ["stage3", "head"]
     shown = capsys.readouterr().out
     assert shown.index("\nhead") < shown.index("\nstage3")  # in the order of the schedule
+
+
+def test_a_metric_of_other_data_is_refused_under_the_key_that_names_it():
+    overrides = [
+        "metrics=[micro_f1]",
+        "schedule.monitor=mean_average_precision", "schedule.phases.head.monitor=micro_f1",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError) as raised:
+        Workbench().run(read(compose_config([*SMALL, *overrides])))
+    assert [problem.partition(" must be a metric for single-label")[0]
+            for problem in raised.value.problems] == [
+        "metrics", "schedule.phases.head.monitor", "schedule.monitor",
+    ]  # fmt: skip
 
 
 def test_phases_cost_more_where_more_trains_and_less_is_stored():
