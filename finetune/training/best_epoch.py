@@ -42,7 +42,7 @@ class BestEpoch:
     def update(self, epoch: int, logs: Mapping[str, float]) -> bool:
         """Compares an epoch with the best so far; returns whether patience has run out."""
         value = self._monitor.score(logs[f"val_{self._monitor.name}"])
-        if value > (-math.inf if self.value is None else self.value):
+        if math.isfinite(value) and (self.value is None or value > self.value):
             self.value, self.waited, self.best_epoch = value, 0, epoch
             if self._phase.restore_best:
                 self.weights = {path: to_numpy(v) for path, v in self._variables.items()}

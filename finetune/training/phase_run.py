@@ -208,16 +208,29 @@ class PhaseRun:
             self._fit_epochs(current, first, last, PartialEpoch())
         record.stopped_by = "patience" if best.out_of_patience else "epochs"
         if self._phase.restore_best:
-            best.restore()
-            record.metrics["validation"] = self._validated(current)
-            record.best_epoch = best.best_epoch
-            log.info(
-                "phase %s: restored epoch %d of %d, the best by validation %s",
+            self._restore(current)
+
+    def _restore(self, current: CurrentPhase) -> None:
+        """Restores the best epoch; the last one is kept if the metric was not defined in any epoch."""
+        record, best, monitor = current.record, current.best, current.monitor.name
+        if best.best_epoch is None:
+            log.warning(
+                "phase %s keeps its last epoch: validation %s is not a finite number in any of its "
+                "epochs",
                 record.name,
-                (best.best_epoch or 0) - self._progress.position.epoch + record.epochs_run + 1,
-                record.epochs_run,
-                self._phase.monitor,
+                monitor,
             )
+            return
+        best.restore()
+        record.metrics["validation"] = self._validated(current)
+        record.best_epoch = best.best_epoch
+        log.info(
+            "phase %s: restored epoch %d of %d, the best by validation %s",
+            record.name,
+            best.best_epoch - self._progress.position.epoch + record.epochs_run + 1,
+            record.epochs_run,
+            monitor,
+        )
 
     def _partial_epoch(self, point: ResumePoint, was: int, num_steps: int) -> PartialEpoch:
         position = self._progress.position

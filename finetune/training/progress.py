@@ -213,12 +213,16 @@ class RunProgress:
             phase = current.state()
         return RunState(self.position, phase, setup.decisions(), self.record), arrays
 
-    def _score(self, metrics: Mapping[str, float]) -> float:
-        """Returns how good a validation was, comparable over all phases; higher is better."""
-        monitors = self._setup.monitors
-        if len({monitor.name for monitor in monitors}) > 1:
+    def _score(self, metrics: Mapping[str, float]) -> float | None:
+        """Returns how good a validation was, comparable over all phases; higher is better.
+
+        None if the monitored metric is not a finite number.
+        """
+        monitor, *others = self._setup.monitors
+        if any(other.name != monitor.name for other in others):
             return -metrics["loss"]
-        return monitors[0].score(metrics[monitors[0].name])
+        score = monitor.score(metrics[monitor.name])
+        return score if math.isfinite(score) else None
 
     def extracting(self, what: str, done: int, total: int) -> None:
         """Reports the computation of features; raises KeyboardInterrupt after a signal."""
@@ -283,9 +287,8 @@ class RunProgress:
         self.listener.epoch_ended(self.record, record, rows)
         stop = current.best.update(epoch, logs)
         is_last = stop or record.epochs_run == current.phase.epochs
-        if (
-            not is_last and self.checkpointer.due_after_epoch()
-        ):  # the phase's own comes after the last
+        # The checkpoint of the phase follows its last epoch.
+        if not is_last and self.checkpointer.due_after_epoch():
             self.save(current, validated=record.metrics["validation"])
         return stop
 

@@ -1,5 +1,6 @@
 """Phases follow any metric of the validation split, in its own direction."""
 
+import json
 import math
 
 import numpy as np
@@ -13,9 +14,14 @@ from finetune.freezing.policies.none import NothingFrozen
 from finetune.record.listener import Listener
 from finetune.schedule.phase import Phase
 from finetune.tasks.objective import ONE, Objective
+from finetune.training import checkpointer
+from finetune.training.best_epoch import BestEpoch
+from finetune.training.checkpointer import Checkpointer
+from finetune.training.checkpoints import Checkpoints
 from finetune.training.monitor import Monitor
+from finetune.training.trainer import Trainer
 from tests.helpers.tiny_model import make_tiny
-from tests.helpers.tiny_training import IMAGES, LABELS, make_trainer
+from tests.helpers.tiny_training import IMAGES, LABELS, make_trainer, tiny_record, tiny_setup
 
 ALL = NothingFrozen()
 
@@ -87,6 +93,35 @@ def test_a_metric_for_other_data_is_refused():
         Monitor(phase, Objective(ONE, 3), LABELS)
 
 
-def test_a_metric_that_is_not_defined_never_improves():
-    monitor = Monitor(Phase("head", 1, 0.1, ALL, monitor="auroc"), Objective(ONE, 3), LABELS)
-    assert math.isnan(monitor.score(math.nan))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_never_improves(value):
+    inventory = take_inventory(*make_tiny())
+    phase = Phase("head", 9, 0.1, ALL, monitor="auroc", patience=3)
+    best = BestEpoch(phase, Monitor(phase, Objective(ONE, 3), LABELS), inventory, [])
+    stops = [
+        best.update(epoch, {"val_auroc": v}) for epoch, v in enumerate([value, 0.5, value, 0.6])
+    ]
+    assert stops == [False] * 4
+    assert (best.value, best.best_epoch, best.waited) == (0.6, 3, 0)
+
+
+def test_without_any_defined_value_the_last_epoch_is_kept(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(checkpointer, "EPOCH_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointer, "SAVING_SHARE", 1e9)
+    phase = Phase("all", 4, 0.3, ALL, monitor="auroc", patience=2, restore_best=True)
+    one_class = np.zeros(len(LABELS), np.int64)
+    setup = tiny_setup(take_inventory(*make_tiny()), [phase], labels=one_class)
+    record = tiny_record()
+    Trainer(setup, record, Listener(), Checkpointer(Checkpoints(tmp_path))).run()
+    (ran,) = record.phases
+    assert np.isnan(ran.monitored).all()
+    assert (ran.epochs_run, ran.stopped_by, ran.best_epoch) == (2, "patience", None)
+    assert "keeps its last epoch: validation auroc is not a finite number" in caplog.text
+    texts = [(path / "checkpoint.json").read_text() for path in tmp_path.iterdir()]
+    assert all(json.loads(text)["score"] is None and "NaN" not in text for text in texts)
+
+
+def test_messages_name_the_key_of_a_generated_phase():
+    phase = Phase("stage2", 1, 0.1, ALL, monitor="micro_f1", is_generated=True)
+    with pytest.raises(ConfigError, match=r"^schedule\.monitor must be a metric for single"):
+        Monitor(phase, Objective(ONE, 3), LABELS)
