@@ -91,7 +91,7 @@ class PhaseRun:
             )
             if self._phase.solver == "gradient":
                 self._fit(current)
-            elif self._point is None:  # otherwise an earlier process has solved it
+            else:
                 self._solve(current)
         after = proof.digests(inventory.variables, plan.held_weights)
         record.frozen_proof = FrozenProof(

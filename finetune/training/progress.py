@@ -136,6 +136,8 @@ class RunProgress:
         resume_record(self.record, point.state.record)
         self.position = point.state.position
         self._require_same_phases()
+        if point.state.phase is not None:
+            self._require_same_goal()
         load_arrays(self._setup.inventory, self._setup.optimizers, point.arrays)
         self._moved = set(point.arrays.get("weights", {}))
         self._setup.steps.load_heads(point.array_part("training", "head"))
@@ -167,6 +169,22 @@ class RunProgress:
                 f"and batch_norm: {'; '.join(map(', '.join, ran))}. Received: "
                 f"{'; '.join(map(', '.join, now))}. Change only the phases after them."
             )
+
+    def _require_same_goal(self) -> None:
+        """Refuses another monitor or solver for the phase in progress: its best epoch is kept."""
+        record, phase = self.record.phases[-1], self._setup.phases[self.position.phase]
+        keys = (
+            ("monitor", record.monitor, phase.monitor),
+            ("solver", record.solver["name"], phase.solver),
+        )
+        problems = [
+            f"{phase.where}.{key} must stay {was}: phase {phase.name} has started. Received: {now}. "
+            f"Resume with {phase.where}.{key}={was}."
+            for key, was, now in keys
+            if now != was
+        ]
+        if problems:
+            raise ConfigError(problems)
 
     def save(
         self,

@@ -201,6 +201,36 @@ def test_what_has_begun_cannot_be_changed(killed):
             Run(killed, phases=phases).run()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"monitor": "macro_f1"},
+            r"schedule\.phases\.probe\.monitor must stay loss: phase probe has",
+        ),
+        (
+            {"solver": "lbfgs"},
+            r"schedule\.phases\.probe\.solver must stay gradient: phase probe has",
+        ),
+    ],
+)
+def test_the_phase_in_progress_keeps_its_monitor_and_solver(tmp_path, change, message):
+    with pytest.raises(Killed):
+        Run(tmp_path, kill_at(5)).run()
+    other = Phase("probe", 2, 0.1, PROBE, **change)
+    with pytest.raises(ConfigError, match=message):
+        Run(tmp_path, phases=[other, *PHASES[1:]]).run()
+
+
+def test_a_completed_phase_may_get_another_monitor(tmp_path):
+    with pytest.raises(Killed):
+        Run(tmp_path, kill_at(7)).run()
+    assert position_of(tmp_path).phase == 1
+    other = Phase("probe", 2, 0.1, PROBE, monitor="accuracy")
+    run = Run(tmp_path, phases=[other, Phase("all", 1, 0.01, ALL)]).run()
+    assert run.record.status == "completed"
+
+
 def test_another_rate_is_written_down(tmp_path):
     with pytest.raises(Killed):
         Run(tmp_path, kill_at(5)).run()
