@@ -77,16 +77,13 @@ def metric(
     Raises:
         ConfigError: For a name that is taken, or an unknown direction or task.
     """
-
-    def register(compute: Callable[[Any, Any], float]) -> Metric:
-        made = Metric(compute, direction, task)
-        plugins.register("metrics", name, made)
-        return made
-
-    return register
+    registering = _registering("metrics", name)
+    return lambda compute: registering(Metric(compute, direction, task))
 
 
 def _registering(group: str, name: str) -> Callable[[Entry], Entry]:
+    plugins.require_name(group, name)  # at once: `@finetune.metric` without a name is never called
+
     def register(entry: Entry) -> Entry:
         plugins.register(group, name, entry)
         return entry

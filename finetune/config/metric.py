@@ -27,7 +27,7 @@ class Metric:
             None if it is defined for both.
 
     Raises:
-        ConfigError: For another direction or task.
+        ConfigError: For another direction or task, or if `compute` is no function.
     """
 
     compute: Callable[[Any, Any], float]
@@ -36,6 +36,11 @@ class Metric:
 
     def __post_init__(self) -> None:
         problems = []
+        if not callable(self.compute):
+            problems.append(
+                "compute must be a function (labels, probabilities). Received: "
+                f"{type(self.compute).__name__}. Give the metric a function."
+            )
         if self.direction not in DIRECTIONS:
             problems.append(unknown_name("direction", "a direction", self.direction, DIRECTIONS))
         if self.task is not None and self.task not in TASKS:

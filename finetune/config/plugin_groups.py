@@ -5,7 +5,7 @@ Importing this module loads neither Keras nor TensorFlow, and none of the entrie
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from finetune.config.metric import Metric
@@ -18,8 +18,8 @@ _METRICS = (
 
 def _is_policy(entry: Any) -> bool:
     methods = [getattr(entry, name, None) for name in ("problems", "select")]
-    is_frozen = inspect.isclass(entry) and is_dataclass(entry) and entry.__dataclass_params__.frozen
-    return is_frozen and all(map(callable, methods))
+    is_frozen = getattr(getattr(entry, "__dataclass_params__", None), "frozen", False)
+    return inspect.isclass(entry) and is_frozen and all(map(callable, methods))
 
 
 def is_metric(entry: Any) -> bool:

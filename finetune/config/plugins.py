@@ -160,11 +160,7 @@ def register(group: str, name: str, entry: Any) -> None:
         ConfigError: For a name that something else already has, or an entry of another form.
     """
     wanted = GROUPS[group]
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"the name of {wanted.kind} must be letters, digits, _, . and -, starting with a "
-            f"letter or _. Received: {name!r}. Choose another name."
-        )
+    require_name(group, name)
     if not wanted.fits(entry):
         raise ConfigError(
             f"{name} must be {wanted.kind}: {wanted.form}. Received: {_described(entry)}. "
@@ -179,6 +175,21 @@ def register(group: str, name: str, entry: Any) -> None:
             f"{taken[0].origin} already offers. Choose another name."
         )
     _registered[group][name] = entry
+
+
+def require_name(group: str, name: Any) -> None:
+    """Refuses a name that a config could not hold.
+
+    Raises:
+        ConfigError: For anything but letters, digits, ``_``, ``.`` and ``-``.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        received = repr(name) if isinstance(name, str) else _described(name)
+        raise ConfigError(
+            f"the name of {GROUPS[group].kind} must be letters, digits, _, . and -, starting with a "
+            f"letter or _. Received: {received}. Choose another name, in parentheses after the "
+            "decorator."
+        )
 
 
 def problems() -> list[str]:

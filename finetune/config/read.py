@@ -94,6 +94,13 @@ def _read_phases(node: Any, where: str, problems: list[str]) -> dict[str, PhaseC
 def _read_freeze(node: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if not _is_mapping(node, where, f"a mapping of {', '.join(keys_within(Freeze))}", problems):
         return freeze.unset()
+    made = OmegaConf.get_type(node)
+    if is_dataclass(made):  # a policy itself, in the schedule of a `FineTuner`
+        problems.append(
+            f"{where} must be a mapping of a policy's name and its keys. Received: an object of class "
+            f"{made.__name__}. Write {{'policy': NAME, KEY: VALUE}}."
+        )
+        return freeze.unset()
     try:
         name = node.get("policy")
     except OmegaConfBaseException:

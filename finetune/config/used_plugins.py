@@ -51,7 +51,7 @@ def require_still_there(directory: Path, recorded: Mapping[str, str]) -> None:
         package, _, version = origin.partition(" ")
         fix = f"Install it: pip install {package}=={version}."
         if not version:
-            fix = f"Import {package}, which registers them, before you use the run."
+            fix = "Run the code that registers them in the same process, or make a package of it."
         problems.append(
             f"{directory} must be used with the plug-ins of its run. Received: no "
             f"{', '.join(entries)}, from {origin}. {fix}"

@@ -183,6 +183,20 @@ def test_a_key_that_hides_the_name_of_the_policy_is_refused(monkeypatch):
     assert not list(check_freeze({"policy": "all"}, WHERE))
 
 
+def test_a_policy_itself_is_no_mapping():
+    from omegaconf import OmegaConf
+
+    phase = {"epochs": 1, "learning_rate": 1.0, "freeze": Every(2)}
+    node = OmegaConf.create({"backbone": {"preset": "a"}, "schedule": {"phases": {"head": phase}}})
+    with pytest.raises(ConfigError) as refused:
+        read(node)
+    problems = [text for text in refused.value.problems if text.startswith(WHERE)]
+    assert problems == [
+        f"{WHERE} must be a mapping of a policy's name and its keys. Received: an object of class Every. "
+        "Write {'policy': NAME, KEY: VALUE}."
+    ]
+
+
 def test_mistakes_are_reported_together(every):
     freeze = {"policy": "patterns", "train": ["("], "freeze": ["("], "step": 1, "stages": ["a"]}
     assert len(list(check_freeze(freeze, WHERE))) == 5

@@ -97,5 +97,5 @@ def test_plug_ins_that_are_gone_are_named_once_for_each_package(install, tmp_pat
         f"{tmp_path} must be used with the plug-ins of its run. Received: no moons of datasets, far "
         "of metrics, from bolt 3. Install it: pip install bolt==3.",
         f"{tmp_path} must be used with the plug-ins of its run. Received: no wide of policies, from "
-        "__main__. Import __main__, which registers them, before you use the run.",
+        "__main__. Run the code that registers them in the same process, or make a package of it.",
     )

@@ -205,3 +205,10 @@ def test_decorators_register_entries():
     assert plugins.origin("metrics", "gap") == __name__
     with pytest.raises(ConfigError, match="direction must be a direction. Received: up"):
         finetune.metric("other", direction="up")(len)
+    with pytest.raises(ConfigError, match="compute must be a function .* Received: int"):
+        finetune.metric("other")(3)  # type: ignore[arg-type]
+    for decorator in (finetune.metric, finetune.policy, finetune.dataset):
+        with pytest.raises(
+            ConfigError, match=r"Received: function .*moons\. Choose .* in parentheses after"
+        ):
+            decorator(moons)
