@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from finetune.cli import VERBS, main
 from finetune.commands.arguments import split_overrides
 from finetune.config.compose import compose_config
 from finetune.config.read import read
-from finetune.training.phase_callback import PhaseCallback
+from tests.helpers.interruptions import stopping_at
 from tests.helpers.shown_commands import ROOT, commands, python_blocks, split
 
 # What is not run, by its words: why. Anything else that is shown must run.
@@ -160,15 +159,7 @@ def with_data(arguments, folder):
 def runs(tmp_path_factory, data):
     """Runs by name: `stopped` in its second step, `completed` on the flowers."""
     folder = tmp_path_factory.mktemp("runs")
-    stepped = PhaseCallback.on_train_batch_end
-
-    def stop(self, batch, logs=None):
-        if (self._epoch, batch) == (0, 1):
-            signal.raise_signal(signal.SIGTERM)
-        stepped(self, batch, logs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PhaseCallback, "on_train_batch_end", stop)
+    with stopping_at(2):
         full = ["schedule=full", "schedule.phases.full.epochs=2", "features.cache=never"]
         assert main([*full, *SMALL, f"hydra.run.dir={folder}/stopped"]) == 130
     flowers = ["dataset=image_folder", f"dataset.path={data}/flowers"]

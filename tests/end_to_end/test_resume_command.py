@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import pytest
 from finetune.cli import main
 from finetune.record.files import RecordListener
 from finetune.storage.run_directory import locked
-from finetune.training.phase_callback import PhaseCallback
+from tests.helpers.interruptions import stopping_at
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -25,23 +24,6 @@ TINY = [
     "+schedule.phases.top={epochs: 1, learning_rate: 0.001, freeze: {policy: stages, "
     "stages: [stage3]}}",
 ]  # fmt: skip
-
-
-@contextmanager
-def stopping_at(number):
-    """Asks a run to stop when so many steps have been reported."""
-    steps = []
-
-    def stop(self, batch, logs=None):
-        steps.append(batch)
-        if len(steps) == number:
-            signal.raise_signal(signal.SIGTERM)
-        stepped(self, batch, logs)
-
-    stepped = PhaseCallback.on_train_batch_end
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PhaseCallback, "on_train_batch_end", stop)
-        yield
 
 
 @pytest.fixture(scope="module")

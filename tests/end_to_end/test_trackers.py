@@ -1,7 +1,6 @@
 """Whole runs with trackers: kept by real libraries, gone on with, and not harmed by broken ones."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import finetune
 from finetune.cli import main
 from finetune.reporting.trackers import choice
 from finetune.training.phase_callback import PhaseCallback
+from tests.helpers.interruptions import stopping_at
 from tests.helpers.own_models import RULE, TWO_PHASES, functional, vectors
 from tests.helpers.standing_in import Notes
 
@@ -59,25 +59,13 @@ def test_with_a_broken_tracker_the_run_is_the_same(tmp_path, monkeypatch, plain,
     assert bad.calls[-1][0] == fails
 
 
-def test_a_killed_run_goes_on_in_the_same_tracked_runs(tmp_path, monkeypatch, plain, alone):
+def test_a_killed_run_goes_on_in_the_same_tracked_runs(tmp_path, plain, alone):
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("wandb")
     asked = ("trackers.mlflow=true", "trackers.wandb=true", "trackers.project=kept")
-    stepped, steps = PhaseCallback.on_train_batch_end, []
-
-    def stop(self, batch, logs=None):
-        steps.append(batch)
-        if len(steps) == 7:  # in the second epoch of five steps each
-            signal.raise_signal(signal.SIGTERM)
-        stepped(self, batch, logs)
-
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(PhaseCallback, "on_train_batch_end", stop)
-            tuner(tmp_path, *asked)[1].fit(vectors(), vectors(16, 1))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    # The second epoch of five steps each.
+    with stopping_at(7), pytest.raises(KeyboardInterrupt):
+        tuner(tmp_path, *asked)[1].fit(vectors(), vectors(16, 1))
     state = json.loads((tmp_path / "trackers.json").read_text())
     model, mine = tuner(tmp_path, *asked)
     assert_same(plain, model, mine.fit(vectors(), vectors(16, 1), resume=True))

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from huggingface_hub import ModelCard
 import finetune
 from finetune.backbones.own import own_stages
 from finetune.errors import ConfigError
-from finetune.training.phase_callback import PhaseCallback
+from tests.helpers.interruptions import stopping_at
 from tests.helpers.own_models import RULE, TWO_PHASES, functional, vectors
 
 
@@ -447,7 +446,7 @@ def test_settings_of_the_wrong_kind_are_refused(more, message):
         finetune.FineTuner(**{"model": functional(), **more})
 
 
-def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeypatch):
+def test_a_fit_that_was_killed_resumes_with_a_newly_built_model(tmp_path):
     def tuner(name, model):
         overrides = ["dataset.batch_size=8", "features.cache=never"]
         return finetune.FineTuner(
@@ -458,21 +457,9 @@ def test_a_fit_that_was_killed_goes_on_with_a_model_built_anew(tmp_path, monkeyp
     whole = functional()
     tuner("whole", whole).fit(vectors(), vectors(16, 1))
 
-    stepped, steps = PhaseCallback.on_train_batch_end, []
-
-    def stop(self, batch, logs=None):
-        steps.append(batch)
-        if len(steps) == 7:  # in the second epoch of five steps each
-            signal.raise_signal(signal.SIGTERM)
-        stepped(self, batch, logs)
-
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(PhaseCallback, "on_train_batch_end", stop)
-            tuner("stopped", functional()).fit(vectors(), vectors(16, 1))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    # The second epoch of five steps each.
+    with stopping_at(7), pytest.raises(KeyboardInterrupt):
+        tuner("stopped", functional()).fit(vectors(), vectors(16, 1))
     with pytest.raises(ConfigError, match="directory must be a directory without a run"):
         tuner("stopped", functional()).fit(vectors(), vectors(16, 1))
     with pytest.raises(ConfigError, match="dataset.fingerprint was"):
