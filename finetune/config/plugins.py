@@ -13,12 +13,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from finetune.config import entry_points
 from finetune.config.plugin_groups import GROUPS, is_metric
 from finetune.errors import ConfigError, FinetuneError, first_line, unknown_name
 
@@ -194,10 +195,11 @@ def require_name(group: str, name: Any) -> None:
 
 def problems() -> list[str]:
     """Returns what is wrong with the entry points of installed packages: one line each."""
-    found = list(_metadata(tuple(sys.path))[1])
-    for group in sorted({point.group for _, _, point in _metadata(tuple(sys.path))[0]}):
+    points, unreadable = entry_points.read(tuple(sys.path))
+    found = list(unreadable)
+    for group in sorted({point.group for _, _, point in points}):
         if group.removeprefix("finetune.") not in GROUPS:
-            origins = {f"{package} {version}" for package, version, p in _points(group)}
+            origins = {f"{package} {version}" for package, version, p in points if p.group == group}
             valid = ", ".join(f"finetune.{name}" for name in GROUPS)
             found.append(f"{', '.join(sorted(origins))}: {group} is none of {valid}")
     return found
@@ -249,45 +251,12 @@ def _import(value: str) -> Any:
 
 def installed(group: str) -> Iterator[Offer]:
     """Yields what installed packages offer in a group; nothing of it is imported."""
-    for package, version, point in _points(f"finetune.{group}"):
+    for package, version, point in entry_points.read(tuple(sys.path))[0]:
+        if point.group != f"finetune.{group}":
+            continue
         value = point.value.partition("[")[0].replace(" ", "")
         load = partial(_folder, value) if group == "configs" else point.load
         yield Offer(point.name, f"{package} {version}", load, package, value)
-
-
-def _points(group: str) -> list[tuple[str, str, Any]]:
-    return [found for found in _metadata(tuple(sys.path))[0] if found[2].group == group]
-
-
-@lru_cache(maxsize=4)
-def _metadata(_path: tuple[str, ...]) -> tuple[list[tuple[str, str, Any]], list[str]]:
-    """Reads the entry points of all packages on the path.
-
-    Returns:
-        Package, version and entry point of each one for this program; and a line for each package
-        whose entry points cannot be read.
-    """
-    from importlib.metadata import distributions  # 40 ms, which `--help` need not wait for
-
-    points: list[tuple[str, str, Any]] = []
-    unreadable: list[str] = []
-    seen: set[str] = set()
-    for distribution in distributions():
-        text = distribution.read_text("entry_points.txt")
-        if text is None or "[finetune." not in text:
-            continue
-        package = distribution.name
-        if package in seen:  # further down the path, where Python does not look either
-            continue
-        seen.add(package)
-        try:
-            found = [p for p in distribution.entry_points if p.group.startswith("finetune.")]
-        except Exception as error:
-            said = f"{type(error).__name__}: {first_line(error)}"
-            unreadable.append(f"{package} {distribution.version}: unreadable entry points, {said}")
-            continue
-        points += [(package, distribution.version, point) for point in found]
-    return points, unreadable
 
 
 def _definition(entry: Any) -> str:

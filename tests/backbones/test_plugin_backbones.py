@@ -5,7 +5,7 @@ import pytest
 import finetune
 from finetune.backbones.catalog import NAMED_BACKBONES
 from finetune.backbones.loading import load
-from finetune.config import plugins
+from finetune.config import entry_points
 from finetune.config.compose import compose_config
 from finetune.config.read import read
 from finetune.errors import ConfigError
@@ -15,7 +15,7 @@ from tests.helpers.plugins import installer
 @pytest.fixture(autouse=True)
 def install(tmp_path, monkeypatch):
     yield installer(tmp_path, monkeypatch)
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
 
 
 def test_a_function_provides_the_directory_of_a_checkpoint():

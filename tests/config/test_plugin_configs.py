@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune.config import plugins
+from finetune.config import entry_points
 from finetune.config.compose import compose_config
 from finetune.config.plugin_configs import folders
 from finetune.config.read import read
@@ -16,7 +16,7 @@ MOONS = "[finetune.datasets]\nmoons = acme_g:moons\n[finetune.configs]\nacme = a
 @pytest.fixture(autouse=True)
 def install(tmp_path, monkeypatch):
     yield installer(tmp_path, monkeypatch)
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
 
 
 def write(folder, package, group, name, text):

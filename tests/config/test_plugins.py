@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 import finetune
-from finetune.config import plugins
+from finetune.config import entry_points, plugins
 from finetune.config.plugin_groups import Group
 from finetune.errors import ConfigError
 from tests.helpers.plugins import installer
@@ -14,7 +14,7 @@ from tests.helpers.plugins import installer
 @pytest.fixture(autouse=True)
 def install(tmp_path, monkeypatch):
     yield installer(tmp_path, monkeypatch)
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
 
 
 def load(group, name):
@@ -161,8 +161,11 @@ def test_unreadable_and_unknown_groups_are_named_and_stop_nothing(install):
         "[finetune.policy]\nnew = bolt:new\n[finetune.datasets]\nsuns = builtins:print\n",
     )
     assert load("datasets", "suns") is print
-    first, second = plugins.problems()
+    nameless = install("nameless", "1", "[finetune.datasets]\nstars = builtins:print\n")
+    (nameless / "METADATA").unlink()
+    first, third, second = plugins.problems()
     assert first.startswith("acme 1.2: unreadable entry points, ")
+    assert third.startswith("nameless-1.dist-info: unreadable entry points, ")
     assert second.startswith("bolt 3: finetune.policy is none of finetune.policies, ")
 
 

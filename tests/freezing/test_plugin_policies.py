@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 import finetune
-from finetune.config import plugins
+from finetune.config import entry_points
 from finetune.config.freeze import check_freeze, make_policy
 from finetune.errors import ConfigError
 from finetune.freezing.plan import resolve
@@ -16,7 +16,7 @@ from tests.helpers.plugins import installer
 @pytest.fixture(autouse=True)
 def install(tmp_path, monkeypatch):
     yield installer(tmp_path, monkeypatch)
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
 
 
 def test_a_policy_that_raises_is_named():

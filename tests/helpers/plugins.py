@@ -1,6 +1,6 @@
 """Packages with entry points, installed for one test."""
 
-from finetune.config import plugins
+from finetune.config import entry_points, plugins
 
 
 def installer(tmp_path, monkeypatch):
@@ -18,7 +18,8 @@ def installer(tmp_path, monkeypatch):
         (info / "entry_points.txt").write_text(points)
         if module is not None:
             (tmp_path / f"{module}.py").write_text(code)
-        plugins._metadata.cache_clear()
+        entry_points.read.cache_clear()
+        return info
 
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
     return installed

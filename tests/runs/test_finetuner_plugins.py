@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import finetune
-from finetune.config import plugins
+from finetune.config import entry_points
 from tests.helpers.plugins import installer
 
 
 @pytest.fixture(autouse=True)
 def install(tmp_path, monkeypatch):
     yield installer(tmp_path, monkeypatch)
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
 
 
 def test_a_run_uses_what_decorators_register(tmp_path):

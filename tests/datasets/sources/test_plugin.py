@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import finetune
-from finetune.config import plugins
+from finetune.config import entry_points, plugins
 from finetune.config.schema import DatasetConfig
 from finetune.datasets.load import load_dataset
 from finetune.errors import ConfigError
@@ -23,7 +23,7 @@ def png(value):
 @pytest.fixture(autouse=True)
 def install(tmp_path, monkeypatch):
     yield installer(tmp_path, monkeypatch)
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
 
 
 def load(splits, **keys):

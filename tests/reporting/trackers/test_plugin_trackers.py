@@ -3,7 +3,7 @@
 import pytest
 
 import finetune
-from finetune.config import plugins
+from finetune.config import entry_points
 from finetune.config.schema import trackers_config
 from finetune.errors import ConfigError
 from finetune.reporting.trackers.choice import chosen, require_installed
@@ -14,7 +14,7 @@ from tests.helpers.standing_in import Notes
 @pytest.fixture(autouse=True)
 def install(tmp_path, monkeypatch):
     yield installer(tmp_path, monkeypatch)
-    plugins._metadata.cache_clear()
+    entry_points.read.cache_clear()
 
 
 def asking(name):
