@@ -67,7 +67,7 @@ def test_a_masked_language_model_has_no_pooler(tmp_path, name):
         assert not any("pooled_dense" in weight.path for weight in task.weights)
     with pytest.raises(
         ConfigError,
-        match=r"head\.pooling must be.*auto for .*lack pooled_dense/kernel, pooled_dense/bias.*"
+        match=r"head\.pooling must use.*auto for .*lack pooled_dense/kernel, pooled_dense/bias.*"
         r"head\.pooling=avg",
     ):
         build_task(loaded, 2, pooling="auto", dropout=0.0, seed=0)
