@@ -169,7 +169,7 @@ def test_the_phases_that_have_run_stay(run, capsys):
     assert resumed(run, "--allow-changed") == 2
     assert [(run / name).read_text() for name in ("run.json", "schedule.yaml")] == before
     said = capsys.readouterr().err
-    assert "must begin with the phases that have begun" in said
+    assert "must start with the phases that have started" in said
     assert "head, depth(0), inference. Received: probe, depth(0), inference" in said
 
 
