@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,7 +144,8 @@ def guarded(group: str, name: str, where: str) -> Iterator[None]:
         (offer,) = _offers(group, name)
         raise ConfigError(
             f"{where} must be {GROUPS[group].kind} that works. Received: {name} of {offer.origin}, "
-            f"which raised {type(error).__name__}: {first_line(error)}. {_remedy(offer)}"
+            f"which raised {type(error).__name__}: {first_line(error)}{_line_of(error)}. "
+            f"{_remedy(offer)}"
         ) from error
 
 
@@ -257,6 +259,15 @@ def installed(group: str) -> Iterator[Offer]:
         value = point.value.partition("[")[0].replace(" ", "")
         load = partial(_folder, value) if group == "configs" else point.load
         yield Offer(point.name, f"{package} {version}", load, package, value)
+
+
+def _line_of(error: BaseException) -> str:
+    """Returns the line of a plug-in that an exception came from, since no traceback is shown."""
+    here = str(Path(__file__).parents[1])
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not frame.filename.startswith(here):
+            return f" (line {frame.lineno} of {Path(frame.filename).name})"
+    return ""
 
 
 def _definition(entry: Any) -> str:

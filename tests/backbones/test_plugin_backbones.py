@@ -43,7 +43,7 @@ def test_a_function_that_fails_or_names_no_checkpoint(tmp_path):
         load(preset="failing")
     assert str(raised.value) == (
         f"backbone.preset must be a backbone that works. Received: failing of {__name__}, which "
-        "raised OSError: no network. Correct what is registered."
+        "raised OSError: no network (line 36 of test_plugin_backbones.py). Correct what is registered."
     )
 
     @finetune.backbone("nothing")

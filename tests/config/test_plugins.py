@@ -182,7 +182,7 @@ def test_what_an_entry_raises_is_a_config_error_that_names_the_package(install):
         plugins.call("datasets", "moons", "dataset.name", 1, 2)
     assert str(raised.value) == (
         "dataset.name must be a dataset that works. Received: moons of acme 1.2, which raised "
-        "KeyError: 'x'. Repair the package, or remove it: pip uninstall acme."
+        "KeyError: 'x' (line 2 of acme_f.py). Repair the package, or remove it: pip uninstall acme."
     )
 
 
