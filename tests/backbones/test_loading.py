@@ -80,7 +80,7 @@ def test_efficientnet_takes_an_image_size(tmp_path):
 def test_damaged_weights(preset, tmp_path):
     shutil.copytree(preset, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.weights.h5").write_bytes(b"\0" * 100)
-    with pytest.raises(ConfigError, match="Check that the files are complete"):
+    with pytest.raises(ConfigError, match="Check that the file is complete"):
         load(path=tmp_path)
 
 

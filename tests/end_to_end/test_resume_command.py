@@ -328,6 +328,6 @@ def test_weights_are_saved_elsewhere_where_a_directory_cannot_be_made_again(
         assert main([*TINY, f"hydra.run.dir={directory}"]) == 1
     error = capsys.readouterr().err
     (model,) = elsewhere.glob("run-*/model")
-    assert f"with the weights that it had then, is in {model}." in error
+    assert f"with its weights at that moment, is in {model}." in error
     assert "Traceback" not in error
     assert any(model.glob("*.h5"))
