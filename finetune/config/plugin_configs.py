@@ -4,6 +4,7 @@
 strictly as those of a user's own ``--config-dir``.
 """
 
+import warnings
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -25,7 +26,13 @@ class PackageConfigs(SearchPathPlugin):
 
 
 def register() -> None:
-    """Makes Hydra find the configs of packages, and every dataset and backbone of a plug-in."""
+    """Makes Hydra find the configs of packages, and every dataset and backbone of a plug-in.
+
+    A file of the same name, of the package or of the user, adds keys to the name of the entry. Hydra
+    merges the two and warns that a later version will read the file alone, which must therefore
+    hold the name too.
+    """
+    warnings.filterwarnings("ignore", r"\s*'(dataset|backbone)/.* is validated against ConfigStore")
     Plugins.instance().register(PackageConfigs)
     for group, config, key in (
         ("datasets", "dataset", "name"),

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from finetune.backbones.own_preprocessing import preprocessed
+from finetune.config.used_plugins import require_still_there
 from finetune.datasets.bad_samples import text_reason
 from finetune.datasets.python.data import fitting_inputs, read_split
 from finetune.errors import ConfigError
@@ -96,7 +97,7 @@ class LoadedRun:
             The metrics that the record of a run holds for its test split: loss, accuracy and others.
 
         Raises:
-            ConfigError: If the data do not fit the model.
+            ConfigError: If the data do not fit the model, or if a metric of a plug-in is gone.
         """
         trained = self.trained
         if trained.kind != "array":
@@ -104,6 +105,9 @@ class LoadedRun:
                 f"evaluate must be called on a run of FineTuner. Received: {trained.directory}, a run "
                 f"of the command line. Use {command('evaluate', trained.directory)}."
             )
+        plugins = trained.record.plugins.items()
+        metrics = {key: origin for key, origin in plugins if key.startswith("metrics.")}
+        require_still_there(trained.directory, metrics)
         given = preprocessed({"data": (inputs, labels)}, trained.preprocessor)["data"]
         split = read_split("data", given, trained.model, trained.classes, trained.multi_label)
         if (split.labels.ndim == 2) != trained.multi_label:

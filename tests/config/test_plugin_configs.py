@@ -58,6 +58,13 @@ def test_configs_of_a_package_are_only_data(install, tmp_path):
         compose_config(["experiment=mine"])
 
 
+def test_a_file_may_add_keys_to_an_entry_of_the_same_name(install, tmp_path):
+    install("acme", "1.2", MOONS)
+    write(tmp_path, "acme", "dataset", "moons", "name: moons\nbatch_size: 7\n")
+    config = read(compose_config(["dataset=moons"]))  # a warning would be an error here
+    assert (config.dataset.name, config.dataset.batch_size) == ("moons", 7)
+
+
 def test_a_folder_that_is_not_there_is_named_where_a_config_is_not_found(install):
     install("acme", "1.2", "[finetune.configs]\nacme = acme_h.configs\n")
     said = "The configs of acme 1.2 cannot be read: there is no folder acme_h/configs."

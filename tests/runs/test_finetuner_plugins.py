@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import finetune
-from finetune.config import entry_points
+from finetune.config import entry_points, plugins
 from tests.helpers.plugins import installer
 
 
@@ -60,3 +60,10 @@ def test_a_run_uses_what_decorators_register(tmp_path):
     assert record.test["gap"] == pytest.approx(expected, rel=1e-4)
     assert record.phases[0].metrics["validation"]["gap"] == pytest.approx(expected, rel=1e-4)
     assert 0 <= record.test["auroc"] <= 1
+    loaded = finetune.load(tmp_path / "run")
+    assert loaded.evaluate(*data)["gap"] == pytest.approx(expected, rel=1e-4)
+    del plugins._registered["metrics"]["gap"]
+    with pytest.raises(
+        finetune.ConfigError, match=r"Received: no gap of metrics, from .*Run the code"
+    ):
+        loaded.evaluate(*data)
