@@ -21,7 +21,7 @@ class Metric:
         compute: Function ``(labels, probabilities) -> float``. ``labels`` is an (n,) int64 array of
             class indices, or an (n, classes) uint8 array of 0 and 1 where an example may have
             several labels. ``probabilities`` is an (n, classes) float64 array: each row sums to 1
-            with one label per example; otherwise each value stands for itself.
+            with one label per example; otherwise each value stands for itself. Both are read-only.
         direction: ``max`` if larger is better, ``min`` if smaller is better.
         task: ``single_label`` or ``multi_label`` if the metric is defined for one of them only;
             None if it is defined for both.
@@ -51,7 +51,3 @@ class Metric:
     def __call__(self, labels: Any, probabilities: Any) -> float:
         """Returns the metric of a split."""
         return self.compute(labels, probabilities)
-
-    def better(self, value: float, than: float) -> bool:
-        """Tells whether a value is better than another; NaN is never better."""
-        return value > than if self.direction == "max" else value < than

@@ -78,12 +78,15 @@ def measured(
 
 
 def value(name: str, where: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Computes one metric, see `Metric`.
+    """Computes one metric, see `Metric`; it cannot change the arrays.
 
     Raises:
         ConfigError: For a metric that raises or returns no number; it names the package.
     """
-    result = plugins.call("metrics", name, where, labels, probabilities)
+    given = [array.view() for array in (labels, probabilities)]
+    for view in given:
+        view.flags.writeable = False
+    result = plugins.call("metrics", name, where, *given)
     try:
         return float(result)
     except (TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from finetune.config import plugins
 from finetune.config.metric import Metric
 from finetune.errors import ConfigError
 from finetune.evaluation.metrics import report
-from finetune.evaluation.named import measured, metric, probabilities_of
+from finetune.evaluation.named import measured, metric, probabilities_of, value
 from finetune.tasks.objective import MIXED, MULTI_LABEL, ONE, Objective
 
 
@@ -59,8 +59,6 @@ def test_auroc_leaves_classes_out_that_do_not_occur():
 def test_direction_of_built_in_metrics(name, direction):
     found = metric(name, "metrics", Objective(ONE, 3))
     assert found.direction == direction
-    assert found.better(2.0, 1.0) is (direction == "max")
-    assert not found.better(float("nan"), 1.0)
 
 
 def test_metrics_of_another_task_are_refused():
@@ -100,6 +98,21 @@ def test_a_metric_is_given_labels_and_probabilities():
     outputs = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
     found = measured(["total"], "metrics", outputs, np.array([0, 2]), Objective(ONE, 3))
     assert found == {"total": pytest.approx(1.2)}
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_a_metric_cannot_change_what_it_is_given(changed):
+    def changing(*arrays):
+        arrays[changed][:] = 0
+        return 1.0
+
+    plugins.register("metrics", "changing", Metric(changing))
+    labels, outputs = np.array([0, 2]), np.full((2, 3), 0.25)
+    with pytest.raises(ConfigError, match=r"changing of .* raised ValueError: assignment dest"):
+        metric("changing", "metrics", Objective(ONE, 3))
+    with pytest.raises(ConfigError, match="read-only"):
+        value("changing", "metrics", labels, outputs)
+    assert labels.flags.writeable and labels.tolist() == [0, 2] and outputs.min() == 0.25
 
 
 def test_a_metric_has_a_direction_and_a_task():
