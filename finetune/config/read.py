@@ -92,13 +92,15 @@ def _read_phases(node: Any, where: str, problems: list[str]) -> dict[str, PhaseC
 
 
 def _read_freeze(node: Any, where: str, problems: list[str]) -> dict[str, Any]:
-    if not _is_mapping(node, where, f"a mapping of {', '.join(keys_within(Freeze))}", problems):
-        return freeze.unset()
-    made = OmegaConf.get_type(node)
-    if is_dataclass(made):  # a policy itself, in the schedule of a `FineTuner`
+    made = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+    if made is None or is_dataclass(made):  # a policy itself, in the schedule of a `FineTuner`
+        received = (
+            "nothing" if node is None else node if made is None else f"an object of {made.__name__}"
+        )
+        name = node if isinstance(node, str) else "NAME"
         problems.append(
-            f"{where} must be a mapping of a policy's name and its keys. Received: an object of class "
-            f"{made.__name__}. Write {{'policy': NAME, KEY: VALUE}}."
+            f"{where} must be a mapping of a policy's name and its keys. Received: {received}. "
+            f"Write {where}={{policy: {name}}}, with the keys of the policy."
         )
         return freeze.unset()
     try:

@@ -135,7 +135,8 @@ def test_the_policy_decides_the_type_of_a_key_that_several_have(every):
         ("{policy: {a: 1}}", f"{WHERE}.policy must have the right type"),
         ("{policy: '???'}", f"{WHERE}.unfreeze_depth must be set for policy depth"),
         ("{policy: '${nope}'}", f"{WHERE}.policy must have the right type"),
-        ("3", f"{WHERE} must be a mapping of policy, "),
+        ("big", f"Received: big. Write {WHERE}={{policy: big}}, with the keys of the policy."),
+        ("3", f"{WHERE} must be a mapping of a policy's name and its keys. Received: 3. Write"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(every, freeze, message):
@@ -192,8 +193,8 @@ def test_a_policy_itself_is_no_mapping():
         read(node)
     problems = [text for text in refused.value.problems if text.startswith(WHERE)]
     assert problems == [
-        f"{WHERE} must be a mapping of a policy's name and its keys. Received: an object of class Every. "
-        "Write {'policy': NAME, KEY: VALUE}."
+        f"{WHERE} must be a mapping of a policy's name and its keys. Received: an object of Every. "
+        f"Write {WHERE}={{policy: NAME}}, with the keys of the policy."
     ]
 
 
