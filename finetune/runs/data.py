@@ -9,7 +9,7 @@ from finetune.features.phase_cuts import PhaseCuts
 from finetune.features.service import FeatureService
 from finetune.features.store import require_writable
 from finetune.record.schema import FeatureDecision
-from finetune.runs.build import PlannedRun
+from finetune.runs.planned_run import PlannedRun
 from finetune.schedule.phase import Phase
 from finetune.training.exact import exact_head_problems
 from finetune.training.phase_data import PhaseData, StoredPhaseData, phase_data

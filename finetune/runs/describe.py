@@ -21,7 +21,7 @@ from finetune.record.files import SPLITS_COLUMNS
 from finetune.record.schema import BackboneRecord, DatasetRecord, RunRecord
 from finetune.reporting.model_card import CardFacts
 from finetune.reporting.terminal.forecast import PhaseCost, phase_amount
-from finetune.runs.build import PlannedRun
+from finetune.runs.planned_run import PlannedRun
 from finetune.runs.resume import versions
 
 

@@ -31,7 +31,14 @@ from finetune.record.schema import OWN, RunRecord
 from finetune.reporting.terminal.console import make_console
 from finetune.reporting.trackers.choice import require_installed
 from finetune.runs import preview
-from finetune.runs.build import Origin, PlannedRun, TaskModel, make_built, make_objective, plan_run
+from finetune.runs.planned_run import (
+    Origin,
+    PlannedRun,
+    TaskModel,
+    make_built,
+    make_objective,
+    plan_run,
+)
 from finetune.runs.resume import InterruptedRun, read_run
 from finetune.runs.run import Session, execute, require_same
 from finetune.storage.run_directory import expanded, locked, refuse_occupied

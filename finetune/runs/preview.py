@@ -17,9 +17,10 @@ from finetune.reporting.terminal.console import (
     show_notices,
     show_plan,
 )
-from finetune.runs.build import LOADING, PlannedRun, Workbench
+from finetune.runs.build import LOADING, Workbench
 from finetune.runs.data import computed_data, stored_data
 from finetune.runs.describe import describe
+from finetune.runs.planned_run import PlannedRun
 from finetune.training.bookkeeping import phase_record
 from finetune.training.phase_data import SamePhaseData
 from finetune.training.setup import TrainingSetup

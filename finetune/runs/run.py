@@ -27,9 +27,10 @@ from finetune.reporting.terminal.console import (
 )
 from finetune.reporting.trackers.choice import chosen
 from finetune.reporting.trackers.listener import TrackersListener
-from finetune.runs.build import LOADING, PlannedRun, Workbench
+from finetune.runs.build import LOADING, Workbench
 from finetune.runs.data import computed_data, stored_data
 from finetune.runs.describe import card_facts, describe, identity, phase_costs, split_list
+from finetune.runs.planned_run import PlannedRun
 from finetune.runs.rescue import rescued, restore
 from finetune.runs.resume import InterruptedRun, differences, require_allowed
 from finetune.schedule.expand import as_config
