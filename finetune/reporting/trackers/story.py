@@ -76,7 +76,9 @@ def _epoch(phase: PhaseRecord, rows: list[MetricRow]) -> dict[str, float]:
         values[f"loss/{row.split}"] = row.loss
         values[f"accuracy/{row.split}"] = row.accuracy
         values[f"epoch_seconds/{row.split}"] = row.seconds
-    return values
+    monitored = phase.monitored[rows[0].epoch : rows[0].epoch + 1]  # none for loss and accuracy
+    found = {f"{printable(phase.monitor)}/validation": v for v in monitored if v is not None}
+    return values | found
 
 
 def _ended(phase: PhaseRecord) -> dict[str, float]:

@@ -56,3 +56,10 @@ def test_values_are_flat_and_text_is_printable():
     assert flatten({"a": {"b": None, "c": ["x", 1]}, "d\n": "e\x1b"}) == {
         "a.c": "x, 1", "d\\n": "e\\x1b",
     }  # fmt: skip
+
+
+def test_another_monitored_metric_is_plotted_by_epoch():
+    record = two_phases()
+    record.phases[0].monitor, record.phases[0].monitored = "auroc", [0.5, None, 0.75]
+    epochs = [event.values for event in story(record) if event.kind == "epochs"]
+    assert [values.get("auroc/validation") for values in epochs] == [0.5, None, 0.75, None]
