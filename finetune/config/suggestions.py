@@ -17,8 +17,8 @@ def full_keys(name: str, composed: DictConfig) -> list[str]:
     """Returns the keys that end with a name, those of phases first; at most `MOST`.
 
     Args:
-        name: the last part of what was typed, e.g. ``learning_rate`` or ``lr``.
-        composed: the config, whose phases are taken into account.
+        name: Last part of the key that was typed, such as ``learning_rate`` or ``lr``.
+        composed: The config, whose phases are taken into account.
     """
     paths = list(_paths(Config, composed, ""))
     names = {path.rpartition(".")[2] for path in paths}

@@ -111,8 +111,8 @@ def keep_texts(node: yaml.Node | None, kind: Kind) -> None:
     """Makes plain scalars text where the config wants text, in place.
 
     Args:
-        node: what PyYAML has composed and not yet constructed.
-        kind: the type of the value.
+        node: Node that PyYAML has composed and not yet constructed.
+        kind: Type of the value.
     """
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

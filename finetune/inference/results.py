@@ -27,7 +27,7 @@ class Evaluation:
     Args:
         run: Run directory.
         dataset: Name of the dataset.
-        split: train, validation or test; None for all examples.
+        split: Name of the split: train, validation or test; None for all examples.
         examples: Number of examples that were evaluated.
         left_out: Number of examples that were left out because they are bad.
         trained_on: Number of examples that are, by their content, in the run's training split; None

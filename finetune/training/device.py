@@ -1,4 +1,4 @@
-"""Device, precision, determinism and seeds: the process-wide state of a run, set in one place."""
+"""Device, precision, determinism and seeds: sets the process-wide state of a run in one place."""
 
 import gc
 import logging
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Device:
-    """What the run computes on.
+    """The device of a run.
 
     Args:
         kind: ``cpu`` or ``gpu``.
-        names: one for each GPU, or ``cpu``.
-        precision: the Keras dtype policy.
-        deterministic: whether TensorFlow uses deterministic ops only.
+        names: Name of each GPU, or ``cpu``.
+        precision: Keras dtype policy.
+        deterministic: Whether TensorFlow uses only deterministic ops.
     """
 
     kind: str
@@ -42,23 +42,23 @@ class Device:
 def prepare(
     device: str, precision: str | None, deterministic: bool, seed: int, clear: bool = True
 ) -> Device:
-    """Sets the process up for one run and forgets the one before.
+    """Prepares the process for one run, and clears the state of an earlier one.
 
     Sets the global dtype policy, the seeds of Python, NumPy and Keras, op determinism and memory
-    growth; where there is a precision also Keras' floatx and image data format; clears Keras' global
-    state, so that jobs of a sweep do not leak into each other.
+    growth; with a precision also Keras' floatx and image data format. Clears Keras' global state, so
+    that the jobs of a sweep do not affect each other.
 
     Args:
         device: ``auto``, ``cpu`` or ``gpu``.
-        precision: ``auto`` (``mixed_float16`` on a GPU, else ``float32``) or a policy's name; None:
-            as it is.
-        deterministic: use deterministic ops.
-        seed: 0..2**32 - 1.
-        clear: whether Keras' global state is cleared; not in a process that is the user's.
+        precision: ``auto`` (``mixed_float16`` on a GPU, else ``float32``) or the name of a policy;
+            None: the current policy.
+        deterministic: Whether to use only deterministic ops.
+        seed: Seed in 0..2**32 - 1.
+        clear: Whether Keras' global state is cleared, which must not happen in a user's process.
 
     Raises:
-        ConfigError: if a GPU is asked for and there is none, or the process already computed on
-            another kind of device.
+        ConfigError: If the config asks for a GPU and there is none, or the process has already
+            computed on another kind of device.
     """
     if clear:
         keras.backend.clear_session()
@@ -88,7 +88,7 @@ def prepare(
 
 
 def use_channels_last() -> None:
-    """Sets the format of images that all of this program has, whatever keras.json says."""
+    """Sets the image data format of this program, whatever keras.json says."""
     given = keras.config.image_data_format()
     if given != "channels_last":
         log.warning(
@@ -101,7 +101,7 @@ def use_channels_last() -> None:
 
 @contextmanager
 def state_kept() -> Iterator[None]:
-    """Puts back what `prepare` sets for the whole process, as far as it can be read."""
+    """Restores the process-wide state that `prepare` sets, as far as it can be read."""
     policy, deterministic = keras.config.dtype_policy(), is_op_deterministic()
     floatx, image_format = keras.config.floatx(), keras.config.image_data_format()
     states = random.getstate(), np.random.get_state()

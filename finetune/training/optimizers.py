@@ -20,16 +20,16 @@ from finetune.keras_internals import rate_variable
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """A Keras optimizer by name; None leaves Keras' default.
+    """A Keras optimizer by name; None keeps the default of Keras.
 
     Args:
-        name: ``adamw``, ``adam``, ``sgd``, ``rmsprop`` or ``lion``.
-        weight_decay: at least 0; not applied to biases and normalization weights.
-        momentum: for sgd and rmsprop, [0, 1).
-        beta_1: first-moment decay, [0, 1).
-        beta_2: second-moment decay, [0, 1).
-        epsilon: added to the denominator, above 0.
-        clipnorm: largest norm of each weight's gradient, above 0.
+        name: Name of the optimizer: ``adamw``, ``adam``, ``sgd``, ``rmsprop`` or ``lion``.
+        weight_decay: Weight decay, at least 0; not applied to biases and normalization weights.
+        momentum: Momentum of sgd and rmsprop, in [0, 1).
+        beta_1: Decay of the first moments, in [0, 1).
+        beta_2: Decay of the second moments, in [0, 1).
+        epsilon: Number that is added to the denominator, above 0.
+        clipnorm: Largest norm of the gradient of each weight, above 0.
     """
 
     name: str = "adamw"

@@ -49,8 +49,8 @@ def test_a_job_on_a_used_model_gives_the_bits_of_a_run_alone(tmp_path):
     alone_record, alone = train(Workbench(), tmp_path / "alone", 1e-2)
     assert same(second, alone)
     assert second_record.test == alone_record.test
-    assert [each.metrics for each in second_record.phases] == [
-        each.metrics for each in alone_record.phases
+    assert [phase.metrics for phase in second_record.phases] == [
+        phase.metrics for phase in alone_record.phases
     ]
 
 
@@ -66,7 +66,9 @@ def test_the_recorded_test_metrics_are_those_of_the_saved_model(tmp_path, more):
         warnings.simplefilter("error", UserWarning)
         model = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "run/model"))
     split = workbench._built.dataset.splits["test"]
-    images = np.stack([tf.io.decode_image(each, channels=3).numpy() for each in split.examples])
+    images = np.stack(
+        [tf.io.decode_image(content, channels=3).numpy() for content in split.examples]
+    )
     logits = model.predict(images, verbose=0)
     losses = keras.losses.sparse_categorical_crossentropy(split.labels, logits, from_logits=True)
     assert record.test["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-4)

@@ -285,8 +285,8 @@ def test_a_rule_of_the_wrong_kind_is_refused(rule, message):
 
 def ending(*last):
     inputs = x = keras.Input((6,))
-    for each in (dense(4, "below"), dense(3, "out"), *last):
-        x = each(x)
+    for layer in (dense(4, "below"), dense(3, "out"), *last):
+        x = layer(x)
     return keras.Model(inputs, x)
 
 

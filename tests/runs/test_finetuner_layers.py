@@ -32,7 +32,7 @@ def numbers(count=24, features=6):
 
 
 def values(model):
-    return {each.path: np.array(each) for each in model.weights}
+    return {weight.path: np.array(weight) for weight in model.weights}
 
 
 def moved(before, model):
@@ -57,7 +57,7 @@ def test_lora_kernels_train_and_what_they_add_to_does_not(tmp_path, again):
     if again:  # Keras then wakes the kernel
         model.trainable = False
         model.trainable = True
-    flags = [each.trainable for each in (*model.layers, *model.weights)]
+    flags = [item.trainable for item in (*model.layers, *model.weights)]
     before = values(model)
     record = fit(model, numbers(), {"policy": "none"}, directory=tmp_path)
     assert moved(before, model) == {
@@ -68,7 +68,7 @@ def test_lora_kernels_train_and_what_they_add_to_does_not(tmp_path, again):
     assert counts["trainable"] == {"weights": 5, "parameters": 12 + 16 + 8 + 24 + 3}
     assert counts["untrainable"] == {"weights": 1, "parameters": 48}
     assert record.phases[0].frozen_proof.weights_checked == 1
-    assert [each.trainable for each in (*model.layers, *model.weights)] == flags
+    assert [item.trainable for item in (*model.layers, *model.weights)] == flags
     loaded = keras.saving.load_model(tmp_path / "model/model.keras")
     inputs, _ = numbers()
     np.testing.assert_allclose(loaded(inputs), model(inputs), rtol=1e-5)
@@ -229,8 +229,8 @@ def test_resizing_does_not_end_the_prefix(tmp_path):
 def test_augmentation_inside_a_frozen_layer_is_awake_and_dropout_is_not(tmp_path):
     model = image_model(Wrapped(name="wrapped"))
     wrapped = model.get_layer("wrapped")
-    seeds = [each.state for each in (wrapped.flip.generator, wrapped.drop.seed_generator)]
-    before = [np.array(each) for each in seeds]
+    seeds = [generator.state for generator in (wrapped.flip.generator, wrapped.drop.seed_generator)]
+    before = [np.array(seed) for seed in seeds]
     record = fit(model, images(), directory=tmp_path, stages={"low": ["wrapped", "low"]})
     assert "wrapped is awake" in record.phases[0].features["reason"]
     flipped, dropped = (

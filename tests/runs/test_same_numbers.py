@@ -98,7 +98,7 @@ def test_the_loss_is_scaled_where_a_layer_has_mixed_float16(tmp_path, around):
         if around:  # of float32, which Keras would not scale
             outer = keras.Input((6,))
             model = keras.Model(outer, model(outer))
-        high = next(each for each in model._flatten_layers() if each.name == "high")
+        high = next(layer for layer in model._flatten_layers() if layer.name == "high")
         before = np.array(high.kernel)
         record = tune(
             model, tmp_path / cache, cache, "optimizer=sgd", "optimizer.momentum=0",

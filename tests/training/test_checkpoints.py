@@ -58,8 +58,8 @@ def test_a_file_cut_short_or_gone_is_found(killed, name):
 
 
 def test_nothing_is_begun_anew_where_every_checkpoint_is_damaged(killed):
-    for each in killed.iterdir():
-        (each / "weights.safetensors").write_bytes(b"")
+    for path in killed.iterdir():
+        (path / "weights.safetensors").write_bytes(b"")
     with pytest.raises(
         ConfigError, match=r"must hold a whole checkpoint. Received: 2, none of them"
     ):

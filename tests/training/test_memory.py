@@ -37,6 +37,6 @@ def test_sixty_phases_need_no_more_memory_than_ten(tmp_path):
     for child in children:  # both at once: half the time
         output, _ = child.communicate()
         assert child.returncode == 0
-        memory = [int(each) for each in output.split("memory ")[-1].split()]
+        memory = [int(number) for number in output.split("memory ")[-1].split()]
         assert len(memory) == 60
         assert max(memory[10:]) < 1.05 * max(memory[:10])

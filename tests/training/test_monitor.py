@@ -56,7 +56,7 @@ def test_the_epoch_with_the_best_metric_is_restored(name, score):
     phase = Phase("all", 10, 0.3, ALL, monitor=name, restore_best=True)
     trainer, record = make_trainer(inventory, [phase], listener)
     trainer.run()
-    scores = [score(each) for each in listener.probabilities]
+    scores = [score(found) for found in listener.probabilities]
     (ran,) = record.phases
     assert np.abs(ran.monitored) == pytest.approx(np.abs(scores), abs=1e-6)
     assert ran.best_epoch == int(np.argmax(np.abs(ran.monitored) * np.sign(scores[0])))

@@ -33,7 +33,7 @@ def test_the_schedule_has_what_makes_resuming_hard(never_killed):
     assert [p["stopped_by"] for p in record["phases"]] == ["epochs", "patience", "epochs"]
     top = record["phases"][1]
     assert top["best_epoch"] < 2 + top["epochs_run"] - 1  # the best weights are not the last
-    assert any("seed" in each.path for each in Run(None).inventory.model.variables)
+    assert any("seed" in variable.path for variable in Run(None).inventory.model.variables)
 
 
 def kept_in(directory):
@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path, min
     assert ("is not finite: it is set aside" in caplog.text) == (minutes == 0.0)
     checkpoint = Checkpoints(tmp_path).latest(resume_point)
     assert checkpoint.state.position.phase == 1
-    assert all(np.isfinite(each).all() for each in checkpoint.arrays["weights"].values())
+    assert all(np.isfinite(value).all() for value in checkpoint.arrays["weights"].values())
 
 
 def test_only_what_has_moved_is_kept_where_the_rest_can_be_loaded(killed):

@@ -81,7 +81,7 @@ def test_one_epoch_count_and_proof_over_all_phases():
     assert [p.frozen_proof.weights_checked for p in record.phases] == [13, 1]
     assert not any("call" in vars(layer) for layer in inventory.layers)
     assert record.test.keys() == {"loss", "accuracy", "macro_f1", "expected_calibration_error"}
-    assert [each["name"] for each in record.test_per_class] == ["a", "b", "c"]
+    assert [entry["name"] for entry in record.test_per_class] == ["a", "b", "c"]
     assert sum(count for *_, count in record.test_details.confusion) == 24
     head, full = (phase.weight_change for phase in record.phases)
     assert list(head) == ["stage1", "stage2", "head"]
