@@ -160,7 +160,7 @@ def _from_preset(preset: str, revision: str | None, load_weights: bool) -> _Orig
                 f"{where} must be a function that returns the directory of a checkpoint. Received: "
                 f"{type(directory).__name__}. Correct the function."
             )
-        checkpoint = recognise(directory, where, load_weights)
+        checkpoint = recognise(Path(directory), where, load_weights)
         return _Origin(preset, "package" if own is None else own.source, checkpoint, where)
     if "://" in preset:
         fetched = handles.fetch(preset, revision)

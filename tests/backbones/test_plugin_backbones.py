@@ -1,5 +1,7 @@
 """Backbones that a function of a plug-in provides."""
 
+from pathlib import Path
+
 import pytest
 
 import finetune
@@ -18,10 +20,11 @@ def install(tmp_path, monkeypatch):
     entry_points.read.cache_clear()
 
 
-def test_a_function_provides_the_directory_of_a_checkpoint():
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_function_provides_the_directory_of_a_checkpoint(kind):
     @finetune.backbone("mine")
     def mine():
-        return NAMED_BACKBONES["resnet_mini"].path
+        return kind(NAMED_BACKBONES["resnet_mini"].path)
 
     assert read(compose_config(["backbone=mine"])).backbone.preset == "mine"
     found, bundled = load(preset="mine", image_size=64), load(preset="resnet_mini")
@@ -43,7 +46,7 @@ def test_a_function_that_fails_or_names_no_checkpoint(tmp_path):
         load(preset="failing")
     assert str(raised.value) == (
         f"backbone.preset must be a backbone that works. Received: failing of {__name__}, which "
-        "raised OSError: no network (line 36 of test_plugin_backbones.py). Correct what is registered."
+        "raised OSError: no network (line 39 of test_plugin_backbones.py). Correct what is registered."
     )
 
     @finetune.backbone("nothing")
