@@ -80,9 +80,10 @@ def test_a_metric_that_fails_is_named_before_training():
     plugins.register("metrics", "failing", Metric(failing))
     with pytest.raises(ConfigError) as raised:
         metric("failing", "metrics", Objective(ONE, 3))
+    line = failing.__code__.co_firstlineno + 1
     assert str(raised.value) == (
         f"metrics must be a metric that works. Received: failing of {__name__}, which raised "
-        "ValueError: no such thing. Correct what is registered."
+        f"ValueError: no such thing (line {line} of test_named.py). Correct what is registered."
     )
     plugins.register("metrics", "listed", Metric(lambda labels, probabilities: [1.0]))
     with pytest.raises(ConfigError, match="metrics must be a metric that returns a number.*list"):
